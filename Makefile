@@ -1,0 +1,62 @@
+# Every target makes .venv first if it is missing or older than the lock.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Nothing here reports home, and the programs that a stage calls are the environment's own.
+export DO_NOT_TRACK := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export DVC_NO_ANALYTICS := 1
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help repro test test-fast lint format ui bench lock clean distclean
+
+help:                   ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "flowers needs Python 3.11 or newer: call make PYTHON=python3.11, say."; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || { echo "Python cannot make a virtual environment here: on Debian, apt-get install python3-venv."; exit 2; }
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $(READY)
+
+repro: $(READY)         ## download, split, train, evaluate and compare what params.yaml names
+	dvc repro
+
+test: $(READY)          ## the fast suite, then the slow one
+	python -m pytest -m "not slow"
+	python -m pytest -m slow
+
+test-fast: $(READY)     ## the fast suite alone
+	python -m pytest -m "not slow"
+
+lint: $(READY)          ## ruff's lint and format check, then the type checker
+	ruff check .
+	ruff format --check .
+	mypy
+
+format: $(READY)        ## rewrite the code in the project's format
+	ruff check --fix .
+	ruff format .
+
+ui: $(READY)            ## the MLflow pages of every run, at http://127.0.0.1:5000
+	mlflow ui --host 127.0.0.1 --port 5000
+
+bench: $(READY)         ## measure again what benchmarks/README.md states
+	python -m benchmarks
+
+lock:                   ## pin anew what pyproject.toml's ranges resolve to today
+	$(PYTHON) -m venv --clear runs/lock-venv
+	runs/lock-venv/bin/python -m pip install --quiet ".[dev]"
+	{ echo "# Made by \`make lock\` on Linux with Python 3.11; the CUDA packages are torch's and exist for Linux only."; \
+	  runs/lock-venv/bin/python -m pip freeze --exclude flowers \
+	  | sed -E '/^(nvidia|cuda|triton)/s/$$/ ; sys_platform == "linux"/'; } > requirements.lock
+	rm -rf runs/lock-venv
+
+clean:                  ## remove what the stages and runs wrote (photographs elsewhere, mlflow.db and DVC's cache stay)
+	rm -rf artifacts runs .mypy_cache .pytest_cache .ruff_cache
+
+distclean: clean        ## also the environment, DVC's cache and the MLflow store
+	rm -rf $(VENV) .dvc/cache .dvc/tmp mlflow.db mlruns

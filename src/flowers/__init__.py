@@ -1,0 +1,1 @@
+"""Photographs of flowers in; a trained, explained and honestly measured classifier out."""

@@ -1,0 +1,145 @@
+"""Random changes of training images, drawn for each image and epoch.
+
+What an image undergoes is a function of (seed, epoch, image) alone: neither the batch size, nor the order of batches,
+nor a restart changes it. A batch passes through two tensor operations: one affine resampling for all geometry, and one
+3×3 colour matrix with an offset, into which the network's normalisation is folded.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from flowers.seeds import derive_seed
+from flowers.settings import Augment
+
+GREY = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in the brightness that a person sees (ITU-R BT.601)."""
+
+_COLUMNS = 9
+_FLIP, _ROTATION, _ZOOM, _ASPECT, _SHIFT_X, _SHIFT_Y, _BRIGHTNESS, _CONTRAST, _SATURATION = range(_COLUMNS)
+
+
+class Draws:
+    """The random numbers of one epoch, a row for each image of the training split.
+
+    Attributes:
+        uniform: (N, 9) float32 in [0, 1): one column for each kind of change.
+        mix: (N,) float32 in [0.5, 1]: weight of the image itself when it is blended with another.
+        partner: (N,) float32: sorting a batch by it pairs each image with another at random.
+    """
+
+    def __init__(self, count: int, *, seed: int, epoch: int, mixup_alpha: float) -> None:
+        generator = np.random.default_rng(derive_seed(seed, "augment", epoch))
+        self.uniform = torch.from_numpy(generator.random((count, _COLUMNS), dtype=np.float32))
+        self.partner = torch.from_numpy(generator.random(count, dtype=np.float32))
+        weights = generator.beta(mixup_alpha, mixup_alpha, count) if mixup_alpha > 0 else np.ones(count)
+        # Blending (a, b) with weight w is blending (b, a) with 1 - w: keep the side on which an image dominates.
+        self.mix = torch.from_numpy(np.maximum(weights, 1 - weights).astype(np.float32))
+
+
+def transform(images: Tensor, uniform: Tensor, augment: Augment, mean: Tensor, std: Tensor) -> Tensor:
+    """Augment and normalise a batch.
+
+    Args:
+        images: (B,3,H,W) uint8.
+        uniform: (B,9) float32 in [0, 1), the batch's rows of :class:`Draws`.
+        augment: How strong each change may be.
+        mean: (3,) of pixels in [0, 1].
+        std: (3,) likewise.
+
+    Returns:
+        (B,3,H,W) float32, normalised.
+    """
+    pixels = images.float()
+    if _moves(augment):
+        grid = functional.affine_grid(_affine(uniform, augment), list(pixels.shape), align_corners=False)
+        pixels = functional.grid_sample(
+            pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False
+        )
+    matrix, offset = _colour(pixels, uniform, augment)
+    return _recolour(pixels, matrix / std[:, None], (offset - mean) / std)
+
+
+def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Prepare a batch for a network without changing what it shows.
+
+    Args:
+        images: (B,3,H,W) uint8.
+        mean: (3,) of pixels in [0, 1].
+        std: (3,) likewise.
+
+    Returns:
+        (B,3,H,W) float32.
+    """
+    return (images.float() / 255 - mean[:, None, None]) / std[:, None, None]
+
+
+def blend(
+    images: Tensor, labels: Tensor, mix: Tensor, partner: Tensor, num_classes: int
+) -> tuple[Tensor, Tensor]:
+    """Blend each image, and its label, with another of the batch (MixUp, Zhang et al. 2018).
+
+    Args:
+        images: (B,3,H,W) float32.
+        labels: (B,) int64.
+        mix: (B,) weight of the image itself.
+        partner: (B,) random keys that decide who is blended with whom.
+        num_classes: K.
+
+    Returns:
+        Blended images (B,3,H,W) and target probabilities (B,K).
+    """
+    order = partner.argsort()
+    other = torch.empty_like(order)
+    other[order] = order.roll(1)
+    targets = functional.one_hot(labels, num_classes).float()
+    weight = mix[:, None, None, None]
+    blended = torch.lerp(images[other], images, weight)
+    return blended, torch.lerp(targets[other], targets, mix[:, None])
+
+
+def _moves(augment: Augment) -> bool:
+    return augment.flip or any(
+        (augment.rotation_deg, augment.zoom_frac, augment.aspect_frac, augment.translation_frac)
+    )
+
+
+def _between(uniform: Tensor, column: int, reach: float) -> Tensor:
+    # (B,) in [-reach, reach)
+    return (2 * uniform[:, column] - 1) * reach
+
+
+def _affine(uniform: Tensor, augment: Augment) -> Tensor:
+    """Compose the geometry: (B,2,3) from output to input coordinates in [-1, 1]."""
+    angle = _between(uniform, _ROTATION, math.radians(augment.rotation_deg))
+    scale = torch.exp(_between(uniform, _ZOOM, math.log1p(augment.zoom_frac)))
+    stretch = torch.exp(_between(uniform, _ASPECT, math.log1p(augment.aspect_frac) / 2))
+    sign = torch.where(uniform[:, _FLIP] < 0.5, -1.0, 1.0) if augment.flip else torch.ones_like(angle)
+    cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
+    # translation_frac is of the side, and the side is 2 in these coordinates
+    shift_x = _between(uniform, _SHIFT_X, 2 * augment.translation_frac)
+    shift_y = _between(uniform, _SHIFT_Y, 2 * augment.translation_frac)
+    rows = [sign * cos * stretch, -sin / stretch, shift_x, sign * sin * stretch, cos / stretch, shift_y]
+    return torch.stack(rows, dim=1).view(-1, 2, 3)
+
+
+def _colour(pixels: Tensor, uniform: Tensor, augment: Augment) -> tuple[Tensor, Tensor]:
+    """Compose the colour change of pixels in [0, 255] to [0, 1]: matrices (B,3,3) and offsets (B,3)."""
+    grey = pixels.new_tensor(GREY)
+    identity = torch.eye(3, dtype=pixels.dtype, device=pixels.device)
+    brightness = 1 + _between(uniform, _BRIGHTNESS, augment.brightness)
+    contrast = 1 + _between(uniform, _CONTRAST, augment.contrast)
+    saturation = (1 + _between(uniform, _SATURATION, augment.saturation))[:, None, None]
+    matrix = saturation * identity + (1 - saturation) * grey.expand(3, 3)
+    matrix = matrix * (brightness * contrast / 255)[:, None, None]
+    mean_grey = pixels.mean(dim=(2, 3)) @ grey / 255 if augment.contrast else torch.zeros_like(contrast)
+    offset = (brightness * (1 - contrast) * mean_grey)[:, None].expand(-1, 3)
+    return matrix, offset
+
+
+def _recolour(pixels: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
+    flat = pixels.flatten(2)  # (B,3,H,W) -> (B,3,H*W)
+    return torch.baddbmm(offset[:, :, None], matrix, flat).view_as(pixels)

@@ -1,0 +1,142 @@
+"""Batches of decoded photographs for Lightning.
+
+This is the one module of ``data`` that knows Lightning, whose ``LightningDataModule`` it is.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import lightning
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from flowers.data.pixels import open_store
+from flowers.seeds import derive_seed
+
+
+class Batch(NamedTuple):
+    """What a network is given.
+
+    Attributes:
+        images: (B,3,H,W) uint8, channels-last in memory.
+        labels: (B,) int64.
+        ids: (B,) int64, the photographs' rows in their split.
+    """
+
+    images: Tensor
+    labels: Tensor
+    ids: Tensor
+
+
+class PhotoDataset(Dataset[Batch]):
+    """Decoded photographs, fetched by whole batches of row numbers."""
+
+    def __init__(self, table: pd.DataFrame, classes: list[str], root: Path, image_px: int, cache_dir: Path) -> None:
+        codes = pd.Categorical(table["label"], categories=classes).codes
+        if (codes < 0).any():
+            unknown = sorted(set(table["label"]) - set(classes))
+            raise ValueError(f"labels {unknown} are not among the classes {classes}")
+        self.labels = torch.from_numpy(codes.astype(np.int64))
+        self.pixels = open_store(root, table, image_px, cache_dir)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, rows: list[int]) -> Batch:
+        """Copy the given rows out of the store."""
+        images = torch.from_numpy(self.pixels[rows])  # (B,H,W,3); the view below is channels-last as it stands
+        return Batch(images.permute(0, 3, 1, 2), self.labels[rows], torch.tensor(rows))
+
+
+class ShuffledBatches(Sampler[list[int]]):
+    """Row numbers in a new order each epoch, a function of (seed, epoch) alone, in batches of equal size.
+
+    What is left over at the end of an epoch waits for a later one; a data set smaller than a batch is one batch.
+    Lightning calls ``set_epoch``.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int) -> None:
+        self.count = count
+        self.batch_size = min(batch_size, count)
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of that epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.count // self.batch_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.random.default_rng(derive_seed(self.seed, "shuffle", self.epoch)).permutation(self.count)
+        for first in range(0, len(self) * self.batch_size, self.batch_size):
+            yield order[first : first + self.batch_size].tolist()
+
+
+class OrderedBatches(Sampler[list[int]]):
+    """Row numbers in their order, every one of them."""
+
+    def __init__(self, count: int, batch_size: int) -> None:
+        self.count = count
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-self.count // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for first in range(0, self.count, self.batch_size):
+            yield list(range(first, min(first + self.batch_size, self.count)))
+
+
+def batches(dataset: PhotoDataset, sampler: Sampler[list[int]]) -> DataLoader[Batch]:
+    """Load batch by batch: the sampler yields lists of rows and the data set returns each as a whole.
+
+    There are no worker processes: a batch is a slice of decoded pixels, and on a small machine workers would take the
+    processor from training.
+    """
+    return DataLoader(dataset, batch_size=None, sampler=sampler)
+
+
+class PhotoDataModule(lightning.LightningDataModule):
+    """The training and validation photographs of a split. The test photographs are not in it.
+
+    Attributes:
+        classes: Names in the order of the labels.
+        train: The training photographs.
+        val: The validation photographs.
+    """
+
+    def __init__(
+        self, split: pd.DataFrame, root: Path, *, image_px: int, batch_size: int, seed: int, cache_dir: Path
+    ) -> None:
+        """Decode what is not yet in the store.
+
+        Args:
+            split: Rows of a ``split.csv``.
+            root: Folder that its paths are relative to.
+            image_px: Side of the decoded images.
+            batch_size: Photographs in a training batch.
+            seed: Of the order of training photographs.
+            cache_dir: Where stores are kept.
+        """
+        super().__init__()
+        self.classes = sorted(split["label"].unique())
+        self.train, self.val = (
+            PhotoDataset(split[split["split"] == name], self.classes, root, image_px, cache_dir)
+            for name in ("train", "val")
+        )
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Load the training photographs, shuffled."""
+        return batches(self.train, ShuffledBatches(len(self.train), self.batch_size, self.seed))
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Load the validation photographs, in order."""
+        return batches(self.val, OrderedBatches(len(self.val), 2 * self.batch_size))

@@ -1,0 +1,174 @@
+"""Photographs decoded once, kept as one array on disk that is mapped into memory.
+
+The operating system reads rows when they are touched and drops them when memory is short, so that a data set
+larger than memory needs no more of it than a small one.
+
+Speed, measured on 2,569 photographs of 224 px (Pillow 13.0, two shared cores): a store of 224 px SPEED_A, of
+128 px SPEED_B; opening a finished store 2 ms, most of it hashing the digests.
+"""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO
+
+import filelock
+import numpy as np
+import pandas as pd
+import PIL
+from PIL import Image
+from tqdm import tqdm
+
+from flowers.data.intake import PhotographError, open_rgb
+from flowers.errors import UserError
+
+RULE = "upright RGB, JPEG scaled while decoding, centre square, bicubic"
+FORMAT_VERSION = 1
+ROWS_PER_TASK = 16
+
+
+def read_square(source: Path | BinaryIO, image_px: int) -> np.ndarray:
+    """Decode one photograph at the size that the network sees.
+
+    The shorter side becomes `image_px` (bicubic, with antialiasing), of the longer one the middle is kept.
+    Only that middle is resized, so that a panorama costs no more than a square.
+
+    Args:
+        source: The file, or a stream at its beginning.
+        image_px: Side of the square in pixels.
+
+    Returns:
+        (image_px, image_px, 3) uint8, RGB.
+
+    Raises:
+        PhotographError: The file cannot be decoded.
+    """
+    image = open_rgb(source, shorter_px=image_px)
+    side_px = min(image.size)
+    left, top = (image.width - side_px) / 2, (image.height - side_px) / 2
+    box = (left, top, left + side_px, top + side_px)
+    return np.asarray(image.resize((image_px, image_px), Image.Resampling.BICUBIC, box=box))
+
+
+def open_store(root: Path, table: pd.DataFrame, image_px: int, cache_dir: Path) -> np.memmap:
+    """Return the pixels of all photographs of a table; decode them the first time.
+
+    The store is named after what it holds (contents in their order, size, rule, version of the decoder), so
+    that whatever needs the same shares it and nothing else finds it. It appears whole or not at all;
+    processes that want the same one wait for the first.
+
+    Args:
+        root: Folder that the paths are relative to. Not touched where the store is there.
+        table: Columns path and sha256.
+        image_px: Side of the squares in pixels.
+        cache_dir: Where stores are kept; created if missing, can be deleted at any time.
+
+    Returns:
+        (N, image_px, image_px, 3) uint8, RGB, read-only; row i is row i of the table.
+
+    Raises:
+        UserError: A photograph is missing, changed since the split or cannot be decoded, or the disk is full.
+    """
+    paths, digests = list(table["path"]), list(table["sha256"])
+    if not paths:
+        raise UserError(f"There are no photographs of {root} to decode: check the split.")
+    identity = json.dumps([FORMAT_VERSION, RULE, PIL.__version__, image_px, digests])
+    folder = cache_dir / hashlib.sha256(identity.encode()).hexdigest()[:16]
+    target = folder / "pixels.npy"
+    shape = (len(paths), image_px, image_px, 3)
+    pixels = _map(target, shape)
+    if pixels is not None:
+        return pixels
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(folder / "lock"):
+            pixels = _map(target, shape)  # another process may have finished it meanwhile
+            if pixels is None:
+                _build(target, shape, root, paths, digests)
+                pixels = _map(target, shape)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"{cache_dir} has no room for {np.prod(shape)} bytes of decoded photographs: "
+                "free some, or set data.cache_dir to a larger disk."
+            ) from error
+        raise UserError(
+            f"{cache_dir} cannot be used ({error}): set data.cache_dir to another folder."
+        ) from error
+    if pixels is None:
+        raise UserError(f"{target} was changed while it was read: run again.")
+    return pixels
+
+
+def _map(path: Path, shape: tuple[int, ...]) -> np.memmap | None:
+    """Map a finished store, or return None where there is none, or another, or a part of one."""
+    try:
+        pixels = np.lib.format.open_memmap(path, mode="r")
+        whole = path.stat().st_size == pixels.offset + pixels.nbytes
+    except Exception:  # whatever a damaged header makes numpy's parser raise
+        return None
+    fits = pixels.shape == shape and pixels.dtype == np.uint8 and pixels.flags.c_contiguous
+    return pixels if whole and fits else None
+
+
+def _build(
+    target: Path, shape: tuple[int, ...], root: Path, paths: Sequence[str], digests: Sequence[str]
+) -> None:
+    """Decode all photographs into a file beside the target, then rename it.
+
+    Rows are written, not mapped: a mapping counts as this process's memory, and on a full disk a signal would
+    kill the process.
+    """
+    part = target.with_suffix(
+        ".part"
+    )  # one fixed name under the lock: a killed builder's rest is overwritten
+    row_bytes = int(np.prod(shape[1:]))
+    starts = range(0, shape[0], ROWS_PER_TASK)
+    try:
+        with part.open("wb") as stream:
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(stream, header)
+            stream.flush()
+            offset, descriptor = stream.tell(), stream.fileno()
+            os.posix_fallocate(
+                descriptor, offset, shape[0] * row_bytes
+            )  # a full disk is found before the work
+
+            def fill(start: int) -> int:
+                end = min(start + ROWS_PER_TASK, shape[0])
+                for row in range(start, end):
+                    pixels = _read_checked(root / paths[row], digests[row], shape[1])
+                    if os.pwrite(descriptor, pixels.tobytes(), offset + row * row_bytes) != row_bytes:
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                return end - start
+
+            bar = tqdm(total=shape[0], desc="decoding", unit=" photographs", disable=None, leave=False)
+            with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool, bar:
+                for done in pool.map(fill, starts):  # cancels what is waiting when one raises
+                    bar.update(done)
+            os.fsync(descriptor)  # else a power cut could leave the name without the pixels
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _read_checked(path: Path, digest: str, image_px: int) -> np.ndarray:
+    """Decode a photograph if it still is the one that was split."""
+    try:
+        with path.open("rb") as stream:
+            if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
+                raise UserError(f"{path} changed since the split was made: run split again.")
+            stream.seek(0)
+            return read_square(stream, image_px)
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} is gone since the split was made: bring it back or run split again."
+        ) from None
+    except PhotographError as error:
+        raise UserError(f"{path} cannot be decoded ({error}): run split again to set it aside.") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): make it readable.") from error

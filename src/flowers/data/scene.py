@@ -1,0 +1,273 @@
+"""All of a rendered image but the blossoms: background, stems and leaves, what stands in front, light, paper."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+Array = NDArray[np.float64]
+Rng = np.random.Generator
+Point = tuple[float, float]
+
+GREENS = ((92, 140, 58), (62, 112, 44), (122, 158, 78), (74, 120, 84), (138, 150, 62), (48, 88, 42))
+PETALS = (
+    (250, 248, 244), (252, 214, 52), (242, 150, 40), (216, 44, 60), (240, 140, 176), (150, 100, 200), (96, 120, 220)
+)  # fmt: skip
+SURROUNDINGS = {  # colours of the backdrop's top and bottom, of its soft spots
+    "meadow": ((168, 196, 120), (66, 108, 44), ((120, 160, 70), (200, 214, 130), (70, 110, 50), (236, 232, 190))),
+    "sky": ((110, 164, 222), (206, 224, 238), ((255, 255, 255), (230, 238, 246), (150, 190, 230))),
+    "soil": ((120, 94, 70), (78, 58, 44), ((140, 112, 84), (96, 74, 54), (88, 110, 60), (60, 44, 34))),
+    "shade": ((36, 58, 36), (18, 30, 22), ((54, 92, 48), (30, 52, 34), (120, 150, 80), (24, 36, 44))),
+    "dusk": ((238, 180, 130), (110, 92, 110), ((255, 214, 150), (230, 150, 120), (130, 110, 140))),
+    "wall": ((196, 184, 168), (160, 146, 132), ((210, 198, 180), (150, 130, 116), (180, 160, 150))),
+}
+
+
+def pick(rng: Rng, options: Sequence[tuple[int, ...]], spread: float = 14) -> tuple[int, ...]:
+    """Draw one of some colours and shift it a little."""
+    shifted = np.asarray(options[rng.integers(len(options))]) + rng.normal(0, spread, 3)
+    return tuple(int(c) for c in np.clip(shifted, 0, 255))
+
+
+def tinted(colour: tuple[int, ...], factor: float) -> tuple[int, ...]:
+    """Brighten or darken a colour, keeping its opacity."""
+    return (*(int(min(255, c * factor)) for c in colour[:3]), *colour[3:])
+
+
+def curve(start: Point, bend: Point, end: Point, n: int = 14) -> Array:
+    """Sample a quadratic Bézier curve at n points (n,2)."""
+    t = np.linspace(0, 1, n)[:, None]
+    return (1 - t) ** 2 * np.asarray(start) + 2 * t * (1 - t) * np.asarray(bend) + t**2 * np.asarray(end)
+
+
+def stem(pen: ImageDraw.ImageDraw, spine: Array, width_px: float, colour: tuple[int, ...]) -> None:
+    """Draw a round stalk along a spine (n,2), lit from the left."""
+    for shift, share, factor in ((0.0, 1.0, 0.72), (-0.14, 0.66, 1.0), (-0.24, 0.25, 1.25)):
+        line = (spine + [shift * width_px, 0]).ravel().tolist()
+        pen.line(line, fill=tinted(colour, factor), width=max(1, round(width_px * share)), joint="curve")
+
+
+def leaf(pen: ImageDraw.ImageDraw, spine: Array, half_px: float, colour: tuple[int, ...], kind: str) -> None:
+    """Draw a leaf along a spine (n,2) that starts at its foot.
+
+    Args:
+        pen: Draws on the canvas.
+        spine: Its midrib.
+        half_px: Half its greatest width.
+        colour: Its mean colour, red to blue in [0, 255], and opacity if there are four.
+        kind: `strap`, `oval`, `lobed` or `heart`.
+    """
+    u = np.linspace(0, 1, len(spine))
+    exponents = {"strap": (0.25, 0.6), "oval": (0.6, 0.7), "lobed": (0.9, 0.4), "heart": (0.3, 0.75)}[kind]
+    outline = u ** exponents[0] * (1 - u) ** exponents[1]
+    outline = outline / outline.max() * half_px
+    if kind == "lobed":
+        outline = outline * np.where(np.arange(len(u)) % 3 == 1, 0.35, 1.0)
+    along = np.gradient(spine, axis=0)
+    along /= np.linalg.norm(along, axis=1, keepdims=True) + 1e-9
+    aside = np.stack([-along[:, 1], along[:, 0]], 1) * outline[:, None]
+    for side, factor in ((1, 0.84), (-1, 1.08)):
+        edge = (spine + side * aside)[::-1]
+        pen.polygon(np.concatenate([spine, edge]).ravel().tolist(), fill=tinted(colour, factor))
+        if kind in ("oval", "heart") and half_px > 6:
+            for k in range(2, len(u) - 2, 2):
+                vein = [*spine[k], *(spine + side * 0.85 * aside)[k + 1]]
+                pen.line(vein, fill=tinted(colour, factor * 0.88), width=1)
+    pen.line(spine.ravel().tolist(), fill=tinted(colour, 1.25), width=max(1, round(half_px * 0.09)))
+
+
+def backdrop(rng: Rng, canvas_px: int, clutter: float, variation: float) -> Image.Image:
+    """Paint what lies far behind the blossom: a studio's paper sheet, or something outdoors, out of focus."""
+    n_px = 96  # soft things need no more, and this keeps them the same at any size
+    if rng.random() >= 1.4 * clutter:
+        tone = np.array([206, 212, 206]) + rng.normal(0, 22 * variation, 3)
+        top, bottom, spots = tone, tone * 0.84, ()
+    else:
+        top, bottom, spots = list(SURROUNDINGS.values())[rng.integers(len(SURROUNDINGS))]
+    angle_rad = rng.normal(0, 0.5)
+    y, x = np.mgrid[0:1:96j, 0:1:96j]
+    mix = np.clip(0.5 + (y - 0.5) * np.cos(angle_rad) + (x - 0.5) * np.sin(angle_rad), 0, 1)[..., None]
+    soft = np.asarray(top) * (1 - mix) + np.asarray(bottom) * mix
+    image = Image.fromarray(np.clip(soft, 0, 255).astype(np.uint8))
+    pen = ImageDraw.Draw(image, "RGBA")
+    if spots:
+        for _ in range(30):
+            (cx, cy), radius = rng.uniform(0, n_px, 2), rng.uniform(4, 20)
+            pen.ellipse((cx - radius, cy - radius, cx + radius, cy + radius), fill=(*pick(rng, spots), 90))
+        for _ in range(int(rng.integers(0, 40))):
+            x0, lean = rng.uniform(0, n_px), rng.normal(0, 14)
+            blade = (x0, n_px, x0 + lean, rng.uniform(0.1, 0.9) * n_px)
+            pen.line(blade, fill=(*pick(rng, GREENS), 120), width=int(rng.integers(1, 4)))
+        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(1.2, 4)))
+        pen = ImageDraw.Draw(image, "RGBA")
+        for _ in range(round(rng.uniform(0, 26) * clutter)):  # bokeh: lights out of focus are discs with a rim
+            (cx, cy), radius = rng.uniform(0, n_px, 2), rng.uniform(2, 8)
+            colour = pick(rng, (*spots, *PETALS))
+            box = (cx - radius, cy - radius, cx + radius, cy + radius)
+            pen.ellipse(box, fill=(*colour, 70), outline=(*tinted(colour, 1.3), 110))
+        image = image.filter(ImageFilter.GaussianBlur(0.8))
+    return image.resize((canvas_px, canvas_px), Image.Resampling.BICUBIC)
+
+
+def scatter(image: Image.Image, rng: Rng, amount: float) -> None:
+    """Strew leaves, twigs, stones, loose petals and other plants' blossoms behind the blossom, in place."""
+    size = image.width
+    for blurred in (True, False):
+        layer = Image.new("RGBA", image.size)
+        pen = ImageDraw.Draw(layer)
+        for _ in range(round(amount * rng.uniform(5, 13))):
+            x, y = rng.uniform(-0.05, 1.05, 2) * size
+            reach = rng.uniform(0.05, 0.17) * size
+            turn = rng.uniform(0, 2 * np.pi)
+            kind = rng.choice(("petal", "leaf", "twig", "stone", "blossom"), p=(0.22, 0.34, 0.1, 0.08, 0.26))
+            end = (x + reach * np.cos(turn), y + reach * np.sin(turn))
+            bend = ((x + end[0]) / 2 + rng.normal(0, reach / 5), (y + end[1]) / 2 + rng.normal(0, reach / 5))
+            if kind == "twig":
+                far = curve((x, y), bend, (x + 4 * (end[0] - x), y + 4 * (end[1] - y)))
+                stem(pen, far, size * rng.uniform(0.006, 0.018), pick(rng, ((96, 74, 52), (120, 100, 70), *GREENS[:2])))
+            elif kind == "stone":
+                pen.ellipse((x, y, x + reach, y + reach * 0.7), fill=pick(rng, ((150, 144, 136), (110, 104, 100))))
+            elif kind == "leaf":
+                shape = str(rng.choice(("strap", "oval", "lobed", "heart")))
+                leaf(pen, curve((x, y), bend, end), reach * rng.uniform(0.12, 0.4), pick(rng, GREENS), shape)
+            else:
+                n = 1 if kind == "petal" else int(rng.integers(5, 15))
+                colour = pick(rng, PETALS)
+                for k in range(n):
+                    angle = turn + 2 * np.pi * k / n
+                    tip = (x + 0.5 * reach * np.cos(angle), y + 0.5 * reach * np.sin(angle) * 0.8)
+                    middle = ((x + tip[0]) / 2, (y + tip[1]) / 2)
+                    spine = curve((x, y), middle, tip, 6)
+                    leaf(pen, spine, reach * min(0.2, 1.3 / n), tinted(colour, rng.uniform(0.85, 1.05)), "oval")
+                if n > 1:
+                    r = reach * rng.uniform(0.06, 0.2)
+                    pen.ellipse((x - r, y - 0.8 * r, x + r, y + 0.8 * r), fill=pick(rng, (*PETALS, (70, 46, 26))))
+        if blurred:
+            layer = soften(layer, rng.uniform(0.008, 0.025) * size)
+        image.paste(layer, (0, 0), layer)
+
+
+def soften(layer: Image.Image, radius_px: float) -> Image.Image:
+    """Blur a layer with its opacity, at half its size, which is much quicker and looks the same."""
+    small = layer.reduce(2).convert("RGBa").filter(ImageFilter.GaussianBlur(radius_px / 2))
+    return small.convert("RGBA").resize(layer.size, Image.Resampling.BILINEAR)
+
+
+def cast(image: Image.Image, layer: Image.Image, shift_px: float, strength: float) -> None:
+    """Put a layer on an image with a soft shadow to its lower right, in place."""
+    eighth = layer.getchannel("A").reduce(4).filter(ImageFilter.GaussianBlur(max(1.0, shift_px / 5)))
+    mask = eighth.resize(layer.size, Image.Resampling.BILINEAR).point(lambda a: int(a * strength))
+    image.paste((14, 16, 20), (round(shift_px * 0.7), round(shift_px)), mask)
+    image.paste(layer, (0, 0), layer)
+
+
+def obstruct(image: Image.Image, rng: Rng, amount: float, domain: str) -> None:
+    """Put grass, leaves, bars or fingers (on paper: strips of tape) in front of the blossom, in place."""
+    size = image.width
+    count = int(rng.poisson(4.0 * amount)) + (amount > 0.5)
+    layer = Image.new("RGBA", image.size)
+    pen = ImageDraw.Draw(layer)
+    for _ in range(count):
+        x, y = rng.uniform(0.18, 0.82, 2) * size
+        if domain == "herbarium":
+            turn, reach, half = rng.uniform(0, np.pi), 0.3 * size, rng.uniform(0.02, 0.045) * size
+            along, aside = np.array([np.cos(turn), np.sin(turn)]) * reach, np.array([-np.sin(turn), np.cos(turn)]) * half
+            corners = [along + aside, along - aside, -along - aside, -along + aside]
+            pen.polygon([c for k in corners for c in (k + (x, y))], fill=(*pick(rng, ((226, 208, 160),), 8), 235))
+            continue
+        kind = rng.choice(("blades", "leaf", "bar", "fingers"), p=(0.46, 0.3, 0.14, 0.1))
+        if kind == "blades":
+            for _ in range(int(rng.integers(1, 4))):
+                foot, tip = x + rng.normal(0, 0.12) * size, (x + rng.normal(0, 0.2) * size, rng.uniform(-0.2, 0.4) * size)
+                spine = curve((foot, 1.08 * size), (x, y), tip, 18)
+                leaf(pen, spine, size * rng.uniform(0.012, 0.035), pick(rng, GREENS), "strap")
+        elif kind == "leaf":
+            turn = rng.uniform(0, 2 * np.pi)
+            foot = (size / 2 + 0.75 * size * np.cos(turn), size / 2 + 0.75 * size * np.sin(turn))
+            shape = str(rng.choice(("oval", "heart", "lobed")))
+            leaf(pen, curve(foot, (x, y), (x, y), 16), size * rng.uniform(0.06, 0.15), pick(rng, GREENS), shape)
+        elif kind == "bar":
+            lean, wide = rng.normal(0, 0.15) * size, size * rng.uniform(0.02, 0.07)
+            bar = np.array([[x - lean, -0.1 * size], [x + lean, 1.1 * size]])
+            stem(pen, bar if rng.random() < 0.7 else bar[:, ::-1], wide, pick(rng, ((120, 96, 70), (90, 92, 98), (214, 210, 200))))
+        else:
+            skin = pick(rng, ((232, 190, 160), (190, 138, 104), (120, 80, 58)))
+            for k in range(int(rng.integers(1, 4))):
+                tip = (x + 0.02 * k * size, y + k * 0.085 * size)
+                spine = np.linspace(((x > size / 2) * 1.2 * size - 0.1 * size, tip[1] + 0.08 * size), tip, 5)
+                stem(pen, spine, 0.085 * size, skin)
+                r = 0.042 * size
+                pen.ellipse((tip[0] - r, tip[1] - r, tip[0] + r, tip[1] + r), fill=tinted(skin, 0.98))
+    if count:
+        cast(image, layer if rng.random() < 0.65 else soften(layer, 0.012 * size), 0.03 * size, 0.4)
+
+
+def warp(layer: Image.Image, rng: Rng, amount: float) -> Image.Image:
+    """Bend a layer smoothly: a few long waves, at most about a tenth of the image."""
+    size, cells = layer.width, 6
+    t = np.linspace(0, 1, cells + 1)
+    phase = rng.uniform(0, 2 * np.pi, 4)
+    wave = rng.normal(0, 0.032 * amount, (2, 2))
+    shift_x = wave[0, 0] * np.sin(5 * t[:, None] + phase[0]) + wave[0, 1] * np.sin(7 * t[None, :] + phase[1])
+    shift_y = wave[1, 0] * np.sin(7 * t[:, None] + phase[2]) + wave[1, 1] * np.sin(5 * t[None, :] + phase[3])
+    xs, ys = (t[None, :] + shift_x) * size, (t[:, None] + shift_y) * size
+    mesh = []
+    edge = np.round(t * size).astype(int).tolist()
+    for i in range(cells):
+        for j in range(cells):
+            corners = ((i, j), (i + 1, j), (i + 1, j + 1), (i, j + 1))
+            quad = tuple(float(c) for a, b in corners for c in (xs[a, b], ys[a, b]))
+            mesh.append(((edge[j], edge[i], edge[j + 1], edge[i + 1]), quad))
+    return layer.transform(layer.size, Image.Transform.MESH, mesh, Image.Resampling.BILINEAR)
+
+
+def relight(pixels: Array, rng: Rng, amount: float) -> Array:
+    """Change exposure, colour temperature, gradient, vignette and hard shadows of pixels (H,W,3) in [0, 1]."""
+    height, width = pixels.shape[:2]
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    warm, tint = rng.normal(0, 0.16 * amount), rng.normal(0, 0.06 * amount)
+    light = 2.0 ** rng.normal(-0.1 * amount, 0.5 * amount) * np.array([1 + warm, 1 + tint, 1 - warm])
+    angle_rad = rng.uniform(0, 2 * np.pi)
+    slope = 1 + amount * rng.uniform(0, 0.6) * (x * np.cos(angle_rad) + y * np.sin(angle_rad))
+    field = np.clip(slope, 0.15, None) * (1 - amount * rng.uniform(0, 0.4) * (x**2 + y**2) / 2)
+    if rng.random() < amount:  # the shadow of a fence or of foliage
+        across = x * np.cos(angle_rad + 1) + y * np.sin(angle_rad + 1)
+        waves = np.sin(across * rng.uniform(3, 9) + rng.uniform(0, 7) + np.sin(3 * y + 4 * x) * rng.uniform(0, 1.5))
+        field = field * (1 - amount * rng.uniform(0.25, 0.65) * np.clip(waves * 6 + rng.uniform(-2, 2), 0, 1))
+    lit = pixels * field[..., None] * light
+    gain = rng.uniform(1 - 0.35 * amount, 1 + 0.35 * amount)
+    lit = 0.5 + (lit - 0.5) * gain + rng.normal(0, 0.05 * amount)
+    return lit + rng.normal(0, 0.004 + 0.03 * amount, (height, width, 1))
+
+
+def paper(rng: Rng, canvas_px: int, clutter: float) -> Image.Image:
+    """Paint a herbarium sheet: aged paper with fibres, stains and a label strip."""
+    tone = np.array([226, 212, 178]) + rng.normal(0, 7, 3)
+    cloud = np.asarray(Image.fromarray(rng.normal(0, 1, (7, 7))).resize((96, 96), Image.Resampling.BICUBIC))
+    sheet = Image.fromarray(np.clip(tone + cloud[..., None] * 7, 0, 255).astype(np.uint8))
+    sheet = sheet.resize((canvas_px, canvas_px), Image.Resampling.BICUBIC)
+    pen = ImageDraw.Draw(sheet, "RGBA")
+    for _ in range(70):
+        (x, y), turn, reach = rng.uniform(0, 1, 2) * canvas_px, rng.uniform(0, 7), rng.uniform(0.01, 0.05) * canvas_px
+        end = (x + reach * np.cos(turn), y + reach * np.sin(turn))
+        pen.line((x, y, *end), fill=(110, 84, 50, int(rng.integers(18, 60))), width=1)
+    for _ in range(round(10 * clutter * rng.uniform(0.3, 1))):
+        (x, y), r = rng.uniform(0, 1, 2) * canvas_px, rng.uniform(0.01, 0.1) * canvas_px
+        pen.ellipse((x - r, y - r, x + r, y + r), fill=(140, 100, 54, 30), outline=(120, 84, 44, 44))
+    left, top = rng.uniform(0.04, 0.6) * canvas_px, rng.uniform(0.84, 0.88) * canvas_px
+    pen.rectangle((left, top, left + 0.36 * canvas_px, top + 0.1 * canvas_px), fill=(244, 238, 220, 255))
+    for k in range(3):
+        y, reach = top + (0.025 + 0.026 * k) * canvas_px, rng.uniform(0.15, 0.32) * canvas_px
+        pen.line((left + 0.02 * canvas_px, y, left + reach, y), fill=(70, 58, 60, 200), width=max(1, canvas_px // 128))
+    return sheet
+
+
+def pressed(layer: Image.Image, rng: Rng) -> Image.Image:
+    """Dry a plant: muted, brownish, flat and a little see-through."""
+    pixels = np.asarray(layer).astype(np.float64)
+    grey = pixels[..., :3].mean(-1, keepdims=True)
+    dried = grey + (pixels[..., :3] - grey) * rng.uniform(0.3, 0.55)
+    dried = dried * 0.62 + np.array([112, 84, 48]) * (0.18 + 0.2 * dried / 255)
+    opacity = pixels[..., 3:] * rng.uniform(0.88, 0.97)
+    return Image.fromarray(np.clip(np.concatenate([dried, opacity], -1), 0, 255).astype(np.uint8), "RGBA")

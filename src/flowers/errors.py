@@ -1,0 +1,28 @@
+"""The one kind of error that is the user's to mend."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """One sentence that names the file or key at fault and says what to do.
+
+    Commands print it without a traceback and exit with code 2.
+    """
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Word a hint for a mistyped name.
+
+    Args:
+        name: What the user wrote.
+        known: What could have been meant.
+
+    Returns:
+        ``"did you mean 'x'?"`` where one of the known names is near, else the list of all of them.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if near:
+        return f"did you mean '{near[0]}'?"
+    return f"known: {', '.join(names)}" if names else "none exist"

@@ -1,0 +1,105 @@
+"""What happened in each epoch: kept as rows, and told to whoever watches."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+
+from flowers.errors import UserError
+from flowers.learning.classifier import Classifier
+from flowers.learning.schedule import rates_at
+from flowers.learning.stages import stage_at
+
+METRICS = ("train/loss", "train/acc", "val/loss", "val/acc")
+"""The figures of an epoch, spelt the same in Lightning, MLflow, history.csv and run.json."""
+
+Row = dict[str, float | int | str]
+
+
+class History(Callback):
+    """One row per epoch, which survives a restart inside the checkpoint.
+
+    Attributes:
+        rows: With ``epoch`` (from 1), ``stage``, the four :data:`METRICS`, ``lr`` (the head's, at the epoch's first step)
+            and ``epoch_s``.
+    """
+
+    def __init__(self, watchers: list[Callable[[Row, Classifier], None]]) -> None:
+        """Take those who are told each row as it is made."""
+        self.rows: list[Row] = []
+        self.watchers = watchers
+        self._started_s = 0.0
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the clock."""
+        self._started_s = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Make the row of the epoch that has just ended."""
+        assert isinstance(pl_module, Classifier)
+        epoch = trainer.current_epoch
+        stages = pl_module.stages
+        steps = int(trainer.num_training_batches)
+        row: Row = {"epoch": epoch + 1, "stage": stages[stage_at(stages, epoch)[0]].name}
+        row.update({name: float(trainer.callback_metrics[name]) for name in METRICS})
+        row["lr"] = rates_at(stages, pl_module.groups, epoch * steps, steps)["head"]
+        row["epoch_s"] = time.perf_counter() - self._started_s
+        if not row["train/loss"] < float("inf"):
+            raise UserError(
+                f"the training loss of epoch {epoch + 1} is {row['train/loss']}: the training diverged; lower max_lr of stage "
+                f"'{row['stage']}' or set learning.clip_norm=1."
+            )
+        self.rows.append(row)
+        for watcher in self.watchers:
+            watcher(row, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Go into the checkpoint."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Come out of the checkpoint."""
+        self.rows = list(state_dict["rows"])
+
+
+def print_row(row: Row, classifier: Classifier) -> None:
+    """Tell an epoch in one line."""
+    total = sum(stage.epochs for stage in classifier.stages)
+    print(
+        f"epoch {row['epoch']:>3}/{total} {row['stage']:<8} "
+        f"train loss {row['train/loss']:.3f} acc {row['train/acc']:.3f}   "
+        f"val loss {row['val/loss']:.3f} acc {row['val/acc']:.3f}   {row['epoch_s']:.1f} s",
+        flush=True,
+    )
+
+
+def shows_bar(progress: str) -> bool:
+    """Decide between a live bar and plain lines.
+
+    Args:
+        progress: ``auto``, ``lines`` or ``none``.
+
+    Raises:
+        UserError: If it is none of these.
+    """
+    if progress not in ("auto", "lines", "none"):
+        raise UserError(f"trainer.progress='{progress}' is none of auto, lines, none; choose one of them.")
+    return progress == "auto" and sys.stdout.isatty()
+
+
+class Bar(TQDMProgressBar):
+    """Lightning's bar, one line per epoch, without the version number that means nothing here."""
+
+    def __init__(self) -> None:
+        super().__init__(leave=True)
+
+    def get_metrics(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """Choose what stands beside the bar."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics

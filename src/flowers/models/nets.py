@@ -1,0 +1,154 @@
+"""Networks from scratch.
+
+Each maps normalised images (B,3,H,W) to logits (B,K). Two conventions make them trainable in stages and usable without
+further knowledge: **the direct children of a network are its layer groups**, from the input to the last, which is
+``head``; and the network says how its input is to be prepared (``image_px``, ``mean``, ``std``).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Net(nn.Module):
+    """What every network has in common.
+
+    Attributes:
+        image_px: Side of the square input.
+        mean: Per channel, subtracted from pixels in [0, 1].
+        std: Per channel, divided by afterwards.
+    """
+
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+
+    def __init__(self, image_px: int) -> None:
+        super().__init__()
+        self.image_px = image_px
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Apply the layer groups in order: images (B,3,H,W) to logits (B,K)."""
+        activations = images
+        for group in self.children():
+            activations = group(activations)
+        return activations
+
+
+class Linear(Net):
+    """Softmax regression on raw pixels, the baseline that a network has to beat."""
+
+    def __init__(self, num_classes: int, image_px: int) -> None:
+        super().__init__(image_px)
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(3 * image_px**2, num_classes))
+
+
+class MLP(Net):
+    """Fully connected layers on raw pixels: more width and depth, no idea of space."""
+
+    def __init__(self, num_classes: int, image_px: int, hidden: Sequence[int], dropout: float) -> None:
+        super().__init__(image_px)
+        widths = [3 * image_px**2, *hidden]
+        layers: list[nn.Module] = [nn.Flatten()]
+        for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+            layers += [nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True), nn.Dropout(dropout)]
+        self.hidden = nn.Sequential(*layers)
+        self.head = nn.Linear(widths[-1], num_classes)
+
+
+class CNN(Net):
+    """Blocks of convolution, ReLU and 2×2 max-pooling, then a dense layer: the network of every first lesson.
+
+    Block i has ``width * 2**i`` channels (at most ``8 * width``) and halves the side, so ``image_px`` must be divisible
+    by ``2**blocks``.
+    """
+
+    def __init__(
+        self, num_classes: int, image_px: int, width: int, blocks: int, dense: int, dropout: float
+    ) -> None:
+        super().__init__(image_px)
+        if image_px % 2**blocks:
+            raise ValueError(f"model.image_px={image_px} is not divisible by 2**blocks = {2**blocks}")
+        channels = [3, *(width * min(2**i, 8) for i in range(blocks))]
+        for i, (fan_in, fan_out) in enumerate(zip(channels[:-1], channels[1:], strict=True), start=1):
+            block = nn.Sequential(
+                nn.Conv2d(fan_in, fan_out, kernel_size=3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2)
+            )
+            self.add_module(f"block{i}", block)
+        side_px = image_px // 2**blocks
+        self.head = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Flatten(),  # (B, channels, side, side) -> (B, channels * side * side)
+            nn.Linear(channels[-1] * side_px**2, dense),
+            nn.ReLU(inplace=True),
+            nn.Dropout(dropout),
+            nn.Linear(dense, num_classes),
+        )
+
+
+def _convolution(fan_in: int, fan_out: int, kernel_px: int, stride: int) -> nn.Conv2d:
+    # The batch-norm that follows has its own offset, so the convolution has none.
+    return nn.Conv2d(fan_in, fan_out, kernel_px, stride=stride, padding=kernel_px // 2, bias=False)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions with batch-norm beside a shortcut (He et al. 2015, the "basic" block).
+
+    The shortcut averages before its 1×1 convolution where the block shrinks the side, instead of dropping three pixels of
+    four ("ResNet-D", He et al. 2018). The last batch-norm starts at zero, so that each block starts as the identity
+    (Goyal et al. 2017).
+    """
+
+    def __init__(self, fan_in: int, fan_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = _convolution(fan_in, fan_out, 3, stride)
+        self.norm1 = nn.BatchNorm2d(fan_out)
+        self.conv2 = _convolution(fan_out, fan_out, 3, 1)
+        self.norm2 = nn.BatchNorm2d(fan_out)
+        nn.init.zeros_(self.norm2.weight)
+        shortcut: list[nn.Module] = [nn.AvgPool2d(stride, ceil_mode=True)] if stride > 1 else []
+        if fan_in != fan_out:
+            shortcut += [_convolution(fan_in, fan_out, 1, 1), nn.BatchNorm2d(fan_out)]
+        self.shortcut = nn.Sequential(*shortcut)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map activations (B,C,H,W) to (B,C',⌈H/stride⌉,⌈W/stride⌉)."""
+        residual = torch.relu(self.norm1(self.conv1(images)))
+        residual = self.norm2(self.conv2(residual))
+        return torch.relu(residual + self.shortcut(images))
+
+
+class ResNetSmall(Net):
+    """A residual network sized for two processor cores.
+
+    The stem (two convolutions and a pooling) brings 128 px down to 32 before the wide layers begin: the side costs
+    quadratically, and at this size it is where most of the arithmetic of a full ResNet goes.
+    """
+
+    def __init__(
+        self, num_classes: int, image_px: int, stem_width: int, widths: Sequence[int], depth: int, dropout: float
+    ) -> None:
+        super().__init__(image_px)
+        self.stem = nn.Sequential(
+            _convolution(3, stem_width, 3, 2),
+            nn.BatchNorm2d(stem_width),
+            nn.ReLU(inplace=True),
+            _convolution(stem_width, widths[0], 3, 1),
+            nn.BatchNorm2d(widths[0]),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, stride=2, padding=1),
+        )
+        fan_in = widths[0]
+        for i, fan_out in enumerate(widths, start=1):
+            blocks = []
+            for j in range(depth):
+                stride = 2 if i > 1 and j == 0 else 1
+                blocks.append(ResidualBlock(fan_in, fan_out, stride))
+                fan_in = fan_out
+            self.add_module(f"stage{i}", nn.Sequential(*blocks))
+        self.head = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(fan_in, num_classes)
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,0 +1,1 @@
+"""What a person looks at: scores, figures, pages and the MLflow record."""

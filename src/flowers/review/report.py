@@ -1,0 +1,236 @@
+"""The page that compares experiments: ranked, with their uncertainty, and with the evidence below."""
+
+import dataclasses
+import io
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from flowers.review import matrix
+from flowers.review.figures import confusion_figure, curves_figure
+from flowers.review.scores import largest_error_frac
+
+MEMORISING_FRAC = 0.05
+"""From this lead of the training over the validation accuracy on, the page speaks of memorising."""
+WORST_LISTED = 6
+_FOLDED_CLASSES = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """All that is known of one finished experiment."""
+
+    name: str
+    scores: dict[str, Any]
+    """`metrics.json`, see :func:`flowers.review.scores.score`."""
+    counts: NDArray[np.int64]
+    """Confusion matrix of the test, (K, K): rows truth, columns prediction."""
+    classes: list[str]
+    run: dict[str, Any]
+    """`run.json` of the training."""
+    history: pd.DataFrame
+    """`history.csv` of the training, one row per epoch; may be empty."""
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the test accuracy, in [0, 1]."""
+        low, high = self.scores["interval"]["test/acc"]
+        return float(low), float(high)
+
+    @property
+    def acc(self) -> float:
+        """Test accuracy, in [0, 1]."""
+        return float(self.scores["test/acc"])
+
+    def final(self, name: str) -> float | None:
+        """Look up a figure of the last epoch, such as `val/acc`; None if the method has none."""
+        value = (self.run.get("final") or {}).get(name)
+        return None if value is None else float(value)
+
+
+def ranked(experiments: Sequence[Experiment]) -> list[Experiment]:
+    """Order experiments by test accuracy, the best first, and equally good ones by name."""
+    return sorted(experiments, key=lambda experiment: (-experiment.acc, experiment.name))
+
+
+def readings(experiments: Sequence[Experiment]) -> list[str]:
+    """Say in words what the ranking does and does not show.
+
+    Whether two experiments differ is judged by their intervals. That is cautious, because all were tested on the
+    same photographs: intervals apart mean a real difference, intervals that overlap mean that this test
+    cannot tell.
+
+    Args:
+        experiments: Ranked, at least one.
+
+    Returns:
+        Sentences.
+    """
+    best = experiments[0]
+    photographs = int(best.counts.sum())
+    low, high = best.interval
+    sentences = [
+        f"{best.name} is right on {percent(best.acc)} of {photographs} test photographs; with other photographs of "
+        f"the same kind it might be from {percent(low)} to {percent(high)} (95 % interval)."
+    ]
+    if best.acc == 1:
+        bound = percent(largest_error_frac(photographs))
+        sentences[0] = (
+            f"{best.name} is right on every one of {photographs} test photographs, so the interval has no "
+            f"width; what that proves is an error rate below {bound} (with 95 % confidence), not zero."
+        )
+    tied = [other.name for other in experiments[1:] if other.interval[1] >= low]
+    if tied:
+        sentences.append(
+            f"{_listed(tied)} {'are' if len(tied) > 1 else 'is'} not clearly different from {best.name}: the "
+            f"intervals overlap, and a test of {photographs} photographs cannot tell them apart."
+        )
+    elif len(experiments) > 1:
+        sentences.append(f"No other experiment's interval reaches that of {best.name}: its lead is clear.")
+    for above, below in itertools.pairwise(experiments[1:]):
+        # Those level with the best are named already.
+        if below.name not in tied and below.interval[1] >= above.interval[0]:
+            sentences.append(
+                f"{below.name} and {above.name}, next to each other, are not clearly different either."
+            )
+    common = best.counts.sum(axis=1).max() / photographs
+    sentences.append(f"Always answering with the most frequent class would be right on {percent(common)}.")
+    for experiment in experiments:
+        train, val = experiment.final("train/acc"), experiment.final("val/acc")
+        if train is not None and val is not None and train - val >= MEMORISING_FRAC:
+            sentences.append(
+                f"{experiment.name} memorises: its training accuracy is {100 * (train - val):.1f} points above "
+                "that on validation photographs."
+            )
+    return sentences
+
+
+def write_comparison(rows: Sequence[Experiment], out: Path) -> None:
+    """Write the page: one HTML file with everything in it, for screen (light and dark) and print.
+
+    Args:
+        rows: The experiments, in any order, at least one, all of the same split.
+        out: The file to write; its folder is made.
+    """
+    experiments = ranked(rows)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent, magnitude=magnitude, duration=duration)
+    low, high, ticks = _axis([bound for experiment in experiments for bound in experiment.interval])
+    page = environment.get_template("compare.html.jinja").render(
+        experiments=experiments,
+        readings=readings(experiments),
+        sections=[_section(number, experiment) for number, experiment in enumerate(experiments)],
+        commits=sorted({str(experiment.run["git_commit"]) for experiment in experiments}),
+        at=lambda value: f"{100 * (value - low) / (high - low):.2f}",
+        ticks=ticks,
+        folded=len(experiments[0].classes) > _FOLDED_CLASSES,
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page, encoding="utf-8")
+
+
+def percent(share: float | None, decimals: int = 1) -> str:
+    """Write a share in [0, 1] as a percentage; None and NaN as a dash."""
+    return "–" if share is None or np.isnan(share) else f"{100 * share:.{decimals}f} %"
+
+
+def magnitude(number: float) -> str:
+    """Write a large count in thousands, millions or billions, with three digits."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:.0f}"
+
+
+def duration(seconds: float) -> str:
+    """Write a duration in the two units that matter."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def stage_starts(history: pd.DataFrame) -> list[tuple[int, str]]:
+    """Find the first epoch and the name of each stage of a history with columns `epoch` and `stage`."""
+    begins = history["stage"].ne(history["stage"].shift())
+    return [
+        (int(epoch), str(name))
+        for epoch, name in zip(history.loc[begins, "epoch"], history.loc[begins, "stage"], strict=True)
+    ]
+
+
+def svg(figure: Figure, salt: str) -> Markup:
+    """Write a figure as inline SVG that takes its ink from the page, so that it can be read in dark mode too.
+
+    Args:
+        figure: The figure; its background is left out.
+        salt: Told apart from those of the page's other figures, and the same in every run.
+
+    Returns:
+        The `<svg>` element, without any address in it except the names of XML's own namespaces.
+    """
+    target = io.StringIO()
+    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    # Text stays text: smaller, sharper, and found by the browser's search.
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+        figure.savefig(target, format="svg", facecolor="none", metadata=metadata)
+    text = target.getvalue()
+    text = text[text.index("<svg") :]
+    # Groups' names repeat from figure to figure, and nothing refers to them.
+    text = re.sub(r'<g id="[^"]*"', "<g", text)
+    for color, variable in ((matrix.INK, "ink"), (matrix.FAINT, "faint"), (matrix.WRONG, "wrong")):
+        text = text.replace(color, f"var(--{variable})")
+    text = text.replace(matrix.RIGHT, "var(--right)")
+    # Outlines come with six decimals of a point, which is most of the page's size.
+    text = re.sub(r"(\.\d{2})\d+", r"\1", text)
+    return Markup(text)  # matplotlib has escaped all names in it
+
+
+def _section(number: int, experiment: Experiment) -> dict[str, Any]:
+    """Gather what the page says of one experiment below the table."""
+    confusion = confusion_figure(experiment.counts, experiment.classes, "Test photographs")
+    curves = curves_figure(experiment.history, stage_starts(experiment.history), "Training")
+    return {
+        "experiment": experiment,
+        "confusion": svg(confusion, f"confusion-{number}"),
+        "curves": svg(curves, f"curves-{number}") if len(experiment.history) else None,
+        "worst": [
+            (experiment.classes[row], experiment.classes[column], count, int(experiment.counts[row].sum()))
+            for row, column, count in matrix.worst_confusions(experiment.counts, WORST_LISTED)
+        ],
+    }
+
+
+def _axis(values: list[float]) -> tuple[float, float, list[float]]:
+    """Choose an axis of accuracies that holds all values: lower end, upper end, ticks in between."""
+    spread = max(max(values) - min(values), 0.01)
+    step = next(step for step in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2) if spread / step <= 5 or step == 0.2)
+    first, last = int(np.floor(min(values) / step)), int(np.ceil(max(values) / step))
+    if first == last:
+        first -= 1
+    return first * step, last * step, [tick * step for tick in range(first, last + 1)]
+
+
+def _listed(names: list[str]) -> str:
+    """Join names as English does."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,261 @@
+"""The MLflow record of a run. No other module imports mlflow.
+
+One MLflow run stands for one experiment: ``train`` opens it, a training that was interrupted and started again continues
+it, and ``evaluate`` adds the test to it.
+"""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
+
+import mlflow
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from mlflow.exceptions import MlflowException
+from mlflow.models import infer_signature
+from sqlalchemy.exc import DatabaseError
+from torch import Tensor, nn
+
+from flowers.errors import UserError
+from flowers.settings import Tracking
+
+PARENT_VARIABLE = "FLOWERS_PARENT_RUN"
+"""Environment variable with the MLflow run that a sweep's trainings are children of."""
+
+_LONGEST_PARAM = 250
+
+for _chatty in ("mlflow", "alembic"):  # they announce each start of what they were told to start
+    logging.getLogger(_chatty).setLevel(logging.WARNING)
+
+
+@contextlib.contextmanager
+def explain_store_errors(uri: str) -> Iterator[None]:
+    """Say in one sentence what is wrong with the MLflow store.
+
+    Raises:
+        UserError: If the store is locked, of another schema, or no database.
+    """
+    try:
+        yield
+    except (MlflowException, DatabaseError) as error:
+        text = str(error)
+        if "database is locked" in text:
+            advice = "is locked by another program; close that program, or choose another store"
+        elif "database schema" in text or "Can't locate revision" in text:
+            advice = (
+                f"was written by another version of MLflow; back it up and run `mlflow db upgrade {uri}`, or choose another store"
+            )
+        elif "not a database" in text or "malformed" in text:
+            advice = "is not a readable database; restore it from a backup, or choose another store"
+        elif "readonly database" in text or "unable to open database" in text:
+            advice = "cannot be written; change its permissions, or choose another store"
+        else:
+            raise
+        raise UserError(f"the MLflow store {uri} {advice} with tracking.uri=sqlite:///OTHER.db.") from error
+
+
+@contextlib.contextmanager
+def tracked_run(
+    tracking: Tracking, *, experiment: str, name: str, run_id: str | None, tags: Mapping[str, str]
+) -> Iterator[str]:
+    """Open a run, or continue one, and close it with the status that fits.
+
+    Args:
+        tracking: Which store.
+        experiment: The MLflow experiment, made if it is new.
+        name: The run's name, if it is opened.
+        run_id: The run to continue; opened anew if the store no longer has it.
+        tags: Set on the run.
+
+    Yields:
+        The run's id.
+
+    Raises:
+        UserError: If the store cannot be used.
+    """
+    with explain_store_errors(tracking.uri):
+        mlflow.set_tracking_uri(tracking.uri)
+        mlflow.set_experiment(experiment)
+        with_metrics = tracking.system_metrics_s > 0
+        if with_metrics:
+            mlflow.set_system_metrics_sampling_interval(max(tracking.system_metrics_s, 1))
+        parent = os.environ.get(PARENT_VARIABLE)
+        if run_id is not None and not _exists(run_id):
+            run_id = None
+        if run_id is None:
+            all_tags = {**tags, **({"mlflow.parentRunId": parent} if parent else {})}
+            run = mlflow.start_run(run_name=name, tags=all_tags, log_system_metrics=with_metrics)
+        else:
+            run = mlflow.start_run(run_id=run_id, tags=dict(tags), log_system_metrics=with_metrics)
+    try:
+        yield str(run.info.run_id)
+    except Exception:
+        mlflow.end_run("FAILED")
+        raise
+    except BaseException:
+        mlflow.end_run("KILLED")
+        raise
+    mlflow.end_run("FINISHED")
+
+
+def _exists(run_id: str) -> bool:
+    try:
+        return bool(mlflow.get_run(run_id).info.lifecycle_stage == "active")
+    except MlflowException:
+        return False
+
+
+def log_settings(config_path: Path, settings: Mapping[str, Any]) -> None:
+    """Record the configuration: whole as a file, and flat and short as parameters to filter by."""
+    mlflow.log_artifact(str(config_path))
+    flat = {name: value[:_LONGEST_PARAM] for name, value in _flatten(settings).items()}
+    # A continued run has its parameters already; MLflow refuses to change them, and they cannot differ.
+    known = mlflow.active_run().data.params if mlflow.active_run() else {}
+    mlflow.log_params({name: value for name, value in flat.items() if name not in known})
+
+
+def _flatten(node: Any, prefix: str = "") -> dict[str, str]:
+    if isinstance(node, Mapping):
+        items = node.items()
+    elif isinstance(node, list) and any(isinstance(item, Mapping) for item in node):
+        items = {str(i): item for i, item in enumerate(node)}.items()
+    else:
+        return {prefix: str(node)}
+    flat: dict[str, str] = {}
+    for name, value in items:
+        flat |= _flatten(value, f"{prefix}.{name}" if prefix else str(name))
+    return flat
+
+
+def log_split(split: pd.DataFrame, *, name: str, source: str, digest: str) -> None:
+    """Record which photographs were used, as two MLflow data sets.
+
+    Args:
+        split: With ``path``, ``label``, ``split``.
+        name: The data set's name.
+        source: Where the photographs lie.
+        digest: Of the split; MLflow keeps its first 36 characters.
+    """
+    origin = LocalArtifactDatasetSource(source)
+    for part, context in (("train", "training"), ("val", "validation")):
+        rows = split.loc[split["split"] == part, ["path", "label"]].reset_index(drop=True)
+        dataset = mlflow.data.from_pandas(  # type: ignore[attr-defined]
+            rows, source=origin, targets="label", name=f"{name}-{part}", digest=digest[:36]
+        )
+        mlflow.log_input(dataset, context=context)
+
+
+def logged_steps(metric: str) -> set[int]:
+    """List the steps at which the active run already has a metric, so that a resumed curve has no doubles."""
+    client = mlflow.MlflowClient()
+    return {point.step for point in client.get_metric_history(mlflow.active_run().info.run_id, metric)}
+
+
+def log_metrics(metrics: Mapping[str, float], step: int | None = None) -> None:
+    """Record figures, of one epoch if a step is given."""
+    mlflow.log_metrics({name: float(value) for name, value in metrics.items()}, step=step)
+
+
+def log_image(image: np.ndarray, key: str, step: int) -> None:
+    """Record one image of a series that the run's page shows with a slider.
+
+    Args:
+        image: (H,W,3) uint8.
+        key: Name of the series.
+        step: Its place in the series.
+    """
+    mlflow.log_image(image, key=key, step=step)
+
+
+def log_figure(figure: Figure, name: str) -> None:
+    """Record a figure under a file name."""
+    mlflow.log_figure(figure, name)
+
+
+def log_table(table: pd.DataFrame, name: str) -> None:
+    """Record a table that the run's page shows; ``name`` ends in ``.json``."""
+    mlflow.log_table(table, name)
+
+
+def log_file(path: Path) -> None:
+    """Record a file as it is."""
+    mlflow.log_artifact(str(path))
+
+
+def log_tags(tags: Mapping[str, str]) -> None:
+    """Label the active run."""
+    mlflow.set_tags(dict(tags))
+
+
+class Scorer(nn.Module):
+    """A network together with what surrounds it: pixels in, probabilities out."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.register_buffer("mean", torch.tensor(net.mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(net.std)[:, None, None])
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map upright RGB pixels (B,3,H,W) float32 in [0, 255] to probabilities (B,K)."""
+        return self.net((pixels / 255 - self.mean) / self.std).softmax(dim=1)
+
+
+def log_model(net: nn.Module, examples: np.ndarray, classes: list[str]) -> None:
+    """Record the network, with signature and input example, in a format that runs no code when it is loaded.
+
+    Args:
+        net: Normalised images to logits.
+        examples: (B,3,H,W) float32 pixels in [0, 255] with B >= 2, from which the batch is known to vary.
+        classes: Names of the K outputs.
+    """
+    scorer = Scorer(net).cpu().eval()
+    with torch.inference_mode():
+        probabilities = scorer(torch.from_numpy(examples)).numpy()
+    mlflow.pytorch.log_model(
+        scorer,
+        name="model",
+        serialization_format="pt2",
+        signature=infer_signature(examples, probabilities),
+        input_example=examples,
+        pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", f"numpy=={np.__version__}"],
+        metadata={"classes": classes},
+    )
+
+
+def open_parent(tracking: Tracking, *, experiment: str, name: str) -> str:
+    """Open the run that stands for a sweep; it is closed by :func:`close_parent`."""
+    with explain_store_errors(tracking.uri):
+        mlflow.set_tracking_uri(tracking.uri)
+        client = mlflow.MlflowClient()
+        mlflow.set_experiment(experiment)
+        experiment_id = client.get_experiment_by_name(experiment).experiment_id
+        return str(client.create_run(experiment_id, run_name=name, tags={"kind": "sweep"}).info.run_id)
+
+
+def close_parent(run_id: str, *, summary: pd.DataFrame, best: Mapping[str, str], metrics: Mapping[str, float]) -> None:
+    """Write a sweep's summary into its run and close it.
+
+    Args:
+        run_id: From :func:`open_parent`.
+        summary: A row for each training.
+        best: Overrides and run of the best training, set as tags.
+        metrics: Its figures.
+    """
+    client = mlflow.MlflowClient()
+    client.log_table(run_id, summary, "sweep.json")
+    for name, value in best.items():
+        client.set_tag(run_id, f"best.{name}", value)
+    for name, value in metrics.items():
+        client.log_metric(run_id, f"best/{name}", value)
+    client.set_terminated(run_id)

@@ -1,0 +1,306 @@
+"""Train one recipe: ``python -m flowers.train experiment=cnn_scratch``.
+
+Writes a folder with ``model.safetensors``, ``config.yaml`` (what was trained), ``run.json`` (where it came from) and
+``history.csv`` (what happened in each epoch). Never reads the test photographs.
+"""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowers.commands import build_network, locate, run_command
+from flowers.errors import UserError
+from flowers.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from flowers.data.datamodule import PhotoDataModule
+    from flowers.learning.classifier import Classifier
+    from flowers.learning.history import Row
+
+
+def train(settings: Settings, stop_after_epochs: int | None = None) -> float:
+    """Train, and write the trained model's folder.
+
+    Args:
+        settings: All that decides the result.
+        stop_after_epochs: Stop there as if interrupted, leaving a checkpoint and no model; null trains to the end.
+
+    Returns:
+        The validation accuracy of the last epoch, in [0, 1]. NaN if stopped before the end.
+
+    Raises:
+        UserError: If something that the user gave cannot be used.
+        KeyboardInterrupt: If interrupted; the same call goes on from the last whole epoch.
+    """
+    from filelock import FileLock, Timeout
+
+    from flowers.data.sources import prepare
+    from flowers.learning import resume
+    from flowers.provenance import split_digest
+
+    out = Path(settings.out_dir)
+    _check_out(out, settings)
+    source = settings.data.source
+    fill = None if source is None else locate("data.source", source, "flowers.data.")
+    root, split = prepare(settings.data, fill)
+    folder = Path("runs/resume") / resume.resume_key(settings, split_digest(split))
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            return _train(settings, root, split, folder, out, stop_after_epochs)
+    except Timeout as error:
+        raise UserError(
+            "this very training is running already in another process; wait for it, or change seed or a setting."
+        ) from error
+
+
+def _train(
+    settings: Settings, root: Path, split: "pd.DataFrame", folder: Path, out: Path, stop_after_epochs: int | None
+) -> float:
+    import lightning
+
+    from flowers.data.datamodule import PhotoDataModule
+    from flowers.learning import resume
+    from flowers.learning.classifier import Classifier
+    from flowers.learning.precision import keep_freed_memory
+    from flowers.models.weights import start_from
+    from flowers.provenance import git_commit, split_digest
+    from flowers.seeds import derive_seed
+
+    keep_freed_memory()
+    classes = sorted(split["label"].unique())
+    lightning.seed_everything(derive_seed(settings.seed, "weights") % 2**32, verbose=False)
+    net = build_network(settings.model, len(classes))
+    if settings.weights is not None:
+        start_from(net, Path(settings.weights), settings.weights_sha256)
+    photographs = PhotoDataModule(
+        split,
+        root,
+        image_px=net.image_px,  # type: ignore[arg-type]
+        batch_size=settings.learning.batch_size,
+        seed=settings.seed,
+        cache_dir=Path(settings.data.cache_dir),
+    )
+    classifier = Classifier(
+        net,
+        num_classes=len(classes),
+        train_count=len(photographs.train),
+        learning=settings.learning,
+        stages=settings.stages,
+        augment=settings.augment,
+        seed=settings.seed,
+    )
+    note = resume.read_note(folder)
+    with contextlib.ExitStack() as stack:
+        run_id = None
+        if settings.tracking.enabled:
+            from flowers.review.tracking import tracked_run
+
+            tags = {"recipe": settings.name, "git_commit": git_commit() or "unknown", "split": split_digest(split)}
+            experiment = settings.data.name
+            run = tracked_run(
+                settings.tracking, experiment=experiment, name=settings.name, run_id=note.get("run_id"), tags=tags
+            )
+            run_id = stack.enter_context(run)
+        resume.write_note(folder, {"run_id": run_id})
+        watchers = [] if run_id is None else [_record_start(settings, split, root, photographs)]
+        rows = _fit(settings, classifier, photographs, folder, watchers, stop_after_epochs)
+        if stop_after_epochs is not None:
+            return float("nan")
+        _write(out, settings, classifier, split, rows, run_id)
+        if run_id is not None:
+            _record_end(out, classifier, photographs)
+    resume.discard(folder)
+    print(f"trained model: {out}  (val/acc {rows[-1]['val/acc']:.3f})", flush=True)
+    return float(rows[-1]["val/acc"])
+
+
+def _fit(
+    settings: Settings,
+    classifier: "Classifier",
+    photographs: "PhotoDataModule",
+    folder: Path,
+    watchers: list[Callable[["Row", "Classifier"], None]],
+    stop_after_epochs: int | None,
+) -> "list[Row]":
+    """Run Lightning from the start or from the last whole epoch."""
+    import lightning
+
+    from flowers.learning.history import Bar, History, print_row, shows_bar
+    from flowers.learning.precision import resolve_precision
+    from flowers.learning.resume import EpochCheckpoint
+    from flowers.learning.stages import total_epochs
+
+    trainer_settings = settings.trainer
+    bar = shows_bar(trainer_settings.progress)
+    if not bar and trainer_settings.progress != "none":
+        watchers = [print_row, *watchers]
+    history = History(watchers)
+    checkpoint = EpochCheckpoint(folder)
+    precision = resolve_precision(trainer_settings.precision, trainer_settings.accelerator)
+    epochs = total_epochs(settings.stages)
+    if trainer_settings.progress != "none":
+        parameters = sum(parameter.numel() for parameter in classifier.net.parameters())
+        print(
+            f"{settings.name}: {len(photographs.train)} training and {len(photographs.val)} validation photographs of "
+            f"{len(photographs.classes)} classes, {parameters:,} parameters, {epochs} epochs, {precision}",
+            flush=True,
+        )
+    with _quiet_lightning():
+        trainer = lightning.Trainer(
+            accelerator=trainer_settings.accelerator,
+            devices=1,
+            precision=precision,  # type: ignore[arg-type]
+            max_epochs=min(epochs, stop_after_epochs or epochs),
+            limit_train_batches=trainer_settings.train_batches,
+            gradient_clip_val=settings.learning.clip_norm or None,
+            callbacks=[history, checkpoint, *([Bar()] if bar else [])],
+            deterministic=True,
+            logger=False,
+            enable_progress_bar=bar,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
+        found = checkpoint.found()
+        if found is not None and trainer_settings.progress != "none":
+            print(f"going on from the checkpoint {found}", flush=True)
+        try:
+            trainer.fit(classifier, datamodule=photographs, ckpt_path=found, weights_only=True)
+        except SystemExit as error:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from error
+    return history.rows
+
+
+@contextlib.contextmanager
+def _quiet_lightning() -> "contextlib.Iterator[None]":
+    """Silence Lightning's notes on hardware and its advice on choices that are made here on purpose."""
+    import logging
+    import warnings
+
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        # Batches are slices of decoded pixels: worker processes would only take the processor from training.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # A few dozen batches an epoch are what small data sets have.
+        warnings.filterwarnings("ignore", message=".*number of training batches.*")
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _check_out(out: Path, settings: Settings) -> None:
+    """Refuse to put a training where a different one lies."""
+    from omegaconf import OmegaConf
+
+    config = out / "config.yaml"
+    if (out / "model.safetensors").exists() and config.exists():
+        try:
+            same = OmegaConf.to_container(OmegaConf.load(config)) == asdict(settings)
+        except Exception:
+            same = False
+        if not same:
+            raise UserError(f"out_dir={out} holds another training's model; choose another out_dir, or delete that one.")
+
+
+def _write(
+    out: Path,
+    settings: Settings,
+    classifier: "Classifier",
+    split: "pd.DataFrame",
+    rows: "list[Row]",
+    run_id: str | None,
+) -> None:
+    """Write the trained model's folder: each file whole, ``run.json`` last."""
+    import json
+
+    import pandas as pd
+    from omegaconf import OmegaConf
+
+    from flowers.data.splits import write_splits
+    from flowers.learning.history import METRICS
+    from flowers.models.weights import save_weights
+    from flowers.provenance import describe
+
+    out.mkdir(parents=True, exist_ok=True)
+    net = classifier.final_net
+    record = {
+        "name": settings.name,
+        "dataset": settings.data.name,
+        "classes": sorted(split["label"].unique()),
+        "seed": settings.seed,
+        "parameters": sum(parameter.numel() for parameter in net.parameters()),
+        "epochs": len(rows),
+        "train_s": round(sum(float(row["epoch_s"]) for row in rows), 2),
+        "final": {name: rows[-1][name] for name in METRICS},
+        **describe(split),
+        "mlflow_run_id": run_id,
+    }
+    with tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as partial:
+        whole = Path(partial)
+        save_weights(net, whole / "model.safetensors")
+        OmegaConf.save(OmegaConf.create(asdict(settings)), whole / "config.yaml")
+        write_splits(split, whole / "split.csv")
+        pd.DataFrame(rows).to_csv(whole / "history.csv", index=False, float_format="%.6g")
+        (whole / "run.json").write_text(json.dumps(record, indent=2) + "\n")
+        for name in ("model.safetensors", "config.yaml", "split.csv", "history.csv", "run.json"):
+            os.replace(whole / name, out / name)
+
+
+def _record_start(
+    settings: Settings, split: "pd.DataFrame", root: Path, photographs: "PhotoDataModule"
+) -> Callable[["Row", "Classifier"], None]:
+    """Tell MLflow what is about to be trained, and return who tells it each epoch."""
+    from omegaconf import OmegaConf
+
+    from flowers.learning.history import METRICS
+    from flowers.provenance import split_digest
+    from flowers.review import tracking
+    from flowers.review.figures import ConfusionPainter
+
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "config.yaml"
+        OmegaConf.save(OmegaConf.create(asdict(settings)), config)
+        tracking.log_settings(config, asdict(settings))
+    tracking.log_split(split, name=settings.data.name, source=str(root), digest=split_digest(split))
+    logged = tracking.logged_steps("val/acc")
+    painter = ConfusionPainter()
+
+    def record(row: "Row", classifier: "Classifier") -> None:
+        epoch = int(row["epoch"])
+        if epoch in logged:  # the epoch was told before the interruption, and is now repeated bit by bit
+            return
+        tracking.log_metrics({name: float(row[name]) for name in (*METRICS, "lr", "epoch_s")}, step=epoch)
+        counts = classifier.val_confusion.compute().cpu().numpy()
+        title = f"validation, epoch {epoch}"
+        tracking.log_image(painter.paint(counts, photographs.classes, title), key="val/confusion", step=epoch)
+
+    return record
+
+
+def _record_end(out: Path, classifier: "Classifier", photographs: "PhotoDataModule") -> None:
+    """Give MLflow the trained model and its record."""
+    import numpy as np
+
+    from flowers.review import tracking
+
+    for name in ("run.json", "history.csv", "split.csv"):
+        tracking.log_file(out / name)
+    examples = photographs.val.pixels[:2] if len(photographs.val) > 1 else photographs.train.pixels[:2]
+    pixels = np.ascontiguousarray(examples.transpose(0, 3, 1, 2), dtype=np.float32)
+    tracking.log_model(classifier.final_net, pixels, photographs.classes)
+
+
+if __name__ == "__main__":
+    run_command(train)
