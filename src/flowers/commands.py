@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -20,7 +20,10 @@ from flowers.errors import UserError, suggestion
 from flowers.settings import Settings, Stage
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
     from torch import nn
+
+T = TypeVar("T", bound="DataclassInstance")
 
 CONF_DIR = Path(__file__).parents[2] / "conf"
 
@@ -41,8 +44,8 @@ def exit_on_user_error() -> Iterator[None]:
 def run_command(task: Callable[[Settings], Any]) -> None:
     """Run a task with the configuration that the command line composes from ``conf/``.
 
-    Hydra's own options (``--help``, ``--cfg job``, ``-m`` …) work as everywhere. What the task returns is Hydra's return
-    value, which sweepers optimise.
+    Hydra's own options (``--help``, ``--cfg job``, ``-m`` …) work as everywhere. What the task returns is Hydra's
+    return value, which sweepers optimise.
 
     Args:
         task: Called with the settings; its docstring's first line heads ``--help``.
@@ -82,6 +85,35 @@ def _remove_unused_folder(settings: Settings) -> None:
                 unused.rmdir()
             except OSError:  # not empty
                 return
+
+
+def read_arguments(schema: type[T], description: str) -> T:
+    """Read a command line of ``key=value`` pairs, for commands that compose no recipe.
+
+    Args:
+        schema: A dataclass whose fields are the keys; one without a default must be given.
+        description: What ``--help`` says, above the keys.
+
+    Returns:
+        An instance of the schema.
+
+    Raises:
+        UserError: If a key is unknown, missing or of the wrong type.
+    """
+    words = sys.argv[1:]
+    if {"--help", "-h"} & set(words):
+        print(description.strip(), "\n\nKeys:")
+        for field in fields(schema):
+            value = "(needed)" if field.default is NO_DEFAULT else field.default
+            print(f"  {field.name}={value}")
+        sys.exit(0)
+    for word in words:
+        if "=" not in word:
+            raise UserError(f"'{word}' is not of the form key=value; see --help for the keys.")
+    with explain_hydra_errors():
+        arguments = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.from_cli(words)))
+    assert isinstance(arguments, schema)
+    return arguments
 
 
 def compose_config(overrides: list[str]) -> DictConfig:
@@ -140,7 +172,7 @@ def read_settings(config: DictConfig) -> Settings:
         UserError: Naming the key that is unknown, missing or of the wrong type.
     """
     with explain_hydra_errors():
-        plain = OmegaConf.create(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]
+        plain = OmegaConf.create(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
         assert isinstance(plain, DictConfig)
         plain.pop("hydra", None)
         schema = OmegaConf.structured(Settings)
@@ -202,7 +234,7 @@ def locate(key: str, node: dict[str, Any], package: str) -> Callable[..., Any]:
             module = None
         found = getattr(module, name, None)
         if callable(found) and getattr(found, "__module__", "").startswith(package):
-            return found  # type: ignore[no-any-return]
+            return found
     raise UserError(f"'{key}._target_' is '{target}', but must name something in {package}*; correct the recipe.")
 
 
@@ -221,4 +253,4 @@ def build_network(model: dict[str, Any], num_classes: int) -> "nn.Module":
         network = locate("model", model, "flowers.models.")(num_classes=num_classes, **parameters)
     except (TypeError, ValueError) as error:
         raise UserError(f"'model' cannot be built: {error}; correct the recipe or the override.") from error
-    return network  # type: ignore[no-any-return]
+    return network

@@ -39,8 +39,10 @@ COLUMNS = (
 """Of `leaderboard.csv`. Accuracies and F1 in [0, 1], loss in nats, `train_s` in seconds."""
 
 _OF_METRICS = ("test/acc", "test/loss", "test/macro_f1", "test/top2_acc", "interval", "per_class")
-_OF_RUN = ("classes", "seed", "parameters", "train_s", "epochs", "git_commit", "data_sha256", "split_sha256")
-_OF_RUN += ("mlflow_run_id", "versions", "final", "dataset")
+_OF_RUN = (
+    *("classes", "seed", "parameters", "train_s", "epochs", "versions", "final", "dataset"),
+    *("git_commit", "data_sha256", "split_sha256", "mlflow_run_id"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -102,9 +104,7 @@ def experiments_of(params: Path) -> list[str]:
     import yaml
 
     if not params.is_file():
-        raise UserError(
-            f"{params} is not in this folder: run from the project's root, or give --experiments."
-        )
+        raise UserError(f"{params} is not in this folder: run from the project's root, or give --experiments.")
     try:
         content = yaml.safe_load(params.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -163,9 +163,8 @@ def table(experiments: "Sequence[Experiment]") -> str:
     """
     from flowers.review.report import duration, magnitude, percent
 
-    lines = [
-        ("", "experiment", "test acc", "95 % interval", "macro F1", "val acc", "train acc", "params", "time")
-    ]
+    titles = ("test acc", "95 % interval", "macro F1", "val acc", "train acc", "parameters", "training")
+    lines = [("", "experiment", *titles)]
     for rank, experiment in enumerate(experiments, 1):
         low, high = experiment.interval
         lines.append(
@@ -215,12 +214,12 @@ def _row(rank: int, experiment: "Experiment") -> list[Any]:
 def _check_comparable(experiments: "Sequence[Experiment]") -> None:
     """Refuse to rank what was measured on different photographs."""
     first = experiments[0]
-    for key, what in (("data_sha256", "photographs"), ("split_sha256", "split")):
+    for key, what in (("data_sha256", "photographs"), ("split_sha256", "splits")):
         others = [other.name for other in experiments if other.run[key] != first.run[key]]
         if others:
             raise UserError(
-                f"{', '.join(others)} and {first.name} are not comparable, because their {what} differ ({key} in "
-                "run.json): run `dvc repro`, which makes again what is out of date."
+                f"{', '.join(others)} and {first.name} are not comparable, because their {what} differ "
+                f"({key} in run.json): run `dvc repro`, which makes again what is out of date."
             )
 
 

@@ -11,7 +11,17 @@ import pandas as pd
 
 from flowers.learning.precision import peak_memory_bytes
 
-_PACKAGES = ("flowers", "torch", "lightning", "torchmetrics", "numpy", "pillow", "mlflow", "hydra-core", "dvc")
+_PACKAGES = (
+    "flowers",
+    "torch",
+    "lightning",
+    "torchmetrics",
+    "numpy",
+    "pillow",
+    "mlflow",
+    "hydra-core",
+    "dvc",
+)
 
 
 def split_digest(split: pd.DataFrame) -> str:

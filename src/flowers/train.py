@@ -7,7 +7,7 @@ Writes a folder with ``model.safetensors``, ``config.yaml`` (what was trained), 
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,7 +61,12 @@ def train(settings: Settings, stop_after_epochs: int | None = None) -> float:
 
 
 def _train(
-    settings: Settings, root: Path, split: "pd.DataFrame", folder: Path, out: Path, stop_after_epochs: int | None
+    settings: Settings,
+    root: Path,
+    split: "pd.DataFrame",
+    folder: Path,
+    out: Path,
+    stop_after_epochs: int | None,
 ) -> float:
     import lightning
 
@@ -101,11 +106,20 @@ def _train(
         run_id = None
         if settings.tracking.enabled:
             from flowers.review.tracking import tracked_run
+            from flowers.sweep import PARENT_VARIABLE
 
-            tags = {"recipe": settings.name, "git_commit": git_commit() or "unknown", "split": split_digest(split)}
-            experiment = settings.data.name
+            tags = {
+                "recipe": settings.name,
+                "git_commit": git_commit() or "unknown",
+                "split": split_digest(split),
+            }
             run = tracked_run(
-                settings.tracking, experiment=experiment, name=settings.name, run_id=note.get("run_id"), tags=tags
+                settings.tracking,
+                experiment=settings.data.name,
+                name=settings.name,
+                run_id=note.get("run_id"),
+                tags=tags,
+                parent=os.environ.get(PARENT_VARIABLE),
             )
             run_id = stack.enter_context(run)
         resume.write_note(folder, {"run_id": run_id})
@@ -113,7 +127,7 @@ def _train(
         rows = _fit(settings, classifier, photographs, folder, watchers, stop_after_epochs)
         if stop_after_epochs is not None:
             return float("nan")
-        _write(out, settings, classifier, split, rows, run_id)
+        _write(out, settings, classifier, root, split, rows, run_id)
         if run_id is not None:
             _record_end(out, classifier, photographs)
     resume.discard(folder)
@@ -179,7 +193,7 @@ def _fit(
 
 
 @contextlib.contextmanager
-def _quiet_lightning() -> "contextlib.Iterator[None]":
+def _quiet_lightning() -> Iterator[None]:
     """Silence Lightning's notes on hardware and its advice on choices that are made here on purpose."""
     import logging
     import warnings
@@ -193,6 +207,8 @@ def _quiet_lightning() -> "contextlib.Iterator[None]":
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         # A few dozen batches an epoch are what small data sets have.
         warnings.filterwarnings("ignore", message=".*number of training batches.*")
+        # Lightning calls what torch has renamed.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
         try:
             yield
         finally:
@@ -211,13 +227,16 @@ def _check_out(out: Path, settings: Settings) -> None:
         except Exception:
             same = False
         if not same:
-            raise UserError(f"out_dir={out} holds another training's model; choose another out_dir, or delete that one.")
+            raise UserError(
+                f"out_dir={out} holds another training's model; choose another out_dir, or delete that one."
+            )
 
 
 def _write(
     out: Path,
     settings: Settings,
     classifier: "Classifier",
+    root: Path,
     split: "pd.DataFrame",
     rows: "list[Row]",
     run_id: str | None,
@@ -238,6 +257,7 @@ def _write(
     record = {
         "name": settings.name,
         "dataset": settings.data.name,
+        "photographs": str(root),
         "classes": sorted(split["label"].unique()),
         "seed": settings.seed,
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
@@ -255,7 +275,7 @@ def _write(
         pd.DataFrame(rows).to_csv(whole / "history.csv", index=False, float_format="%.6g")
         (whole / "run.json").write_text(json.dumps(record, indent=2) + "\n")
         for name in ("model.safetensors", "config.yaml", "split.csv", "history.csv", "run.json"):
-            os.replace(whole / name, out / name)
+            (whole / name).replace(out / name)
 
 
 def _record_start(

@@ -15,9 +15,7 @@ from PIL import Image
 from flowers.data import intake
 from flowers.errors import UserError
 
-REAL = Path(
-    os.environ.get("FLOWERS_PHOTOS") or Path(__file__).parents[3] / "shared" / "data" / "flower_photos_224"
-)
+REAL = Path(os.environ.get("FLOWERS_PHOTOS") or Path(__file__).parents[3] / "shared" / "data" / "flower_photos_224")
 
 
 def noise(seed: int = 0, width_px: int = 40, height_px: int = 30) -> Image.Image:
@@ -208,9 +206,7 @@ def test_originals_are_untouched(root: Path) -> None:
     (root / "daisy" / "empty.jpg").write_bytes(b"")
     before = {path: (path.stat().st_mtime_ns, path.is_dir() or path.read_bytes()) for path in root.rglob("*")}
     intake.scan(root, strict=False)
-    assert before == {
-        path: (path.stat().st_mtime_ns, path.is_dir() or path.read_bytes()) for path in root.rglob("*")
-    }
+    assert before == {path: (path.stat().st_mtime_ns, path.is_dir() or path.read_bytes()) for path in root.rglob("*")}
 
 
 def test_dhash_survives_recompression_and_tells_photographs_apart(tmp_path: Path) -> None:

@@ -76,9 +76,7 @@ def test_shorter_side_is_resized_and_the_middle_kept(tmp_path: Path) -> None:
     assert np.asarray(pixels.open_rgb(tmp_path / "wide.jpg", 60)).shape == (75, 225, 3)
 
 
-def test_second_opening_decodes_nothing(
-    root: Path, table: pd.DataFrame, tmp_path: Path, no_decoding: Any
-) -> None:
+def test_second_opening_decodes_nothing(root: Path, table: pd.DataFrame, tmp_path: Path, no_decoding: Any) -> None:
     first = open_store(root, table, IMAGE_PX, tmp_path / "cache")
     no_decoding()
     again = open_store(tmp_path / "gone", table, IMAGE_PX, tmp_path / "cache")
@@ -149,9 +147,7 @@ def test_concurrent_builders_decode_once(
 
 
 @pytest.mark.parametrize("call", ["posix_fallocate", "pwrite"])
-def test_full_disk(
-    root: Path, table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
+def test_full_disk(root: Path, table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     def full(*_: object) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

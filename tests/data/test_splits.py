@@ -127,9 +127,7 @@ def test_settings_out_of_range(split: Split, message: str) -> None:
 
 
 def test_class_too_small() -> None:
-    with pytest.raises(
-        UserError, match=r"Class b has 2 different photographs .* train, val, test need one each"
-    ):
+    with pytest.raises(UserError, match=r"Class b has 2 different photographs .* train, val, test need one each"):
         assign_splits(manifest_of({"a": 10, "b": 2}), SPLIT)
     assign_splits(manifest_of({"a": 10, "b": 2}), Split(0.2, 0.0, 5, 0))
     copies = pd.concat([manifest_of({"a": 10, "b": 1})] * 3)

@@ -56,9 +56,7 @@ def transform(images: Tensor, uniform: Tensor, augment: Augment, mean: Tensor, s
     pixels = images.float()
     if _moves(augment):
         grid = functional.affine_grid(_affine(uniform, augment), list(pixels.shape), align_corners=False)
-        pixels = functional.grid_sample(
-            pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False
-        )
+        pixels = functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     matrix, offset = _colour(pixels, uniform, augment)
     return _recolour(pixels, matrix / std[:, None], (offset - mean) / std)
 
@@ -77,9 +75,7 @@ def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return (images.float() / 255 - mean[:, None, None]) / std[:, None, None]
 
 
-def blend(
-    images: Tensor, labels: Tensor, mix: Tensor, partner: Tensor, num_classes: int
-) -> tuple[Tensor, Tensor]:
+def blend(images: Tensor, labels: Tensor, mix: Tensor, partner: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     """Blend each image, and its label, with another of the batch (MixUp, Zhang et al. 2018).
 
     Args:
@@ -102,9 +98,7 @@ def blend(
 
 
 def _moves(augment: Augment) -> bool:
-    return augment.flip or any(
-        (augment.rotation_deg, augment.zoom_frac, augment.aspect_frac, augment.translation_frac)
-    )
+    return augment.flip or any((augment.rotation_deg, augment.zoom_frac, augment.aspect_frac, augment.translation_frac))
 
 
 def _between(uniform: Tensor, column: int, reach: float) -> Tensor:

@@ -1,7 +1,8 @@
-"""A data set of rendered flowers, for when there are no photographs: each image a pure function of its arguments."""
+"""A data set of rendered flowers, for when there are no photographs; each image a pure function."""
 
 import os
 import shutil
+import signal
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from flowers.data import scene
 from flowers.data.species import SPECIES, Form, draw_head, rgb
 from flowers.errors import UserError, suggestion
 
+LEAVES = ("strap", "oval", "lobed", "heart")
 DOMAINS = ("garden", "herbarium")
 SUPERSAMPLING = 2
 JPEG_QUALITY = 92
@@ -57,7 +59,7 @@ class Picture:
 
     def __post_init__(self) -> None:
         if self.species not in SPECIES:
-            raise UserError(f"No species '{self.species}' can be drawn: {suggestion(self.species, SPECIES)}")
+            raise UserError(f"species '{self.species}' cannot be drawn: {suggestion(self.species, SPECIES)}")
         if self.domain not in DOMAINS:
             raise UserError(f"domain '{self.domain}' is not known: {suggestion(self.domain, DOMAINS)}")
         if self.size_px < SMALLEST_PX:
@@ -104,20 +106,24 @@ def choose_look(picture: Picture) -> Look:
     tilt_deg = typical + amount * (rng.triangular(least, typical, most + 1e-6) - typical)
     if picture.domain == "herbarium":  # a press knows only the front and the side
         tilt_deg = (least, most)[int(rng.random() < (typical - least + 8) / (most - least + 16))]
-    return Look(replace(form, rings=rings, disc=disc), np.clip(colours, 0, 1), tilt_deg)
+    leaf = str(rng.choice(LEAVES)) if rng.random() < 0.5 * amount else form.leaf  # leaves alone must not tell
+    return Look(replace(form, rings=rings, disc=disc, leaf=leaf), np.clip(colours, 0, 1), tilt_deg)
 
 
 def places(picture: Picture) -> Iterator[tuple[float, float, float]]:
     """Place one blossom or several, the farthest first: x, y and radius as fractions of the image."""
     rng, amount = picture.rng("places"), picture.knobs.variation
     count = 1 + int(rng.random() < 0.5 * amount) * int(rng.integers(1, 5))
-    radius = 0.36 + amount * rng.uniform(-0.16, 0.08)
-    x, y = 0.5 + amount * rng.uniform(-0.14, 0.14), 0.45 + amount * rng.uniform(-0.12, 0.14)
+    radius = 0.36 + amount * rng.uniform(-0.2, 0.1)
+    x, y = 0.5 + amount * rng.uniform(-0.24, 0.24), 0.45 + amount * rng.uniform(-0.18, 0.22)
     if count > 1:
         radius *= 0.8
     angle_rad = rng.uniform(0, 2 * np.pi)
     for k in range(count - 1, 0, -1):
-        turn, far = angle_rad + 2 * np.pi * k / (count - 1) + rng.normal(0, 0.3), radius * rng.uniform(1.2, 1.9)
+        turn, far = (
+            angle_rad + 2 * np.pi * k / (count - 1) + rng.normal(0, 0.3),
+            radius * rng.uniform(1.2, 1.9),
+        )
         yield x + far * np.cos(turn), y + 0.8 * far * np.sin(turn), radius * rng.uniform(0.55, 0.9)
     yield x, y, radius
 
@@ -153,7 +159,10 @@ def draw_plant(layer: Image.Image, picture: Picture, look: Look, spot: tuple[flo
         start = spine[int(rng.integers(1, 8))]
         strap = look.form.leaf == "strap"
         reach = radius * rng.uniform(0.8, 1.3) * (1.4 if strap else 1.0)
-        tip = (start[0] + side * reach * (0.4 if strap else 0.9), start[1] - reach * (0.95 if strap else 0.35))
+        tip = (
+            start[0] + side * reach * (0.4 if strap else 0.9),
+            start[1] - reach * (0.95 if strap else 0.35),
+        )
         bow = (start[0] + side * reach * 0.45, start[1] - reach * (0.3 if strap else 0.5))
         half = reach * {"strap": 0.075, "oval": 0.24, "lobed": 0.17, "heart": 0.36}[look.form.leaf]
         scene.leaf(pen, scene.curve(tuple(start), bow, tip, 16), half, scene.tinted(green, 0.95), look.form.leaf)
@@ -193,8 +202,8 @@ def paint(picture: Picture) -> Image.Image:
     scene.cast(canvas, layer, (0.012 if herbarium else 0.045) * canvas_px, 0.5)
     scene.obstruct(canvas, picture.rng("front"), knobs.occlusion, picture.domain)
     small = canvas.resize((picture.size_px, picture.size_px), Image.Resampling.LANCZOS)
-    light = knobs.illumination * (0.35 if herbarium else 1.0)  # a scanner's lamp is even
-    pixels = scene.relight(np.asarray(small) / 255, picture.rng("light"), light)
+    light = knobs.illumination * (0.3 if herbarium else 1.0)  # a scanner's lamp is even
+    pixels = scene.relight(np.asarray(small) / 255, picture.rng("light"), light, shadows=not herbarium)
     return Image.fromarray((np.clip(pixels, 0, 1) * 255).round().astype(np.uint8))
 
 
@@ -267,7 +276,7 @@ def render(
         clutter: In [0, 1].
         variation: In [0, 1].
         domain: `garden` or `herbarium`.
-        workers: Number of processes; None: one for each processor that may be used. Does not change the images.
+        workers: Number of processes; None: one for each usable processor. Does not change the images.
 
     Raises:
         UserError: An argument is unknown or out of range, or the folder is not empty.
@@ -279,22 +288,35 @@ def render(
         Picture(species, 1, seed, size_px, knobs, domain)  # refuses what cannot be drawn before anything is written
         if count < 1:
             raise UserError(f"counts.{species} is {count}, but must be at least 1: raise it or leave the species out.")
+    if workers is not None and workers < 1:
+        raise UserError(f"workers is {workers}, but must be at least 1: raise it or leave it out.")
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise UserError(f"{root} exists and is not an empty folder: remove it or name another root.")
+    root = root.resolve()
     root.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
+    aside = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
+    building = aside / root.name  # mkdtemp's own folder is closed to other users
     try:
         pictures, paths = [], []
         for species, count in counts.items():
-            (building / species).mkdir()
+            (building / species).mkdir(parents=True)
             for index in range(1, count + 1):
                 pictures.append(Picture(species, index, seed, size_px, knobs, domain))
                 paths.append(building / species / f"{species}_{index:04d}.jpg")
-        run_all(pictures, paths, workers or len(os.sched_getaffinity(0)))
-        building.chmod(0o755)  # mkdtemp keeps others out
-        os.replace(building, root)
+        run_all(pictures, paths, workers or usable_processors())
+        building.replace(root)
     finally:
-        shutil.rmtree(building, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def usable_processors() -> int:
+    """Count the processors that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def leave_interrupts_alone() -> None:
+    """Let Ctrl-C reach only the parent, which then stops its workers and cleans up."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def run_all(pictures: list[Picture], paths: list[Path], workers: int) -> None:
@@ -303,7 +325,11 @@ def run_all(pictures: list[Picture], paths: list[Path], workers: int) -> None:
         for picture, path in zip(pictures, paths, strict=True):
             save(picture, path)
         return
-    pool = ProcessPoolExecutor(min(workers, len(pictures)), mp_context=get_context("forkserver"))
+    pool = ProcessPoolExecutor(
+        min(workers, len(pictures)),
+        mp_context=get_context("forkserver" if os.name == "posix" else "spawn"),  # fork would copy held locks
+        initializer=leave_interrupts_alone,
+    )
     try:
         list(pool.map(save, pictures, paths, chunksize=8))
     finally:

@@ -1,4 +1,4 @@
-"""All of a rendered image but the blossoms: background, stems and leaves, what stands in front, light, paper."""
+"""All of a rendered image but the blossoms: background, stems, leaves, what stands in front, light, paper."""
 
 from collections.abc import Sequence
 
@@ -9,13 +9,21 @@ from PIL import Image, ImageDraw, ImageFilter
 Array = NDArray[np.float64]
 Rng = np.random.Generator
 Point = tuple[float, float]
+Colour = tuple[int, ...]
 
 GREENS = ((92, 140, 58), (62, 112, 44), (122, 158, 78), (74, 120, 84), (138, 150, 62), (48, 88, 42))
 PETALS = (
-    (250, 248, 244), (252, 214, 52), (242, 150, 40), (216, 44, 60), (240, 140, 176), (150, 100, 200), (96, 120, 220)
+    (250, 248, 244), (252, 214, 52), (242, 150, 40), (216, 44, 60),
+    (240, 140, 176), (150, 100, 200), (96, 120, 220),
 )  # fmt: skip
-SURROUNDINGS = {  # colours of the backdrop's top and bottom, of its soft spots
-    "meadow": ((168, 196, 120), (66, 108, 44), ((120, 160, 70), (200, 214, 130), (70, 110, 50), (236, 232, 190))),
+SURROUNDINGS: dict[
+    str, tuple[Colour, Colour, tuple[Colour, ...]]
+] = {  # colours of the backdrop's top and bottom, of its soft spots
+    "meadow": (
+        (168, 196, 120),
+        (66, 108, 44),
+        ((120, 160, 70), (200, 214, 130), (70, 110, 50), (236, 232, 190)),
+    ),
     "sky": ((110, 164, 222), (206, 224, 238), ((255, 255, 255), (230, 238, 246), (150, 190, 230))),
     "soil": ((120, 94, 70), (78, 58, 44), ((140, 112, 84), (96, 74, 54), (88, 110, 60), (60, 44, 34))),
     "shade": ((36, 58, 36), (18, 30, 22), ((54, 92, 48), (30, 52, 34), (120, 150, 80), (24, 36, 44))),
@@ -24,13 +32,13 @@ SURROUNDINGS = {  # colours of the backdrop's top and bottom, of its soft spots
 }
 
 
-def pick(rng: Rng, options: Sequence[tuple[int, ...]], spread: float = 14) -> tuple[int, ...]:
+def pick(rng: Rng, options: Sequence[Colour], spread: float = 14) -> Colour:
     """Draw one of some colours and shift it a little."""
-    shifted = np.asarray(options[rng.integers(len(options))]) + rng.normal(0, spread, 3)
+    shifted = np.asarray(options[int(rng.integers(len(options)))]) + rng.normal(0, spread, 3)
     return tuple(int(c) for c in np.clip(shifted, 0, 255))
 
 
-def tinted(colour: tuple[int, ...], factor: float) -> tuple[int, ...]:
+def tinted(colour: Colour, factor: float) -> Colour:
     """Brighten or darken a colour, keeping its opacity."""
     return (*(int(min(255, c * factor)) for c in colour[:3]), *colour[3:])
 
@@ -41,14 +49,14 @@ def curve(start: Point, bend: Point, end: Point, n: int = 14) -> Array:
     return (1 - t) ** 2 * np.asarray(start) + 2 * t * (1 - t) * np.asarray(bend) + t**2 * np.asarray(end)
 
 
-def stem(pen: ImageDraw.ImageDraw, spine: Array, width_px: float, colour: tuple[int, ...]) -> None:
+def stem(pen: ImageDraw.ImageDraw, spine: Array, width_px: float, colour: Colour) -> None:
     """Draw a round stalk along a spine (n,2), lit from the left."""
     for shift, share, factor in ((0.0, 1.0, 0.72), (-0.14, 0.66, 1.0), (-0.24, 0.25, 1.25)):
-        line = (spine + [shift * width_px, 0]).ravel().tolist()
+        line = (spine + np.array([shift * width_px, 0.0])).ravel().tolist()
         pen.line(line, fill=tinted(colour, factor), width=max(1, round(width_px * share)), joint="curve")
 
 
-def leaf(pen: ImageDraw.ImageDraw, spine: Array, half_px: float, colour: tuple[int, ...], kind: str) -> None:
+def leaf(pen: ImageDraw.ImageDraw, spine: Array, half_px: float, colour: Colour, kind: str) -> None:
     """Draw a leaf along a spine (n,2) that starts at its foot.
 
     Args:
@@ -79,10 +87,14 @@ def leaf(pen: ImageDraw.ImageDraw, spine: Array, half_px: float, colour: tuple[i
 
 def backdrop(rng: Rng, canvas_px: int, clutter: float, variation: float) -> Image.Image:
     """Paint what lies far behind the blossom: a studio's paper sheet, or something outdoors, out of focus."""
+    top: Colour
+    bottom: Colour
+    spots: tuple[Colour, ...]
     n_px = 96  # soft things need no more, and this keeps them the same at any size
     if rng.random() >= 1.4 * clutter:
-        tone = np.array([206, 212, 206]) + rng.normal(0, 22 * variation, 3)
-        top, bottom, spots = tone, tone * 0.84, ()
+        shift = rng.normal(0, 22 * variation, 3)
+        tone = (round(206 + shift[0]), round(212 + shift[1]), round(206 + shift[2]))
+        top, bottom, spots = tone, tinted(tone, 0.84), ()
     else:
         top, bottom, spots = list(SURROUNDINGS.values())[rng.integers(len(SURROUNDINGS))]
     angle_rad = rng.normal(0, 0.5)
@@ -125,7 +137,12 @@ def scatter(image: Image.Image, rng: Rng, amount: float) -> None:
             bend = ((x + end[0]) / 2 + rng.normal(0, reach / 5), (y + end[1]) / 2 + rng.normal(0, reach / 5))
             if kind == "twig":
                 far = curve((x, y), bend, (x + 4 * (end[0] - x), y + 4 * (end[1] - y)))
-                stem(pen, far, size * rng.uniform(0.006, 0.018), pick(rng, ((96, 74, 52), (120, 100, 70), *GREENS[:2])))
+                stem(
+                    pen,
+                    far,
+                    size * rng.uniform(0.006, 0.018),
+                    pick(rng, ((96, 74, 52), (120, 100, 70), *GREENS[:2])),
+                )
             elif kind == "stone":
                 pen.ellipse((x, y, x + reach, y + reach * 0.7), fill=pick(rng, ((150, 144, 136), (110, 104, 100))))
             elif kind == "leaf":
@@ -172,14 +189,23 @@ def obstruct(image: Image.Image, rng: Rng, amount: float, domain: str) -> None:
         x, y = rng.uniform(0.18, 0.82, 2) * size
         if domain == "herbarium":
             turn, reach, half = rng.uniform(0, np.pi), 0.3 * size, rng.uniform(0.02, 0.045) * size
-            along, aside = np.array([np.cos(turn), np.sin(turn)]) * reach, np.array([-np.sin(turn), np.cos(turn)]) * half
+            along, aside = (
+                np.array([np.cos(turn), np.sin(turn)]) * reach,
+                np.array([-np.sin(turn), np.cos(turn)]) * half,
+            )
             corners = [along + aside, along - aside, -along - aside, -along + aside]
-            pen.polygon([c for k in corners for c in (k + (x, y))], fill=(*pick(rng, ((226, 208, 160),), 8), 235))
+            pen.polygon(
+                [c for k in corners for c in k + np.array([x, y])],
+                fill=(*pick(rng, ((226, 208, 160),), 4), 235),
+            )
             continue
         kind = rng.choice(("blades", "leaf", "bar", "fingers"), p=(0.46, 0.3, 0.14, 0.1))
         if kind == "blades":
             for _ in range(int(rng.integers(1, 4))):
-                foot, tip = x + rng.normal(0, 0.12) * size, (x + rng.normal(0, 0.2) * size, rng.uniform(-0.2, 0.4) * size)
+                foot, tip = (
+                    x + rng.normal(0, 0.12) * size,
+                    (x + rng.normal(0, 0.2) * size, rng.uniform(-0.2, 0.4) * size),
+                )
                 spine = curve((foot, 1.08 * size), (x, y), tip, 18)
                 leaf(pen, spine, size * rng.uniform(0.012, 0.035), pick(rng, GREENS), "strap")
         elif kind == "leaf":
@@ -190,7 +216,12 @@ def obstruct(image: Image.Image, rng: Rng, amount: float, domain: str) -> None:
         elif kind == "bar":
             lean, wide = rng.normal(0, 0.15) * size, size * rng.uniform(0.02, 0.07)
             bar = np.array([[x - lean, -0.1 * size], [x + lean, 1.1 * size]])
-            stem(pen, bar if rng.random() < 0.7 else bar[:, ::-1], wide, pick(rng, ((120, 96, 70), (90, 92, 98), (214, 210, 200))))
+            stem(
+                pen,
+                bar if rng.random() < 0.7 else bar[:, ::-1],
+                wide,
+                pick(rng, ((120, 96, 70), (90, 92, 98), (214, 210, 200))),
+            )
         else:
             skin = pick(rng, ((232, 190, 160), (190, 138, 104), (120, 80, 58)))
             for k in range(int(rng.integers(1, 4))):
@@ -199,8 +230,17 @@ def obstruct(image: Image.Image, rng: Rng, amount: float, domain: str) -> None:
                 stem(pen, spine, 0.085 * size, skin)
                 r = 0.042 * size
                 pen.ellipse((tip[0] - r, tip[1] - r, tip[0] + r, tip[1] + r), fill=tinted(skin, 0.98))
+                pen.ellipse(
+                    (tip[0] - r * 0.5, tip[1] - r * 0.7, tip[0] + r * 0.8, tip[1] + r * 0.3),
+                    fill=tinted(skin, 1.12),
+                )
     if count:
-        cast(image, layer if rng.random() < 0.65 else soften(layer, 0.012 * size), 0.03 * size, 0.4)
+        cast(
+            image,
+            layer if domain == "herbarium" or rng.random() < 0.65 else soften(layer, 0.012 * size),
+            0.03 * size,
+            0.4,
+        )
 
 
 def warp(layer: Image.Image, rng: Rng, amount: float) -> Image.Image:
@@ -222,34 +262,38 @@ def warp(layer: Image.Image, rng: Rng, amount: float) -> Image.Image:
     return layer.transform(layer.size, Image.Transform.MESH, mesh, Image.Resampling.BILINEAR)
 
 
-def relight(pixels: Array, rng: Rng, amount: float) -> Array:
-    """Change exposure, colour temperature, gradient, vignette and hard shadows of pixels (H,W,3) in [0, 1]."""
+def relight(pixels: Array, rng: Rng, amount: float, shadows: bool) -> Array:
+    """Change the exposure, colour and evenness of the light on pixels (H,W,3) in [0, 1]."""
     height, width = pixels.shape[:2]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     warm, tint = rng.normal(0, 0.16 * amount), rng.normal(0, 0.06 * amount)
-    light = 2.0 ** rng.normal(-0.1 * amount, 0.5 * amount) * np.array([1 + warm, 1 + tint, 1 - warm])
+    light = 2.0 ** rng.normal(0.12 * amount, 0.5 * amount) * np.array([1 + warm, 1 + tint, 1 - warm])
     angle_rad = rng.uniform(0, 2 * np.pi)
     slope = 1 + amount * rng.uniform(0, 0.6) * (x * np.cos(angle_rad) + y * np.sin(angle_rad))
     field = np.clip(slope, 0.15, None) * (1 - amount * rng.uniform(0, 0.4) * (x**2 + y**2) / 2)
-    if rng.random() < amount:  # the shadow of a fence or of foliage
+    if shadows and rng.random() < amount:  # the shadow of a fence or of foliage
         across = x * np.cos(angle_rad + 1) + y * np.sin(angle_rad + 1)
         waves = np.sin(across * rng.uniform(3, 9) + rng.uniform(0, 7) + np.sin(3 * y + 4 * x) * rng.uniform(0, 1.5))
         field = field * (1 - amount * rng.uniform(0.25, 0.65) * np.clip(waves * 6 + rng.uniform(-2, 2), 0, 1))
     lit = pixels * field[..., None] * light
     gain = rng.uniform(1 - 0.35 * amount, 1 + 0.35 * amount)
     lit = 0.5 + (lit - 0.5) * gain + rng.normal(0, 0.05 * amount)
-    return lit + rng.normal(0, 0.004 + 0.03 * amount, (height, width, 1))
+    return lit + rng.normal(0, 0.004 + 0.022 * amount, (height, width, 1))
 
 
 def paper(rng: Rng, canvas_px: int, clutter: float) -> Image.Image:
     """Paint a herbarium sheet: aged paper with fibres, stains and a label strip."""
-    tone = np.array([226, 212, 178]) + rng.normal(0, 7, 3)
+    tone = np.array([226, 212, 178]) + rng.normal(0, 10) + rng.normal(0, 3, 3)
     cloud = np.asarray(Image.fromarray(rng.normal(0, 1, (7, 7))).resize((96, 96), Image.Resampling.BICUBIC))
     sheet = Image.fromarray(np.clip(tone + cloud[..., None] * 7, 0, 255).astype(np.uint8))
     sheet = sheet.resize((canvas_px, canvas_px), Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(sheet, "RGBA")
     for _ in range(70):
-        (x, y), turn, reach = rng.uniform(0, 1, 2) * canvas_px, rng.uniform(0, 7), rng.uniform(0.01, 0.05) * canvas_px
+        (x, y), turn, reach = (
+            rng.uniform(0, 1, 2) * canvas_px,
+            rng.uniform(0, 7),
+            rng.uniform(0.01, 0.05) * canvas_px,
+        )
         end = (x + reach * np.cos(turn), y + reach * np.sin(turn))
         pen.line((x, y, *end), fill=(110, 84, 50, int(rng.integers(18, 60))), width=1)
     for _ in range(round(10 * clutter * rng.uniform(0.3, 1))):
@@ -259,7 +303,11 @@ def paper(rng: Rng, canvas_px: int, clutter: float) -> Image.Image:
     pen.rectangle((left, top, left + 0.36 * canvas_px, top + 0.1 * canvas_px), fill=(244, 238, 220, 255))
     for k in range(3):
         y, reach = top + (0.025 + 0.026 * k) * canvas_px, rng.uniform(0.15, 0.32) * canvas_px
-        pen.line((left + 0.02 * canvas_px, y, left + reach, y), fill=(70, 58, 60, 200), width=max(1, canvas_px // 128))
+        pen.line(
+            (left + 0.02 * canvas_px, y, left + reach, y),
+            fill=(70, 58, 60, 200),
+            width=max(1, canvas_px // 128),
+        )
     return sheet
 
 

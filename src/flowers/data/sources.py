@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
-from flowers.data.intake import scan
+from flowers.data.intake import read_manifest, scan
 from flowers.data.splits import assign_splits, read_splits
 from flowers.errors import UserError
 from flowers.settings import Data
@@ -72,7 +72,7 @@ def remembered_scan(root: Path, strict: bool, cache_dir: Path) -> pd.DataFrame:
     key = hashlib.sha256(json.dumps([str(root.resolve()), strict, listing]).encode()).hexdigest()[:16]
     remembered = cache_dir / f"manifest-{key}.csv"
     if remembered.exists():
-        return pd.read_csv(remembered, keep_default_na=False, dtype={"label": str, "dhash": str})
+        return read_manifest(remembered)
     manifest = scan(root, strict)
     cache_dir.mkdir(parents=True, exist_ok=True)
     manifest.to_csv(remembered, index=False)

@@ -97,19 +97,26 @@ def sepals(count: float, length: float, rise_deg: float, lift: float = -0.06) ->
 SPECIES: dict[str, tuple[Form, ...]] = {
     "daisy": (
         Form(
-            ("ffffff e9ecf2", "fbd3e0 ffffff", "f6e27a f3cf4a", "d9b8ea f4ecfa", "e0609c f7c3d8", "fff3d6 f2e3b0"),
+            (
+                "ffffff e9ecf2",
+                "fbd3e0 ffffff",
+                "f6e27a f3cf4a",
+                "d9b8ea f4ecfa",
+                "e0609c f7c3d8",
+                "fff3d6 f2e3b0",
+            ),
             (
                 sepals(10, 0.3, 10),
-                Ring(19, 0.76, 0.085, 0, -6, 0.2, base=0.3, tip=0.28, cup_rad=0.3, notch=0.04),
-                Ring(13, 0.7, 0.08, 9, -8, 0.2, 0.02, base=0.3, tip=0.28, cup_rad=0.3, notch=0.04),
+                Ring(22, 0.76, 0.074, 0, -6, 0.2, base=0.3, tip=0.28, cup_rad=0.3, notch=0.04),
+                Ring(14, 0.7, 0.07, 9, -8, 0.2, 0.02, base=0.3, tip=0.28, cup_rad=0.3, notch=0.04),
             ),
-            Disc(0.27, 0.12, 110, "d8a21a f4c928 f9da4a"),
+            Disc(0.27, 0.12, 150, "d8a21a f4c928 f9da4a"),
             leaf="lobed",
         ),
     ),
     "dandelion": (
         Form(
-            ("ffdf2e f3b50c", "fff05a f2cf1e", "ffb52a ee8a10", "fff6b8 f0dc70", "f8c81c d98e08"),
+            ("ffe02e fbc81a", "fff05a f2cf1e", "ffb52a ee8a10", "fff6b8 f0dc70", "f8c81c d98e08"),
             (
                 sepals(14, 0.4, -25),
                 *layers(
@@ -124,8 +131,8 @@ SPECIES: dict[str, tuple[Form, ...]] = {
         Form(
             ("ffffff a9a08c", "f3f1ea 9c9078", "fffdf2 b7ab90"),
             layers(
-                Ring(15, 0.94, 0.13, -70, base=6, tip=0.22, start=0.04, fringe=0.2, fade=0.9),
-                Ring(5, 0.94, 0.13, 82, base=6, tip=0.22, start=0.04, fringe=0.2, fade=0.9),
+                Ring(36, 0.94, 0.04, -70, base=5, tip=0.12, start=0.04, fringe=0.15, fade=0.8),
+                Ring(7, 0.94, 0.04, 82, base=5, tip=0.12, start=0.04, fringe=0.15, fade=0.8),
                 9,
             ),
             Disc(0.15, 0.12, 50, "6f5a3c 8d7448 b59a66"),
@@ -136,7 +143,14 @@ SPECIES: dict[str, tuple[Form, ...]] = {
     ),
     "roses": (
         Form(
-            ("d8213a 8e0c22", "f59ab5 d65a80", "fff6ec e8cfae", "fbd74c e8a21c", "f7a06a d8603a", "c48ad0 8c5aa8"),
+            (
+                "e0243e 6e0618",
+                "f7a4bc c43e6a",
+                "fff8f0 dcb88a",
+                "fddc58 dc8a10",
+                "f9ac78 c84a24",
+                "cc94d8 74408e",
+            ),
             (
                 sepals(5, 0.55, -10),
                 *layers(
@@ -150,7 +164,14 @@ SPECIES: dict[str, tuple[Form, ...]] = {
     ),
     "sunflowers": (
         Form(
-            ("ffc61a f09a08", "ffe14a f5b81c", "f59a1c c8560c", "b8401c 7c1e10", "fff0a8 f3cf58", "ffd21a a8440c"),
+            (
+                "ffc61a f09a08",
+                "ffe14a f5b81c",
+                "f59a1c c8560c",
+                "b8401c 7c1e10",
+                "fff0a8 f3cf58",
+                "ffd21a a8440c",
+            ),
             (
                 sepals(14, 0.55, -8),
                 Ring(18, 0.6, 0.125, 0, -8, 0.42, base=0.4, tip=0.75, cup_rad=0.4, fade=0.7),
@@ -162,7 +183,14 @@ SPECIES: dict[str, tuple[Form, ...]] = {
     ),
     "tulips": (
         Form(
-            ("e0263c f0a030", "f784b0 fbe3ea", "fbd22c f0e27a", "fffaf2 e6ecc8", "7c3a94 b88ac8", "f58a2c fbd060"),
+            (
+                "e0263c f0a030",
+                "f784b0 fbe3ea",
+                "fbd22c f0e27a",
+                "fffaf2 e6ecc8",
+                "7c3a94 b88ac8",
+                "f58a2c fbd060",
+            ),
             (
                 Ring(3, 1.6, 0.44, 38, 62, 0.02, 0.03, 0.42, 0.5, 1.0, fade=0.7),
                 Ring(3, 1.55, 0.46, 32, 64, 0.04, 0, 0.42, 0.5, 1.0, fade=0.7),
@@ -349,6 +377,11 @@ def rgb(colours: str) -> Array:
     return np.array([list(bytes.fromhex(c)) for c in colours.split()], dtype=np.float64) / 255
 
 
+def rounded(t: Array) -> Array:
+    """Space points along a petal more closely towards its tip, so that the tip is round."""
+    return 1 - (1 - t) ** 1.4
+
+
 def petals(ring: Ring, rng: np.random.Generator, bend: float, n_along: int, n_across: int) -> Array:
     """Lay out the petals of a ring.
 
@@ -363,7 +396,7 @@ def petals(ring: Ring, rng: np.random.Generator, bend: float, n_along: int, n_ac
         Corners (petal, n_along+1, n_across+1, 3) in the blossom's own axes, in blossom radii.
     """
     n = max(1, round(ring.count))
-    u, v = np.linspace(0, 1, n_along + 1)[:, None], np.linspace(-1, 1, n_across + 1)[None, :]
+    u, v = rounded(np.arange(n_along + 1) / n_along)[:, None], np.linspace(-1, 1, n_across + 1)[None, :]
 
     def uneven(spread: float) -> Array:
         return rng.normal(0, spread, (n, 1, 1))
@@ -372,7 +405,7 @@ def petals(ring: Ring, rng: np.random.Generator, bend: float, n_along: int, n_ac
     rise = np.radians(ring.rise_deg + uneven(2.5 + 9 * bend) + (ring.curl_deg - wilt + uneven(25 * bend)) * u)
     length = ring.length * (1 + np.clip(uneven(0.04 + 0.12 * bend), -0.5, 0.3))
     teeth = ring.notch * (1 - abs(v)) + ring.fringe * (0.5 + 0.5 * np.cos(np.pi * np.arange(v.size)))[None, :]
-    step = length / n_along * np.diff(u - teeth * u**3, axis=0, prepend=0) * n_along
+    step = length * np.diff(u - teeth * u**3, axis=0, prepend=0)
     out, up = ring.start + np.cumsum(step * np.cos(rise), 1), ring.lift + np.cumsum(step * np.sin(rise), 1)
     peak = ring.base / (ring.base + ring.tip)
     outline = u**ring.base * (1 - 0.985 * u) ** ring.tip / (peak**ring.base * (1 - peak) ** ring.tip)
@@ -396,20 +429,23 @@ def view(points: Array, tilt_rad: float, roll_rad: float, perspective: float) ->
 
 
 def shaded(seen: Array, colour: Array) -> Array:
-    """Light quads by Lambert's law; what turns its back to the viewer is paler and darker."""
-    first, second = seen[..., 1:, 1:, :] - seen[..., :-1, :-1, :], seen[..., 1:, :-1, :] - seen[..., :-1, 1:, :]
+    """Light quads by Lambert's law; shade is warm, because petals let light through."""
+    first, second = (
+        seen[..., 1:, 1:, :] - seen[..., :-1, :-1, :],
+        seen[..., 1:, :-1, :] - seen[..., :-1, 1:, :],
+    )
     normal = np.cross(first, second)
     back = normal[..., 2:] < 0
     normal *= np.where(back, -1, 1) / (np.linalg.norm(normal, axis=-1, keepdims=True) + 1e-9)
     light = 0.7 + 0.46 * np.clip(normal @ LIGHT, 0, 1)[..., None]
-    return np.where(back, 0.86 * colour + 0.05, colour) * light
+    return np.where(back, 0.86 * colour + 0.05, colour) * light ** np.array([0.85, 1.0, 1.15])
 
 
 def quads(seen: Array, colour: Array, nearer: float) -> Polygons:
     """Turn a mesh (I+1,J+1,3) into its quads, the farthest first, with colours (I,J,3)."""
     ring = [seen[:-1, :-1], seen[:-1, 1:], seen[1:, 1:], seen[1:, :-1]]
     corners = np.stack([c[..., :2] for c in ring], 2).reshape(-1, 8)
-    order = np.argsort(sum(c[..., 2] for c in ring).ravel())
+    order = np.argsort(np.sum([c[..., 2] for c in ring], axis=0).ravel())
     fills = (np.clip(colour, 0, 1).reshape(-1, 3)[order] * 255).astype(int)
     return float(seen[..., 2].mean()) + nearer, corners[order].tolist(), [tuple(f) for f in fills.tolist()]
 
@@ -461,18 +497,19 @@ def draw_head(
     """
     tilt_rad, roll_rad, fine = np.radians(tilt_deg), np.radians(roll_deg), min(1.0, radius_px / 70)
     meshes: list[tuple[Array, Array]] = []
+    cells = np.clip(1500 * fine / sum(ring.count for ring in rings), 6, 200)  # few petals are drawn more finely
     for ring in rings:
-        n_across = 2 + 2 * round(fine * (1 + (ring.width > 0.2) + (ring.fringe > 0.3))) if ring.width > 0.06 else 2
-        n_along = 2 + round(fine * (2 + 3 * (ring.width > 0.06) + 2 * (abs(ring.curl_deg) > 60)))
+        n_across = 2 * max(1, round(np.sqrt(cells * min(1.2, 4 * ring.width / ring.length)) / 2))
+        n_along = int(np.clip(cells / n_across, 3, 16))
         corners = view(petals(ring, rng, bend, n_along, n_across), tilt_rad, roll_rad, 0.1 + 0.2 * bend)
         tip, base = rgb(GREEN) if ring.tint < 0 else colours[2 * ring.tint : 2 * ring.tint + 2]
-        along = ((np.arange(n_along) + 0.5) / n_along)[:, None]
+        along = rounded((np.arange(n_along) + 0.5) / n_along)[:, None]
         mix = np.clip(along / ring.fade, 0, 1)[:, None] ** 1.3
         streak = rng.normal(1, 0.035, (len(corners), 1, n_across, 1)) * rng.normal(1, 0.03, (len(corners), 1, 1, 1))
-        colour = (base + (tip - base) * mix) * streak * (0.8 + 0.2 * along[:, None] ** 0.6)
+        colour = (base + (tip - base) * mix) * streak * (0.84 + 0.16 * along[:, None] ** 0.6)
         if n_across > 2:
             colour[:, :, [0, -1]] *= 0.93  # a darker edge sets a petal off against its neighbour
-        colour[:, -1] *= 1.1  # and so does a rim that catches the light
+        colour *= 1 + 0.14 * along[:, None] ** 6  # and so does a rim that catches the light
         dark = rng.random(colour.shape[:3]) < ring.spots
         colour = np.where(dark[..., None], colour * 0.45, colour)
         withered = (bend * rng.random((len(corners), 1, 1, 1)) ** 3 * along[:, None] ** 4) * 0.9
@@ -496,10 +533,13 @@ def draw_head(
         hexagons, fills = florets(disc, rng, max(0.3, fine))
         seen = place(view(hexagons, tilt_rad, roll_rad, 0.1 + 0.2 * bend))
         order = np.argsort(seen[..., 2].mean(1))
-        flat, inks = seen[order, :, :2].reshape(-1, 12).tolist(), (np.clip(fills[order], 0, 1) * 255).astype(int)
+        flat, inks = (
+            seen[order, :, :2].reshape(-1, 12).tolist(),
+            (np.clip(fills[order], 0, 1) * 255).astype(int),
+        )
         parts.append((float(seen[..., 2].mean()), flat, [tuple(i) for i in inks.tolist()]))
-    for _, polygons, inks in sorted(parts, key=lambda part: part[0]):
-        for polygon, ink in zip(polygons, inks, strict=True):
+    for _, polygons, fills_of in sorted(parts, key=lambda part: part[0]):
+        for polygon, ink in zip(polygons, fills_of, strict=True):
             pen.polygon(polygon, fill=ink)
     foot = place(view(np.zeros(3), tilt_rad, roll_rad, 0.0))
     return float(foot[0]), float(foot[1])

@@ -20,9 +20,7 @@ COLUMNS = ["path", "label", "group", "split", "fold", "sha256"]
 SPLITS = ("train", "val", "test")
 
 
-def assign_splits(
-    manifest: pd.DataFrame, split: Split, alike: Iterable[tuple[str, str]] = ()
-) -> pd.DataFrame:
+def assign_splits(manifest: pd.DataFrame, split: Split, alike: Iterable[tuple[str, str]] = ()) -> pd.DataFrame:
     """Assign every usable photograph to a split and a cross-validation fold.
 
     Photographs of one group (same bytes, or named in `alike`) stay together even where their labels differ.
@@ -43,9 +41,7 @@ def assign_splits(
         UserError: A setting is out of range, or a class has too few photographs for the splits.
     """
     _check_settings(split)
-    table = manifest.loc[manifest["status"] == "ok", ["path", "label", "sha256"]].sort_values(
-        "path", ignore_index=True
-    )
+    table = manifest.loc[manifest["status"] == "ok", ["path", "label", "sha256"]].sort_values("path", ignore_index=True)
     if table.empty:
         raise UserError("The manifest has no usable photograph to split: see its reason column.")
     table["group"] = table["sha256"].map(_group_names(table["sha256"], alike))
@@ -129,9 +125,7 @@ def _divide(label: str, sizes: dict[str, int], split: Split) -> dict[str, str]:
     ranked = _rank(sizes, "split", split.seed)
     places: dict[str, str] = {}
     for group in ranked:
-        room = (
-            name for name in wanted if sizes[group] <= quota[name]
-        )  # a large group may have to wait for train
+        room = (name for name in wanted if sizes[group] <= quota[name])  # a large group may have to wait for train
         places[group] = next(room, "train")
         quota[places[group]] -= sizes[group]
     for name in needed:  # a small class, or one of large groups, can leave a split without any
@@ -179,9 +173,7 @@ def check_splits(table: pd.DataFrame) -> None:
         raise UserError("The split has no photograph for val: run split again.")
     trained = set(table.loc[table["split"] == "train", "label"])
     for row in table[~table["label"].isin(trained)].itertuples():
-        raise UserError(
-            f"Class {row.label} is in {row.split} but not in train: add some and run split again."
-        )
+        raise UserError(f"Class {row.label} is in {row.split} but not in train: add some and run split again.")
 
 
 def read_splits(path: Path) -> pd.DataFrame:
@@ -197,9 +189,7 @@ def read_splits(path: Path) -> pd.DataFrame:
         UserError: The file is missing, no such table, or leaks (see :func:`check_splits`).
     """
     if not path.is_file():
-        raise UserError(
-            f"{path} does not exist: run python -m flowers.split first, or name another data.split_csv."
-        )
+        raise UserError(f"{path} does not exist: run python -m flowers.split first, or name another data.split_csv.")
     try:
         # Text stays text: a class may be called 007 or NA.
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")

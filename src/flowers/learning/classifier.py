@@ -23,9 +23,9 @@ from flowers.settings import Augment, Learning, Stage
 class Classifier(lightning.LightningModule):
     """Trains a network by a stage table, with cross-entropy on its logits.
 
-    All randomness, all rates and what trains are functions of (seed, epoch, step), so the only state is what a checkpoint
-    holds: weights, optimiser, averages and counters. A run resumed from an epoch's end is bit-equal to one that was never
-    interrupted.
+    All randomness, all rates and what trains are functions of (seed, epoch, step), so the only state is what a
+    checkpoint holds: weights, optimiser, averages and counters. A run resumed from an epoch's end is bit-equal to one
+    that was never interrupted.
 
     Attributes:
         net: The network that is optimised.
@@ -108,9 +108,7 @@ class Classifier(lightning.LightningModule):
         set_trainable(self.net, trained_groups(stage.train, self.groups))
         if self.averaged is not None:
             self.averaged.eval()
-        self.draws = Draws(
-            self.train_count, seed=self.seed, epoch=epoch, mixup_alpha=self.augment.mixup_alpha
-        )
+        self.draws = Draws(self.train_count, seed=self.seed, epoch=epoch, mixup_alpha=self.augment.mixup_alpha)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the rates of this step, and restart dropout's random stream at it."""
@@ -125,11 +123,12 @@ class Classifier(lightning.LightningModule):
         """Compute the loss of an augmented batch."""
         rows = batch.ids.cpu()
         uniform = self.draws.uniform[rows].to(self.device)
-        images = transform(batch.images, uniform, self.augment, self.mean, self.std)
         targets = batch.labels
-        if self.augment.mixup_alpha > 0:
-            mix, partner = (draw[rows].to(self.device) for draw in (self.draws.mix, self.draws.partner))
-            images, targets = blend(images, targets, mix, partner, self.num_classes)
+        with torch.autocast(self.device.type, enabled=False):  # pixels have more levels than bfloat16 can tell apart
+            images = transform(batch.images, uniform, self.augment, self.mean, self.std)
+            if self.augment.mixup_alpha > 0:
+                mix, partner = (draw[rows].to(self.device) for draw in (self.draws.mix, self.draws.partner))
+                images, targets = blend(images, targets, mix, partner, self.num_classes)
         # A float32 batch keeps the channels-last layout of the stored pixels, whatever happened to it above.
         logits = self.net(images.contiguous(memory_format=torch.channels_last)).float()
         loss = functional.cross_entropy(logits, targets, label_smoothing=self.learning.label_smoothing)

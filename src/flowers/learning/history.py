@@ -1,5 +1,6 @@
 """What happened in each epoch: kept as rows, and told to whoever watches."""
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -23,8 +24,8 @@ class History(Callback):
     """One row per epoch, which survives a restart inside the checkpoint.
 
     Attributes:
-        rows: With ``epoch`` (from 1), ``stage``, the four :data:`METRICS`, ``lr`` (the head's, at the epoch's first step)
-            and ``epoch_s``.
+        rows: With ``epoch`` (from 1), ``stage``, the four :data:`METRICS`, ``lr`` (the head's, at the epoch's first
+            step) and ``epoch_s``.
     """
 
     def __init__(self, watchers: list[Callable[[Row, Classifier], None]]) -> None:
@@ -44,13 +45,14 @@ class History(Callback):
         stages = pl_module.stages
         steps = int(trainer.num_training_batches)
         row: Row = {"epoch": epoch + 1, "stage": stages[stage_at(stages, epoch)[0]].name}
-        row.update({name: float(trainer.callback_metrics[name]) for name in METRICS})
+        figures = {name: float(trainer.callback_metrics[name]) for name in METRICS}
+        row.update(figures)
         row["lr"] = rates_at(stages, pl_module.groups, epoch * steps, steps)["head"]
         row["epoch_s"] = time.perf_counter() - self._started_s
-        if not row["train/loss"] < float("inf"):
+        if not math.isfinite(figures["train/loss"]):
             raise UserError(
-                f"the training loss of epoch {epoch + 1} is {row['train/loss']}: the training diverged; lower max_lr of stage "
-                f"'{row['stage']}' or set learning.clip_norm=1."
+                f"the training loss of epoch {epoch + 1} is {row['train/loss']}: the training diverged; lower max_lr of "
+                f"stage '{row['stage']}' or set learning.clip_norm=1."
             )
         self.rows.append(row)
         for watcher in self.watchers:

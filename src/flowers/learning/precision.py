@@ -25,7 +25,7 @@ def resolve_precision(precision: str, accelerator: str) -> str:
     if accelerator != "cpu" and torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older torch cannot tell
+        capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch cannot tell
         native = capabilities.get("avx512_bf16", False) or capabilities.get("amx_bf16", False)
     return "bf16-mixed" if native else "32-true"
 
@@ -33,8 +33,8 @@ def resolve_precision(precision: str, accelerator: str) -> str:
 def keep_freed_memory() -> None:
     """Have glibc keep freed memory for the next step instead of returning it to the system.
 
-    Activations are allocated and freed at every step; given back to the system, their pages are zeroed again at the next
-    touch, which costs a training on the processor up to half its speed. Elsewhere than on glibc this does nothing.
+    Activations are allocated and freed at every step; given back to the system, their pages are zeroed again at the
+    next touch, which costs a training on the processor up to half its speed. Elsewhere than on glibc this does nothing.
     """
     libc_name = ctypes.util.find_library("c")
     if not sys.platform.startswith("linux") or libc_name is None:

@@ -7,7 +7,6 @@ same command finds it again; any change of settings, photographs, code or versio
 import errno
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -59,7 +58,7 @@ class EpochCheckpoint(Checkpoint):
         partial = self.path.with_suffix(".partial")
         try:
             trainer.save_checkpoint(partial)
-            os.replace(partial, self.path)
+            partial.replace(self.path)
         except OSError as error:
             partial.unlink(missing_ok=True)
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):

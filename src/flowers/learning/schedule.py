@@ -24,14 +24,12 @@ def optimizer_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]
         Arguments for a torch optimiser; each has ``layer_group`` and ``name`` besides ``params``, ``weight_decay``.
         Groups without parameters are left out.
     """
-    groups = []
+    groups: list[dict[str, Any]] = []
     for name, module in layer_groups(net).items():
         for kind, decay in (("decay", weight_decay), ("plain", 0.0)):
             params = [p for p in module.parameters() if (p.ndim >= 2) == (kind == "decay")]
             if params:
-                groups.append(
-                    {"params": params, "weight_decay": decay, "layer_group": name, "name": f"{name}/{kind}"}
-                )
+                groups.append({"params": params, "weight_decay": decay, "layer_group": name, "name": f"{name}/{kind}"})
     assigned = [id(p) for group in groups for p in group["params"]]
     if sorted(assigned) != sorted(id(p) for p in net.parameters()):
         raise ValueError(f"the layer groups of {type(net).__name__} share or miss parameters")
@@ -68,9 +66,7 @@ def _cosine(start: float, end: float, done_frac: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * done_frac)) / 2
 
 
-def rates_at(
-    stages: Sequence[Stage], groups: Sequence[str], step: int, steps_per_epoch: int
-) -> dict[str, float]:
+def rates_at(stages: Sequence[Stage], groups: Sequence[str], step: int, steps_per_epoch: int) -> dict[str, float]:
     """Evaluate every layer group's rate: a pure function of the step.
 
     Args:

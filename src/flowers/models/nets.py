@@ -6,6 +6,7 @@ further knowledge: **the direct children of a network are its layer groups**, fr
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +51,7 @@ class MLP(Net):
         super().__init__(image_px)
         widths = [3 * image_px**2, *hidden]
         layers: list[nn.Module] = [nn.Flatten()]
-        for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+        for fan_in, fan_out in pairwise(widths):
             layers += [nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True), nn.Dropout(dropout)]
         self.hidden = nn.Sequential(*layers)
         self.head = nn.Linear(widths[-1], num_classes)
@@ -63,14 +64,12 @@ class CNN(Net):
     by ``2**blocks``.
     """
 
-    def __init__(
-        self, num_classes: int, image_px: int, width: int, blocks: int, dense: int, dropout: float
-    ) -> None:
+    def __init__(self, num_classes: int, image_px: int, width: int, blocks: int, dense: int, dropout: float) -> None:
         super().__init__(image_px)
         if image_px % 2**blocks:
             raise ValueError(f"model.image_px={image_px} is not divisible by 2**blocks = {2**blocks}")
         channels = [3, *(width * min(2**i, 8) for i in range(blocks))]
-        for i, (fan_in, fan_out) in enumerate(zip(channels[:-1], channels[1:], strict=True), start=1):
+        for i, (fan_in, fan_out) in enumerate(pairwise(channels), start=1):
             block = nn.Sequential(
                 nn.Conv2d(fan_in, fan_out, kernel_size=3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2)
             )
@@ -94,8 +93,8 @@ def _convolution(fan_in: int, fan_out: int, kernel_px: int, stride: int) -> nn.C
 class ResidualBlock(nn.Module):
     """Two 3×3 convolutions with batch-norm beside a shortcut (He et al. 2015, the "basic" block).
 
-    The shortcut averages before its 1×1 convolution where the block shrinks the side, instead of dropping three pixels of
-    four ("ResNet-D", He et al. 2018). The last batch-norm starts at zero, so that each block starts as the identity
+    The shortcut averages before its 1×1 convolution where the block shrinks the side, instead of dropping three pixels
+    of four ("ResNet-D", He et al. 2018). The last batch-norm starts at zero, so that each block starts as the identity
     (Goyal et al. 2017).
     """
 
@@ -126,7 +125,13 @@ class ResNetSmall(Net):
     """
 
     def __init__(
-        self, num_classes: int, image_px: int, stem_width: int, widths: Sequence[int], depth: int, dropout: float
+        self,
+        num_classes: int,
+        image_px: int,
+        stem_width: int,
+        widths: Sequence[int],
+        depth: int,
+        dropout: float,
     ) -> None:
         super().__init__(image_px)
         self.stem = nn.Sequential(

@@ -1,12 +1,12 @@
 """Weights on disk: safetensors only, which cannot run code when read."""
 
-import hashlib
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from flowers.digests import file_digest
 from flowers.errors import UserError
 
 
@@ -49,7 +49,7 @@ def start_from(net: nn.Module, path: Path, sha256: str | None) -> list[str]:
         UserError: If the file is missing, has another digest, or does not fit.
     """
     tensors = _read(path)
-    if sha256 is not None and (found := digest(path)) != sha256:
+    if sha256 is not None and (found := file_digest(path)) != sha256:
         raise UserError(
             f"{path} has the digest {found[:12]}… where weights_sha256 says {sha256[:12]}…; run compose again, or name "
             "the file that is meant."
@@ -63,12 +63,6 @@ def start_from(net: nn.Module, path: Path, sha256: str | None) -> list[str]:
         )
     net.load_state_dict(body, strict=False)
     return sorted(body)
-
-
-def digest(path: Path) -> str:
-    """Compute a file's sha256 in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read(path: Path) -> dict[str, Tensor]:

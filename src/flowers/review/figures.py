@@ -21,8 +21,9 @@ def confusion_figure(counts: NDArray[np.integer], classes: list[str], title: str
     """Draw a confusion matrix.
 
     Rows are the truth, columns the prediction. A cell's shade is its share of its row: blue on the diagonal,
-    vermilion off it, where the scale is steeper at the low end so that a few errors in a hundred are seen. Cells
-    without a photograph are left blank. With more than 25 classes only the most frequent errors are numbered.
+    vermilion off it, where the scale is steeper at the low end so that a few errors in a hundred are seen.
+    Cells without a photograph are left blank. With more than 25 classes only the most frequent errors are
+    numbered.
 
     Args:
         counts: (K, K), rows truth, columns prediction. Rows may be all zero.
@@ -41,8 +42,8 @@ def confusion_figure(counts: NDArray[np.integer], classes: list[str], title: str
 class ConfusionPainter:
     """Turns one confusion matrix after another into an image, quickly.
 
-    Drawing the class names is most of the work and they are the same every epoch, so what stays is drawn once and
-    kept; the result equals :func:`confusion_figure` pixel by pixel. Not for use by two threads at once.
+    Drawing the class names is most of the work and they are the same every epoch, so what stays is drawn once
+    and kept; the result equals :func:`confusion_figure` pixel by pixel. Not for use by two threads at once.
     """
 
     def __init__(self) -> None:
@@ -129,8 +130,8 @@ def _draw_curves(axes: Axes, history: pd.DataFrame, metric: str) -> None:
     if metric == "loss":
         axes.set_ylim(bottom=0)
     else:
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-        axes.set_ylim(max(axes.get_ylim()[0], 0), min(axes.get_ylim()[1], 1.0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0 if np.ptp(axes.get_ylim()) > 0.05 else 1))
+        axes.set_ylim(max(axes.get_ylim()[0], 0), min(axes.get_ylim()[1], 1))
     if not ends:
         return
     # Two labels at the same height would cover each other: keep them a line apart.
@@ -164,9 +165,7 @@ def _draw_stages(axes: Axes, stage_starts: Sequence[tuple[int, str]]) -> None:
         raised = at < next_free
         next_free = -1.0 if raised else at + (len(name) + 2) * 0.021
         if number:
-            axes.axvline(
-                epoch - 0.5, ymax=1.15 if raised else 1.08, color=FAINT, lw=1, ls=(0, (4, 3)), clip_on=False
-            )
+            axes.axvline(epoch - 0.5, ymax=1.15 if raised else 1.08, color=FAINT, lw=1, ls=(0, (4, 3)), clip_on=False)
         axes.text(
             at + (0.012 if number else 0),
             1.115 if raised else 1.05,

@@ -1,7 +1,7 @@
 """The artists of a confusion matrix, laid out for two classes or a hundred.
 
-Blue stands for right and for validation, vermilion for wrong and for training, whatever the figure: the pair is
-told apart with every common colour blindness (Okabe and Ito 2008, "Color Universal Design").
+Blue stands for right and for validation, vermilion for wrong and for training, whatever the figure: the pair
+is told apart with every common colour blindness (Okabe and Ito 2008, "Color Universal Design").
 """
 
 import functools
@@ -45,7 +45,7 @@ class ConfusionSheet:
         name_in = max(_width_in(name, self._font_pt) for name in names)
         support_in = max(_width_in(text, self._font_pt) for text in [*support, "all"])
         slanted = name_in > self._cell_in * 0.92
-        # Sizes in inches, from which the axes' place follows: a layout engine would cost more than the drawing.
+        # Sizes in inches, which place the axes: a layout engine would cost more than the drawing.
         side = self._cell_in * num_classes
         gap = 0.09
         left, right = max(name_in, 0.35) + 0.15 + gap, support_in + 0.28
@@ -83,10 +83,10 @@ class ConfusionSheet:
         self._lines = _grid(num_classes)
         axes.add_collection(self._lines, autolim=False)
         # One collection of outlines instead of a text per cell, which would take ten times as long to draw.
-        self._numbers = PathCollection(
+        self.numbers = PathCollection(
             [], [1.0], offset_transform=axes.transData, transform=IdentityTransform(), linewidths=0, zorder=2
         )
-        axes.add_collection(self._numbers, autolim=False)
+        axes.add_collection(self.numbers, autolim=False)
         self.fill(counts, title)
 
     def fill(self, counts: NDArray[np.integer], title: str) -> None:
@@ -101,7 +101,7 @@ class ConfusionSheet:
         # Shade is opacity, so that the figure also works on a dark page.
         wrong = np.sqrt(shares)
         if num_classes > COUNTED_CLASSES:  # A cell is a dot then, which must not be pale to be found.
-            wrong = np.where(counts > 0, 0.3 + 0.7 * np.minimum(2 * wrong, 1), 0)
+            wrong = np.where(counts > 0, 0.2 + 0.8 * np.minimum(2 * wrong, 1), 0)
         cells[..., 3] = np.where(diagonal, shares, wrong)
         # Bytes, because matplotlib resamples those several times faster than floats.
         self._image.set_data((cells * 255).round().astype(np.uint8))
@@ -109,9 +109,9 @@ class ConfusionSheet:
             said = [(row, column) for row, column in np.argwhere(counts > 0).tolist()]
         else:
             said = [(row, column) for row, column, _ in worst_confusions(counts, WORST_CELLS)]
-        self._numbers.set_paths([self._words(counts[cell], shares[cell]) for cell in said])
-        self._numbers.set_offsets([(column, row) for row, column in said] or np.empty((0, 2)))
-        self._numbers.set_facecolor(
+        self.numbers.set_paths([self._words(counts[cell], shares[cell]) for cell in said])
+        self.numbers.set_offsets([(column, row) for row, column in said] or np.empty((0, 2)))
+        self.numbers.set_facecolor(
             [PAPER if row == column and shares[row, column] >= 0.8 else INK for row, column in said]
         )
 
@@ -123,7 +123,7 @@ class ConfusionSheet:
 
     def changing(self) -> list[Artist]:
         """List the artists that differ from matrix to matrix, from the lowest to the topmost."""
-        return [self._image, self._lines, self._numbers, self._title, self._subtitle]
+        return [self._image, self._lines, self.numbers, self._title, self._subtitle]
 
     def show_changing(self, visible: bool) -> None:
         """Show or hide all of :meth:`changing`."""
@@ -169,9 +169,7 @@ def _grid(num_classes: int) -> LineCollection:
     # Lines of paper colour would vanish on a dark page and hide nothing between tiny cells.
     edges = np.arange(num_classes + 1) - 0.5
     low, high = edges[0], edges[-1]
-    segments = [((low, edge), (high, edge)) for edge in edges] + [
-        ((edge, low), (edge, high)) for edge in edges
-    ]
+    segments = [((low, edge), (high, edge)) for edge in edges] + [((edge, low), (edge, high)) for edge in edges]
     width = 0.8 if num_classes <= COUNTED_CLASSES else 0.3
     return LineCollection(segments, colors=FAINT, linewidths=width, alpha=0.28, zorder=1, clip_on=False)
 

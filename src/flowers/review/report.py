@@ -66,8 +66,8 @@ def ranked(experiments: Sequence[Experiment]) -> list[Experiment]:
 def readings(experiments: Sequence[Experiment]) -> list[str]:
     """Say in words what the ranking does and does not show.
 
-    Whether two experiments differ is judged by their intervals. That is cautious, because all were tested on the
-    same photographs: intervals apart mean a real difference, intervals that overlap mean that this test
+    Whether two experiments differ is judged by their intervals. That is cautious, because all were tested on
+    the same photographs: intervals apart mean a real difference, intervals that overlap mean that this test
     cannot tell.
 
     Args:
@@ -80,37 +80,35 @@ def readings(experiments: Sequence[Experiment]) -> list[str]:
     photographs = int(best.counts.sum())
     low, high = best.interval
     sentences = [
-        f"{best.name} is right on {percent(best.acc)} of {photographs} test photographs; with other photographs of "
-        f"the same kind it might be from {percent(low)} to {percent(high)} (95 % interval)."
+        f"{best.name} is right on {percent(best.acc)} of {photographs} test photographs; with other "
+        f"photographs of the same kind it might be from {percent(low)} to {percent(high)} (95 % interval)."
     ]
     if best.acc == 1:
-        bound = percent(largest_error_frac(photographs))
+        low = 1 - largest_error_frac(photographs)
         sentences[0] = (
             f"{best.name} is right on every one of {photographs} test photographs, so the interval has no "
-            f"width; what that proves is an error rate below {bound} (with 95 % confidence), not zero."
+            f"width; what that proves is an error rate below {percent(1 - low)} (95 % confidence), not zero."
         )
     tied = [other.name for other in experiments[1:] if other.interval[1] >= low]
     if tied:
         sentences.append(
-            f"{_listed(tied)} {'are' if len(tied) > 1 else 'is'} not clearly different from {best.name}: the "
-            f"intervals overlap, and a test of {photographs} photographs cannot tell them apart."
+            f"{_listed(tied)} {'are' if len(tied) > 1 else 'is'} not clearly different from {best.name}: "
+            f"the intervals overlap, and a test of {photographs} photographs cannot tell them apart."
         )
     elif len(experiments) > 1:
         sentences.append(f"No other experiment's interval reaches that of {best.name}: its lead is clear.")
     for above, below in itertools.pairwise(experiments[1:]):
         # Those level with the best are named already.
         if below.name not in tied and below.interval[1] >= above.interval[0]:
-            sentences.append(
-                f"{below.name} and {above.name}, next to each other, are not clearly different either."
-            )
+            sentences.append(f"{below.name} and {above.name}, next to each other, are not clearly different either.")
     common = best.counts.sum(axis=1).max() / photographs
     sentences.append(f"Always answering with the most frequent class would be right on {percent(common)}.")
     for experiment in experiments:
         train, val = experiment.final("train/acc"), experiment.final("val/acc")
         if train is not None and val is not None and train - val >= MEMORISING_FRAC:
             sentences.append(
-                f"{experiment.name} memorises: its training accuracy is {100 * (train - val):.1f} points above "
-                "that on validation photographs."
+                f"{experiment.name} memorises: on its training photographs it is "
+                f"{100 * (train - val):.1f} points more accurate than on validation photographs."
             )
     return sentences
 
@@ -162,7 +160,7 @@ def duration(seconds: float) -> str:
     """Write a duration in the two units that matter."""
     if seconds < 10:
         return f"{seconds:.1f} s"
-    if seconds < 60:
+    if seconds < 59.5:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
@@ -201,8 +199,8 @@ def svg(figure: Figure, salt: str) -> Markup:
     for color, variable in ((matrix.INK, "ink"), (matrix.FAINT, "faint"), (matrix.WRONG, "wrong")):
         text = text.replace(color, f"var(--{variable})")
     text = text.replace(matrix.RIGHT, "var(--right)")
-    # Outlines come with six decimals of a point, which is most of the page's size.
-    text = re.sub(r"(\.\d{2})\d+", r"\1", text)
+    # Outlines come with six decimals of a point, which would be most of the page's size.
+    text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\.\d{2})\d+", r"\1", tag[0]), text)
     return Markup(text)  # matplotlib has escaped all names in it
 
 

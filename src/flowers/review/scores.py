@@ -3,7 +3,7 @@
 Pure functions of labels and probabilities; nothing here knows where they came from.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +28,12 @@ def score(
 ) -> dict[str, Any]:
     """Score predictions, with 95 % intervals.
 
-    The intervals are percentile bootstrap intervals over photographs (Efron and Tibshirani 1993, "An Introduction
-    to the Bootstrap", chapter 13): all figures are computed again on `resamples` draws of N photographs with
-    replacement, and the interval reaches from the 2.5th to the 97.5th percentile. It tells how far the figure
-    would wander with other photographs of the same kind, not with another training run. Where every photograph
-    is right, every draw is too, and the interval has no width: see :func:`largest_error_frac`.
+    The intervals are percentile bootstrap intervals over photographs (Efron and Tibshirani 1993, "An
+    Introduction to the Bootstrap", chapter 13): all figures are computed again on `resamples` draws of N
+    photographs with replacement, and the interval reaches from the 2.5th to the 97.5th percentile. It tells
+    how far the figure would wander with other photographs of the same kind, not with another training run.
+    Where every photograph is right, every draw is too, and the interval has no width: see
+    :func:`largest_error_frac`.
 
     The order of the photographs changes nothing, down to the last bit.
 
@@ -49,12 +50,13 @@ def score(
         - ``test/acc``: share of photographs whose most probable class is right; of equally probable ones the
           lower number comes first.
         - ``test/loss``: mean of -ln(probability of the true class) in nats, see :data:`SMALLEST_PROBABILITY`.
-        - ``test/macro_f1``: mean F1 over the classes that have photographs here (for an interval: in that draw).
-          A class without any takes no part, but photographs mistaken for it still count against their own.
+        - ``test/macro_f1``: mean F1 over the classes that have photographs here (for an interval: in that
+          draw). A class without any takes no part, but photographs mistaken for it still count against their
+          own.
         - ``test/top2_acc``: share of photographs whose true class is among the two most probable.
         - ``interval``: for each of the four, ``[low, high]``.
-        - ``per_class``: for each class name, ``precision``, ``recall`` and ``f1`` (0 where the denominator is 0)
-          and ``support``, the number of its photographs.
+        - ``per_class``: for each class name, ``precision``, ``recall`` and ``f1`` (0 where the denominator is
+          0) and ``support``, the number of its photographs.
         - ``photographs``: N.
 
     Raises:
@@ -73,10 +75,9 @@ def score(
 
     # One order for any order of the photographs, so that neither sums nor draws depend on it.
     order = np.lexsort((losses, ranks, predictions, labels))
-    photographs = (labels[order], predictions[order], ranks[order], losses[order])
-    everything = np.arange(len(labels))[None]
-    overall = _overall(everything, *photographs, num_classes)[0]
-    low, high = np.percentile(_resample(photographs, num_classes, seed, resamples), [2.5, 97.5], axis=0)
+    answers = _Answers(labels[order], predictions[order], ranks[order], losses[order], num_classes)
+    overall = _overall(np.arange(len(labels))[None], answers)[0]
+    low, high = np.percentile(_resample(answers, seed, resamples), [2.5, 97.5], axis=0)
     return {
         **dict(zip(OVERALL, overall.tolist(), strict=True)),
         "interval": {name: [float(low[column]), float(high[column])] for column, name in enumerate(OVERALL)},
@@ -85,9 +86,7 @@ def score(
     }
 
 
-def confusion(
-    labels: NDArray[np.integer], predictions: NDArray[np.integer], num_classes: int
-) -> NDArray[np.int64]:
+def confusion(labels: NDArray[np.integer], predictions: NDArray[np.integer], num_classes: int) -> NDArray[np.int64]:
     """Count which class was taken for which.
 
     Args:
@@ -136,50 +135,50 @@ def largest_error_frac(photographs: int) -> float:
         photographs: How many it was tested on, at least 1.
 
     Returns:
-        The error rate, in [0, 1], at which N right answers in a row still have a chance of 5 %: 1 - 0.05^(1/N),
-        which is close to 3/N (the "rule of three", Hanley and Lippman-Hand 1983).
+        The error rate, in [0, 1], at which N right answers in a row still have a chance of 5 %:
+        1 - 0.05^(1/N), which is close to 3/N (the "rule of three", Hanley and Lippman-Hand 1983).
     """
     return float(1 - 0.05 ** (1 / photographs))
 
 
-def _resample(
-    photographs: tuple[NDArray[Any], ...], num_classes: int, seed: int, resamples: int
-) -> NDArray[np.float64]:
+class _Answers(NamedTuple):
+    """What the overall figures are made of."""
+
+    labels: NDArray[np.integer]
+    """True classes, (N,)."""
+    predictions: NDArray[np.integer]
+    """Predicted classes, (N,)."""
+    ranks: NDArray[np.integer]
+    """How many classes are held more probable than the true one, (N,)."""
+    losses: NDArray[np.float64]
+    """Log losses in nats, (N,)."""
+    num_classes: int
+
+
+def _resample(answers: _Answers, seed: int, resamples: int) -> NDArray[np.float64]:
     """Compute the overall figures on draws with replacement: (resamples, 4)."""
     rng = np.random.default_rng(seed)
-    size = len(photographs[0])
+    size = len(answers.labels)
     at_once = max(1, _DRAWS_AT_ONCE // size)
     return np.concatenate(
         [
-            _overall(
-                rng.integers(0, size, (min(at_once, resamples - start), size)), *photographs, num_classes
-            )
+            _overall(rng.integers(0, size, (min(at_once, resamples - start), size)), answers)
             for start in range(0, resamples, at_once)
         ]
     )
 
 
-def _overall(
-    drawn: NDArray[np.int64],
-    labels: NDArray[np.integer],
-    predictions: NDArray[np.integer],
-    ranks: NDArray[np.integer],
-    losses: NDArray[np.float64],
-    num_classes: int,
-) -> NDArray[np.float64]:
+def _overall(drawn: NDArray[np.int64], answers: _Answers) -> NDArray[np.float64]:
     """Compute the figures of :data:`OVERALL` for R draws at once.
 
     Args:
         drawn: Numbers of the drawn photographs, (R, N).
-        labels: True classes of all photographs, (N,).
-        predictions: Their predicted classes, (N,).
-        ranks: How many classes are held more probable than the true one, (N,).
-        losses: Their log losses in nats, (N,).
-        num_classes: K.
+        answers: What was answered for all photographs.
 
     Returns:
         (R, 4).
     """
+    labels, predictions, ranks, losses, num_classes = answers
     draws = len(drawn)
 
     def tally(of: NDArray[np.integer], weights: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
@@ -215,7 +214,5 @@ def _check(labels: NDArray[np.integer], probabilities: NDArray[np.floating], cla
     if labels.min() < 0 or labels.max() >= len(classes):
         raise ValueError(f"labels reach from {labels.min()} to {labels.max()} with {len(classes)} classes")
     # Written so that NaN fails too.
-    if not (
-        probabilities.min() >= 0 and np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1).max() < 1e-3
-    ):
+    if not (probabilities.min() >= 0 and np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1).max() < 1e-3):
         raise ValueError("the rows of probabilities must be in [0, 1] and sum to 1")

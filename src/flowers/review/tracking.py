@@ -1,7 +1,7 @@
 """The MLflow record of a run. No other module imports mlflow.
 
-One MLflow run stands for one experiment: ``train`` opens it, a training that was interrupted and started again continues
-it, and ``evaluate`` adds the test to it.
+One MLflow run stands for one experiment: ``train`` opens it, a training that was interrupted and started again
+continues it, and ``evaluate`` adds the test to it.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 from sqlalchemy.exc import DatabaseError
@@ -25,9 +26,6 @@ from torch import Tensor, nn
 
 from flowers.errors import UserError
 from flowers.settings import Tracking
-
-PARENT_VARIABLE = "FLOWERS_PARENT_RUN"
-"""Environment variable with the MLflow run that a sweep's trainings are children of."""
 
 _LONGEST_PARAM = 250
 
@@ -50,7 +48,8 @@ def explain_store_errors(uri: str) -> Iterator[None]:
             advice = "is locked by another program; close that program, or choose another store"
         elif "database schema" in text or "Can't locate revision" in text:
             advice = (
-                f"was written by another version of MLflow; back it up and run `mlflow db upgrade {uri}`, or choose another store"
+                f"was written by another version of MLflow; back it up and run `mlflow db upgrade {uri}`, "
+                "or choose another store"
             )
         elif "not a database" in text or "malformed" in text:
             advice = "is not a readable database; restore it from a backup, or choose another store"
@@ -63,7 +62,14 @@ def explain_store_errors(uri: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def tracked_run(
-    tracking: Tracking, *, experiment: str, name: str, run_id: str | None, tags: Mapping[str, str]
+    tracking: Tracking,
+    *,
+    experiment: str,
+    name: str,
+    run_id: str | None,
+    tags: Mapping[str, str],
+    parent: str | None = None,
+    system_metrics: bool = True,
 ) -> Iterator[str]:
     """Open a run, or continue one, and close it with the status that fits.
 
@@ -73,6 +79,8 @@ def tracked_run(
         name: The run's name, if it is opened.
         run_id: The run to continue; opened anew if the store no longer has it.
         tags: Set on the run.
+        parent: The run that it is opened as a child of.
+        system_metrics: Sample processor and memory use, as often as the settings say.
 
     Yields:
         The run's id.
@@ -83,10 +91,9 @@ def tracked_run(
     with explain_store_errors(tracking.uri):
         mlflow.set_tracking_uri(tracking.uri)
         mlflow.set_experiment(experiment)
-        with_metrics = tracking.system_metrics_s > 0
+        with_metrics = system_metrics and tracking.system_metrics_s > 0
         if with_metrics:
             mlflow.set_system_metrics_sampling_interval(max(tracking.system_metrics_s, 1))
-        parent = os.environ.get(PARENT_VARIABLE)
         if run_id is not None and not _exists(run_id):
             run_id = None
         if run_id is None:
@@ -146,7 +153,7 @@ def log_split(split: pd.DataFrame, *, name: str, source: str, digest: str) -> No
     origin = LocalArtifactDatasetSource(source)
     for part, context in (("train", "training"), ("val", "validation")):
         rows = split.loc[split["split"] == part, ["path", "label"]].reset_index(drop=True)
-        dataset = mlflow.data.from_pandas(  # type: ignore[attr-defined]
+        dataset = mlflow.data.from_pandas(
             rows, source=origin, targets="label", name=f"{name}-{part}", digest=digest[:36]
         )
         mlflow.log_input(dataset, context=context)
@@ -184,9 +191,9 @@ def log_table(table: pd.DataFrame, name: str) -> None:
     mlflow.log_table(table, name)
 
 
-def log_file(path: Path) -> None:
+def log_file(path: Path, folder: str | None = None) -> None:
     """Record a file as it is."""
-    mlflow.log_artifact(str(path))
+    mlflow.log_artifact(str(path), folder)
 
 
 def log_tags(tags: Mapping[str, str]) -> None:
@@ -256,6 +263,6 @@ def close_parent(run_id: str, *, summary: pd.DataFrame, best: Mapping[str, str],
     client.log_table(run_id, summary, "sweep.json")
     for name, value in best.items():
         client.set_tag(run_id, f"best.{name}", value)
-    for name, value in metrics.items():
-        client.log_metric(run_id, f"best/{name}", value)
+    for name, figure in metrics.items():
+        client.log_metric(run_id, f"best/{name}", figure)
     client.set_terminated(run_id)

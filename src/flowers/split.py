@@ -1,0 +1,36 @@
+"""Divide a data set: ``python -m flowers.split data=sample``.
+
+Reads ``artifacts/download/manifest.csv`` and writes ``split.csv``, a table that can be read, compared and versioned.
+Nothing else decides which photograph is in which split.
+"""
+
+from pathlib import Path
+
+from flowers.commands import run_command
+from flowers.errors import UserError
+from flowers.settings import Settings
+
+MANIFEST = Path("artifacts/download/manifest.csv")
+
+
+def split(settings: Settings) -> None:
+    """Write ``out_dir/split.csv``.
+
+    Raises:
+        UserError: If there is no manifest, or the photographs cannot be divided as wished.
+    """
+    from flowers.data.intake import read_manifest
+    from flowers.data.splits import assign_splits, write_splits
+
+    if not MANIFEST.exists():
+        raise UserError(f"{MANIFEST} does not exist; run `dvc repro download` first.")
+    table = assign_splits(read_manifest(MANIFEST), settings.data.split)
+    out = Path(settings.out_dir) / "split.csv"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_splits(table, out)
+    counts = table.groupby(["label", "split"]).size().unstack(fill_value=0)
+    print(f"{out}:\n{counts.reindex(columns=['train', 'val', 'test'], fill_value=0).to_string()}", flush=True)
+
+
+if __name__ == "__main__":
+    run_command(split)
