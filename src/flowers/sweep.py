@@ -13,7 +13,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 PARENT_VARIABLE = "FLOWERS_PARENT_RUN"
-"""Environment variable with the MLflow run that a sweep's trainings are children of; a launcher's processes inherit it."""
+"""Environment variable with the MLflow run that a sweep's trainings are children of; a launcher hands it on."""
 
 
 class SweepSummary(Callback):

@@ -168,6 +168,13 @@ def test_memorising_is_said() -> None:
     assert "19.0 points" in readings([memorising])[-1]
 
 
+def test_uncommitted_changes_show(tmp_path: Path) -> None:
+    dirty = experiment("a", 150, git_commit="3f1c9a7be21d4400aa-dirty")
+    outside_git = experiment("b", 140, git_commit=None)
+    page = page_of(tmp_path, dirty, outside_git)
+    assert "<code>3f1c9a7be2-dirty</code>, <code>unknown</code>" in " ".join(page.split())
+
+
 def test_stages_begin_where_their_name_changes() -> None:
     assert stage_starts(experiment("a", 1).history) == [(0, "head"), (2, "all")]
 

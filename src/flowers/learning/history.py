@@ -51,8 +51,8 @@ class History(Callback):
         row["epoch_s"] = time.perf_counter() - self._started_s
         if not math.isfinite(figures["train/loss"]):
             raise UserError(
-                f"the training loss of epoch {epoch + 1} is {row['train/loss']}: the training diverged; lower max_lr of "
-                f"stage '{row['stage']}' or set learning.clip_norm=1."
+                f"the training loss of epoch {epoch + 1} is {row['train/loss']}: the training diverged; lower max_lr "
+                f"of stage '{row['stage']}' or set learning.clip_norm=1."
             )
         self.rows.append(row)
         for watcher in self.watchers:

@@ -134,7 +134,7 @@ def write_comparison(rows: Sequence[Experiment], out: Path) -> None:
         experiments=experiments,
         readings=readings(experiments),
         sections=[_section(number, experiment) for number, experiment in enumerate(experiments)],
-        commits=sorted({str(experiment.run["git_commit"]) for experiment in experiments}),
+        commits=sorted({short_commit(experiment.run["git_commit"]) for experiment in experiments}),
         at=lambda value: f"{100 * (value - low) / (high - low):.2f}",
         ticks=ticks,
         folded=len(experiments[0].classes) > _FOLDED_CLASSES,
@@ -166,6 +166,14 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def short_commit(commit: str | None) -> str:
+    """Shorten a commit's name as `git describe` writes it, keeping the mark of uncommitted changes."""
+    if commit is None:
+        return "unknown"
+    name, dash, dirty = commit.partition("-")
+    return name[:10] + dash + dirty
 
 
 def stage_starts(history: pd.DataFrame) -> list[tuple[int, str]]:
