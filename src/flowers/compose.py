@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowers.commands import compose_config, exit_on_user_error, read_arguments, read_settings
+from flowers.commands import exit_on_user_error, read_arguments
 from flowers.digests import file_digest
 from flowers.errors import UserError, suggestion
+from flowers.recipe import compose_config, read_settings
 
 PHOTOGRAPHS = Path("artifacts/download")
 SPLIT = Path("artifacts/split/split.csv")
@@ -67,6 +68,9 @@ def _read_params(params: dict[str, Any]) -> tuple[str, list[str], list[str]]:
     for key in known:
         if key not in params:
             raise UserError(f"params.yaml lacks '{key}'; add it.")
+    for key in ("experiments", "overrides"):
+        if not isinstance(params[key] or [], list):
+            raise UserError(f"params.yaml: {key} must be a list, like [{params[key]}]; correct it.")
     if not params["experiments"]:
         raise UserError("params.yaml names no experiments; list at least one recipe of conf/experiment.")
     overrides = [str(override) for override in params["overrides"] or []]

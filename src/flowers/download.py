@@ -4,11 +4,17 @@ Writes the photographs that intake accepted in class folders, and ``manifest.csv
 looked at, refused ones with their reason.
 """
 
+import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from flowers.commands import locate, run_command
+from flowers.commands import run_command
 from flowers.errors import UserError
+from flowers.recipe import locate
 from flowers.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def download(settings: Settings) -> None:
@@ -18,7 +24,6 @@ def download(settings: Settings) -> None:
         UserError: If the photographs cannot be used, or there are some in the folder already.
     """
     from flowers.data.intake import scan, summarise
-    from flowers.data.sources import copy_accepted
 
     data = settings.data
     out = Path(settings.out_dir)
@@ -35,6 +40,29 @@ def download(settings: Settings) -> None:
         manifest = scan(photographs, data.strict)
     manifest.to_csv(out / "manifest.csv", index=False)
     print(f"{photographs}:\n{summarise(manifest)}", flush=True)
+
+
+def copy_accepted(manifest: "pd.DataFrame", root: Path, target: Path) -> None:
+    """Copy the photographs that intake accepted, byte for byte.
+
+    Args:
+        manifest: With ``path`` and ``status``.
+        root: Folder that its paths are relative to.
+        target: Made anew, whole or not at all.
+
+    Raises:
+        UserError: If a photograph went away in the meantime.
+    """
+    partial = target.with_name(f".{target.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    for path in manifest.loc[manifest["status"] == "ok", "path"]:
+        copy = partial / path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(root / path, copy)
+        except FileNotFoundError as error:
+            raise UserError(f"{root / path} vanished while it was read; run download again.") from error
+    partial.replace(target)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Every key of the configuration, with its unit and meaning.
 
-Hydra composes the YAML files of ``conf/``; :func:`flowers.commands.read_settings` then converts the result into these
+Hydra composes the YAML files of ``conf/``; :func:`flowers.recipe.read_settings` then converts the result into these
 dataclasses, which lock it: a key that is not here (or not a parameter of what a ``_target_`` names) is refused by
 name. Defaults stand in ``conf/``; a field has one here only where a row of a list may leave it out. This module
 imports nothing heavy, so that ``--help`` is quick.

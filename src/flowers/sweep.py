@@ -3,11 +3,11 @@
 Hydra calls this; ``conf/config.yaml`` names it under ``hydra.callbacks``.
 """
 
+import atexit
 import os
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
@@ -20,7 +20,8 @@ class SweepSummary(Callback):
     """Collects what each training of a sweep returned, its validation accuracy, and ranks them."""
 
     def __init__(self) -> None:
-        self._results: list[tuple[float, list[str], str]] = []
+        self._results: list[tuple[float, str, str]] = []
+        self._failed = 0
         self._parent: str | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -33,42 +34,43 @@ class SweepSummary(Callback):
 
         with exit_on_user_error():
             tracking = Tracking(**OmegaConf.to_container(config.tracking))  # type: ignore[arg-type]
-            self._parent = open_parent(tracking, experiment=config.data.name, name=f"sweep of {config.name}")
+            name = " ".join(config.hydra.overrides.task)
+            self._parent = open_parent(tracking, experiment=config.data.name, name=f"sweep {name}")
         os.environ[PARENT_VARIABLE] = self._parent
+        atexit.register(self._abandon)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Note how a training went; one that failed has no figure."""
         score = job_return._return_value
-        if HydraConfig.get().mode is None or not isinstance(score, float):
-            return
-        self._results.append((score, list(job_return.overrides or []), str(config.get("out_dir"))))
+        if isinstance(score, float):
+            self._results.append((score, " ".join(job_return.overrides or []), str(config.get("out_dir"))))
+        else:
+            self._failed += 1
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print and record the ranking."""
         import pandas as pd
 
         os.environ.pop(PARENT_VARIABLE, None)
-        if not self._results:
-            if self._parent is not None:
-                self._close(pd.DataFrame(columns=["val/acc", "overrides", "out_dir"]))
-            return
-        ranking = sorted(self._results, key=lambda result: -result[0])
-        table = pd.DataFrame(
-            [(score, " ".join(overrides), folder) for score, overrides, folder in ranking],
-            columns=["val/acc", "overrides", "out_dir"],
-        )
-        print(f"\n{len(table)} trainings, best first:\n{table.to_string(index=False, float_format='%.4f')}")
-        print(f"best: {table['overrides'][0]}", flush=True)
+        columns = ["val/acc", "overrides", "out_dir"]
+        table = pd.DataFrame(sorted(self._results, key=lambda result: -result[0]), columns=columns)
+        if self._failed:
+            print(f"\n{self._failed} of {self._failed + len(table)} trainings failed")
+        if not table.empty:
+            print(f"\n{len(table)} trainings, best first:\n{table.to_string(index=False, float_format='%.4f')}")
+            print(f"best: {table['overrides'][0]}", flush=True)
         folder = Path(config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         table.to_csv(folder / "sweep.csv", index=False)
         if self._parent is not None:
-            self._close(table)
+            from flowers.review.tracking import close_parent
 
-    def _close(self, table: Any) -> None:
-        from flowers.review.tracking import close_parent
+            close_parent(self._parent, table, failed=self._failed)
+            self._parent = None
 
-        assert self._parent is not None
-        best = {} if table.empty else {name: str(table[name][0]) for name in ("overrides", "out_dir")}
-        metrics = {} if table.empty else {"val/acc": float(table["val/acc"][0])}
-        close_parent(self._parent, summary=table, best=best, metrics=metrics)
+    def _abandon(self) -> None:
+        """Close the parent run of a sweep that was interrupted."""
+        if self._parent is not None:
+            from flowers.review.tracking import abandon_parent
+
+            abandon_parent(self._parent)

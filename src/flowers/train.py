@@ -6,15 +6,18 @@ Writes a folder with ``model.safetensors``, ``config.yaml`` (what was trained), 
 
 import contextlib
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowers.commands import build_network, locate, run_command
-from flowers.errors import UserError
-from flowers.settings import Settings
+from flowers.commands import run_command
+from flowers.errors import UserError, suggestion
+from flowers.recipe import build_network, locate
+from flowers.settings import Settings, Trainer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from flowers.data.datamodule import PhotoDataModule
     from flowers.learning.classifier import Classifier
     from flowers.learning.history import Row
+    from flowers.review.tracking import Backlog
 
 
 def train(settings: Settings, stop_after_epochs: int | None = None) -> float:
@@ -40,15 +44,13 @@ def train(settings: Settings, stop_after_epochs: int | None = None) -> float:
     """
     from filelock import FileLock, Timeout
 
-    from flowers.data.sources import prepare
     from flowers.learning import resume
     from flowers.provenance import split_digest
 
     out = Path(settings.out_dir)
     _check_out(out, settings)
-    source = settings.data.source
-    fill = None if source is None else locate("data.source", source, "flowers.data.")
-    root, split = prepare(settings.data, fill)
+    root, split = _photographs(settings)
+    out.mkdir(parents=True, exist_ok=True)  # now, not after hours, is the time to learn that it cannot be made
     folder = Path("runs/resume") / resume.resume_key(settings, split_digest(split))
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -58,6 +60,26 @@ def train(settings: Settings, stop_after_epochs: int | None = None) -> float:
         raise UserError(
             "this very training is running already in another process; wait for it, or change seed or a setting."
         ) from error
+    except KeyboardInterrupt as error:
+        whole = resume.EpochCheckpoint(folder).found() is not None
+        advice = "goes on from the last whole epoch" if whole else "starts anew, as no epoch was whole yet"
+        raise KeyboardInterrupt(f"interrupted; the same command {advice}.") from error
+
+
+def _photographs(settings: Settings) -> "tuple[Path, pd.DataFrame]":
+    """Find the photographs and their split, or make the split on the way, and say what intake refused."""
+    from flowers.data.splits import read_splits
+
+    data = settings.data
+    if data.split_csv is not None:
+        return Path(data.root), read_splits(Path(data.split_csv))
+    from flowers.data.sources import prepare
+
+    fill = None if data.source is None else locate("data.source", data.source, "flowers.data.")
+    root, split, summary = prepare(data, fill)
+    if settings.trainer.progress != "none":
+        print(f"{root}: {summary}", flush=True)
+    return root, split
 
 
 def _train(
@@ -105,7 +127,7 @@ def _train(
     with contextlib.ExitStack() as stack:
         run_id = None
         if settings.tracking.enabled:
-            from flowers.review.tracking import tracked_run
+            from flowers.review.tracking import Backlog, tracked_run
             from flowers.sweep import PARENT_VARIABLE
 
             tags = {
@@ -123,13 +145,17 @@ def _train(
             )
             run_id = stack.enter_context(run)
         resume.write_note(folder, {"run_id": run_id})
-        watchers = [] if run_id is None else [_record_start(settings, split, root, photographs)]
+        if run_id is None:
+            watchers = []
+        else:
+            backlog = Backlog(settings.tracking)
+            watchers = [_record_start(settings, split, root, photographs, backlog)]
         rows = _fit(settings, classifier, photographs, folder, watchers, stop_after_epochs)
         if stop_after_epochs is not None:
             return float("nan")
         _write(out, settings, classifier, root, split, rows, run_id)
         if run_id is not None:
-            _record_end(out, classifier, photographs)
+            _record_end(out, classifier, photographs, backlog)
     resume.discard(folder)
     print(f"trained model: {out}  (val/acc {rows[-1]['val/acc']:.3f})", flush=True)
     return float(rows[-1]["val/acc"])
@@ -157,13 +183,14 @@ def _fit(
         watchers = [print_row, *watchers]
     history = History(watchers)
     checkpoint = EpochCheckpoint(folder)
+    _check_trainer(trainer_settings)
     precision = resolve_precision(trainer_settings.precision, trainer_settings.accelerator)
     epochs = total_epochs(settings.stages)
     if trainer_settings.progress != "none":
         parameters = sum(parameter.numel() for parameter in classifier.net.parameters())
         print(
             f"{settings.name}: {len(photographs.train)} training and {len(photographs.val)} validation photographs of "
-            f"{len(photographs.classes)} classes, {parameters:,} parameters, {epochs} epochs, {precision}",
+            f"{len(photographs.classes)} classes, {parameters:,} parameters, epochs: {epochs}, {precision}",
             flush=True,
         )
     with _quiet_lightning():
@@ -192,6 +219,19 @@ def _fit(
     return history.rows
 
 
+def _check_trainer(trainer: Trainer) -> None:
+    """Refuse what this machine, or Lightning, cannot do."""
+    import torch
+
+    known = ("auto", "cpu", "gpu")
+    if trainer.accelerator not in known:
+        raise UserError(f"trainer.accelerator='{trainer.accelerator}': {suggestion(trainer.accelerator, known)}")
+    if trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        raise UserError("trainer.accelerator=gpu, but torch finds no GPU here; use trainer.accelerator=auto.")
+    if trainer.train_batches is not None and trainer.train_batches < 1:
+        raise UserError(f"trainer.train_batches={trainer.train_batches} must be at least 1, or null for all of them.")
+
+
 @contextlib.contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Silence Lightning's notes on hardware and its advice on choices that are made here on purpose."""
@@ -207,6 +247,8 @@ def _quiet_lightning() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         # A few dozen batches an epoch are what small data sets have.
         warnings.filterwarnings("ignore", message=".*number of training batches.*")
+        # The history says it in a sentence when a training diverges.
+        warnings.filterwarnings("ignore", message=".*Encountered `nan` values.*")
         # Lightning calls what torch has renamed.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
         try:
@@ -267,8 +309,8 @@ def _write(
         **describe(split),
         "mlflow_run_id": run_id,
     }
-    with tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as partial:
-        whole = Path(partial)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as folder:
+        whole = Path(folder)
         save_weights(net, whole / "model.safetensors")
         OmegaConf.save(OmegaConf.create(asdict(settings)), whole / "config.yaml")
         write_splits(split, whole / "split.csv")
@@ -279,7 +321,7 @@ def _write(
 
 
 def _record_start(
-    settings: Settings, split: "pd.DataFrame", root: Path, photographs: "PhotoDataModule"
+    settings: Settings, split: "pd.DataFrame", root: Path, photographs: "PhotoDataModule", backlog: "Backlog"
 ) -> Callable[["Row", "Classifier"], None]:
     """Tell MLflow what is about to be trained, and return who tells it each epoch."""
     from omegaconf import OmegaConf
@@ -301,25 +343,31 @@ def _record_start(
         epoch = int(row["epoch"])
         if epoch in logged:  # the epoch was told before the interruption, and is now repeated bit by bit
             return
-        tracking.log_metrics({name: float(row[name]) for name in (*METRICS, "lr", "epoch_s")}, step=epoch)
+        figures = {name: float(row[name]) for name in (*METRICS, "lr", "epoch_s")}
         counts = classifier.val_confusion.compute().cpu().numpy()
-        title = f"validation, epoch {epoch}"
-        tracking.log_image(painter.paint(counts, photographs.classes, title), key="val/confusion", step=epoch)
+        image = painter.paint(counts, photographs.classes, f"validation, epoch {epoch}")
+        backlog.add(
+            lambda: tracking.log_image(image, key="val/confusion", step=epoch),
+            lambda: tracking.log_metrics(figures, step=epoch),  # last: where it is, the epoch was told whole
+        )
 
     return record
 
 
-def _record_end(out: Path, classifier: "Classifier", photographs: "PhotoDataModule") -> None:
+def _record_end(out: Path, classifier: "Classifier", photographs: "PhotoDataModule", backlog: "Backlog") -> None:
     """Give MLflow the trained model and its record."""
     import numpy as np
 
     from flowers.review import tracking
 
-    for name in ("run.json", "history.csv", "split.csv"):
-        tracking.log_file(out / name)
     examples = photographs.val.pixels[:2] if len(photographs.val) > 1 else photographs.train.pixels[:2]
     pixels = np.ascontiguousarray(examples.transpose(0, 3, 1, 2), dtype=np.float32)
-    tracking.log_model(classifier.final_net, pixels, photographs.classes)
+    backlog.add(
+        *(partial(tracking.log_file, out / name) for name in ("run.json", "history.csv", "split.csv")),
+        lambda: tracking.log_model(classifier.final_net, pixels, photographs.classes),
+    )
+    if backlog.missing:
+        print(f"flowers: the MLflow run lacks the last {backlog.missing} records; {out} is whole.", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from flowers.commands import build_network, read_settings
 from flowers.data.augment import normalise
 from flowers.errors import UserError
 from flowers.models.weights import load_weights
+from flowers.recipe import build_network, read_settings
 from flowers.settings import Settings
 
 

@@ -2,8 +2,6 @@
 
 import hashlib
 import os
-import warnings
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 from PIL import Image
 
 from flowers.data import intake
+from flowers.data.photograph import open_rgb
 from flowers.errors import UserError
 
 REAL = Path(os.environ.get("FLOWERS_PHOTOS") or Path(__file__).parents[3] / "shared" / "data" / "flower_photos_224")
@@ -117,57 +116,6 @@ def test_damaged_exif_does_not_cost_the_photograph(root: Path) -> None:
     assert row(intake.scan(root, strict=True), "daisy/exif.jpg")["status"] == "ok"
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_rotated_is_upright(root: Path, orientation: int) -> None:
-    upright = Image.new("RGB", (60, 40), "blue")
-    upright.paste("red", (0, 0, 20, 20))  # a corner that says where up and left are
-    # What a camera stores is the inverse of what a viewer does.
-    stored = {
-        1: None,
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }[orientation]
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    path = root / "daisy" / "turned.png"
-    (upright if stored is None else upright.transpose(stored)).save(path, exif=exif)
-    assert np.array_equal(np.asarray(intake.open_rgb(path)), np.asarray(upright))
-    found = row(intake.scan(root, strict=True), "daisy/turned.png")
-    assert (found["width_px"], found["height_px"]) == (60, 40)
-
-
-def test_modes_become_rgb(tmp_path: Path) -> None:
-    def opened(image: Image.Image, name: str, **options: Any) -> list[int]:
-        image.save(tmp_path / name, **options)
-        result = intake.open_rgb(tmp_path / name)
-        assert result.mode == "RGB"
-        return np.asarray(result)[0, 0].tolist()
-
-    def near(found: list[int], wanted: list[int]) -> bool:
-        return bool(np.abs(np.subtract(found, wanted)).max() <= 3)
-
-    size = (8, 8)
-    assert opened(Image.new("RGBA", size, (200, 0, 0, 0)), "clear.png") == [255, 255, 255]
-    assert near(opened(Image.new("RGBA", size, (200, 0, 0, 128)), "half.png"), [227, 127, 127])
-    assert opened(Image.new("LA", size, (0, 0)), "grey_clear.png") == [255, 255, 255]
-    assert near(opened(Image.new("CMYK", size, (0, 255, 255, 0)), "cmyk.jpg"), [255, 0, 0])
-    assert opened(Image.new("L", size, 77), "grey.png") == [77, 77, 77]
-    assert opened(Image.new("1", size, 1), "bits.png") == [255, 255, 255]
-    sixteen = Image.fromarray(np.full(size, 0x4D00, np.uint16))
-    assert opened(sixteen, "grey16.png") == [77, 77, 77]
-    assert opened(sixteen, "grey16.tiff") == [77, 77, 77]
-    palette = Image.new("P", size, 1)
-    palette.putpalette([0, 0, 0, 10, 20, 30])
-    assert opened(palette, "palette.png") == [10, 20, 30]
-    assert opened(palette, "palette.gif") == [10, 20, 30]
-    assert opened(palette, "palette_clear.png", transparency=b"\x00\x00") == [255, 255, 255]
-
-
 def test_names_links_nesting_and_what_is_passed_over(root: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -217,7 +165,7 @@ def test_dhash_survives_recompression_and_tells_photographs_apart(tmp_path: Path
     def bits_apart(one: Image.Image, two: Image.Image) -> int:
         return (int(intake.difference_hash(one), 16) ^ int(intake.difference_hash(two), 16)).bit_count()
 
-    assert bits_apart(smooth, intake.open_rgb(tmp_path / "small.jpg")) <= 3
+    assert bits_apart(smooth, open_rgb(tmp_path / "small.jpg")) <= 3
     assert bits_apart(smooth, other) > 15
 
 
@@ -242,13 +190,6 @@ def test_errors_are_one_sentence(root: Path, tmp_path: Path) -> None:
     for path in root.glob("daisy/*"):
         path.write_bytes(b"")
     assert "6 refused, first daisy/0.jpg (zero bytes)" in message(root)
-
-
-def test_decoding_in_threads_leaves_the_warning_filters_as_they_were(root: Path) -> None:
-    before = list(warnings.filters)
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(intake.open_rgb, [root / "daisy" / "0.jpg"] * 100))
-    assert list(warnings.filters) == before
 
 
 def test_real_photographs() -> None:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from flowers.data import sample
+from flowers.data.arrangement import DOMAINS, Picture
 from flowers.data.sample import draw, render
 from flowers.data.species import SPECIES
 from flowers.errors import UserError
@@ -61,7 +62,7 @@ def test_size_changes_the_scale_and_not_the_picture() -> None:
 
 @pytest.mark.parametrize("species", SPECIES)
 def test_every_species_shows_something_in_both_domains(species: str) -> None:
-    for domain in sample.DOMAINS:
+    for domain in DOMAINS:
         image = pixels(species, size_px=64, level=0.2, domain=domain)
         assert image.shape == (64, 64, 3)
         assert image.std() > 12
@@ -140,7 +141,7 @@ def test_an_interrupted_rendering_leaves_nothing(
 ) -> None:
     save = sample.save
 
-    def fail_at_the_second(picture: sample.Picture, path: Path) -> None:
+    def fail_at_the_second(picture: Picture, path: Path) -> None:
         if picture.index == 2:
             raise error
         save(picture, path)

@@ -1,8 +1,9 @@
 """Random changes of training images, drawn for each image and epoch.
 
 What an image undergoes is a function of (seed, epoch, image) alone: neither the batch size, nor the order of batches,
-nor a restart changes it. A batch passes through two tensor operations: one affine resampling for all geometry, and one
-3×3 colour matrix with an offset, into which the network's normalisation is folded.
+nor a restart changes it. (Only whom it is blended with, if at all, depends on who else is in its batch.) A batch passes
+through two tensor operations: one affine resampling for all geometry, and one 3×3 colour matrix with an offset, into
+which the network's normalisation is folded.
 """
 
 import math

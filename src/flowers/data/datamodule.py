@@ -36,7 +36,7 @@ class PhotoDataset(Dataset[Batch]):
     """Decoded photographs, fetched by whole batches of row numbers."""
 
     def __init__(self, table: pd.DataFrame, classes: list[str], root: Path, image_px: int, cache_dir: Path) -> None:
-        codes = pd.Categorical(table["label"], categories=classes).codes
+        codes = pd.Index(classes).get_indexer(pd.Index(table["label"]))
         if (codes < 0).any():
             unknown = sorted(set(table["label"]) - set(classes))
             raise ValueError(f"labels {unknown} are not among the classes {classes}")

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-import shutil
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,32 +10,33 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
-from flowers.data.intake import read_manifest, scan
-from flowers.data.splits import assign_splits, read_splits
-from flowers.errors import UserError
+from flowers.data.intake import read_manifest, scan, summarise
+from flowers.data.splits import assign_splits
 from flowers.settings import Data
 
 Fill = Callable[..., None]
 """Writes class folders into an empty ``root``, for example :func:`flowers.data.sample.render`."""
 
 
-def prepare(data: Data, fill: Fill | None) -> tuple[Path, pd.DataFrame]:
-    """Get photographs ready for a training, doing on the way what no DVC stage has done.
+def prepare(data: Data, fill: Fill | None) -> tuple[Path, pd.DataFrame, str]:
+    """Get photographs ready for a training as the stages ``download`` and ``split`` would.
 
     Args:
-        data: With ``split_csv`` the split is read; without, photographs are obtained, taken in and split.
+        data: Where the photographs are and how they are split.
         fill: What ``data.source`` names, if it names something.
 
     Returns:
-        The folder that paths are relative to, and the rows of the split.
+        The folder that paths are relative to, the rows of the split, and what intake found, in words.
 
     Raises:
-        UserError: If the photographs or their split cannot be used.
+        UserError: If the photographs cannot be used.
     """
-    if data.split_csv is not None:
-        return Path(data.root), read_splits(Path(data.split_csv))
     root = Path(data.root) if fill is None else obtain(Path(data.root), data.source or {}, fill)
-    return root, assign_splits(remembered_scan(root, data.strict, Path(data.cache_dir)), data.split)
+    manifest, file = remembered_scan(root, data.strict, Path(data.cache_dir))
+    summary = summarise(manifest)
+    if (manifest["status"] == "refused").any():
+        summary += f"\nmanifest of all files: {file}"
+    return root, assign_splits(manifest, data.split), summary
 
 
 def obtain(root: Path, source: dict[str, Any], fill: Fill) -> Path:
@@ -59,41 +60,28 @@ def obtain(root: Path, source: dict[str, Any], fill: Fill) -> Path:
     return folder
 
 
-def remembered_scan(root: Path, strict: bool, cache_dir: Path) -> pd.DataFrame:
+def remembered_scan(root: Path, strict: bool, cache_dir: Path) -> tuple[pd.DataFrame, Path]:
     """Take a folder in, or reuse what was found when no file's size or time of change has altered since.
 
     Args:
         root: A folder of class folders.
         strict: Refuse the folder if a file in it is refused.
         cache_dir: Where the manifest is remembered.
+
+    Returns:
+        The manifest, and the file that it is remembered in.
     """
-    files = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else []
+    # A class folder may be a link, which rglob would not follow from above.
+    classes = [entry for entry in root.iterdir() if entry.is_dir()] if root.is_dir() else []
+    files = sorted(path for folder in classes for path in folder.rglob("*") if path.is_file())
     listing = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     key = hashlib.sha256(json.dumps([str(root.resolve()), strict, listing]).encode()).hexdigest()[:16]
     remembered = cache_dir / f"manifest-{key}.csv"
     if remembered.exists():
-        return read_manifest(remembered)
+        return read_manifest(remembered), remembered
     manifest = scan(root, strict)
     cache_dir.mkdir(parents=True, exist_ok=True)
-    manifest.to_csv(remembered, index=False)
-    return manifest
-
-
-def copy_accepted(manifest: pd.DataFrame, root: Path, target: Path) -> None:
-    """Copy the photographs that intake accepted, byte for byte.
-
-    Args:
-        manifest: With ``path`` and ``status``.
-        root: Folder that its paths are relative to.
-        target: Made anew.
-
-    Raises:
-        UserError: If a photograph went away in the meantime.
-    """
-    for path in manifest.loc[manifest["status"] == "ok", "path"]:
-        copy = target / path
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            shutil.copyfile(root / path, copy)
-        except FileNotFoundError as error:
-            raise UserError(f"{root / path} vanished while it was read; run download again.") from error
+    partial = remembered.with_suffix(f".{os.getpid()}.part")
+    manifest.to_csv(partial, index=False)
+    partial.replace(remembered)
+    return manifest, remembered

@@ -1,5 +1,7 @@
 """THE LightningModule: how one batch becomes one step, for every network and every stage table."""
 
+import math
+from dataclasses import asdict
 from typing import Any
 
 import lightning
@@ -18,6 +20,12 @@ from flowers.learning.schedule import check_stages, optimizer_groups, rates_at
 from flowers.learning.stages import layer_groups, set_trainable, stage_at, trained_groups
 from flowers.seeds import derive_seed
 from flowers.settings import Augment, Learning, Stage
+
+OPTIMIZERS = ("adamw", "sgd")
+
+_LEAST = {"batch_size": 1}
+_BELOW = dict.fromkeys(("momentum", "label_smoothing", "ema_decay"), 1)
+"""What a number must reach where that is not 0, and what it must stay below."""
 
 
 class Classifier(lightning.LightningModule):
@@ -59,10 +67,14 @@ class Classifier(lightning.LightningModule):
             seed: Of augmentation and dropout.
 
         Raises:
-            UserError: If the stage table or the optimiser's name cannot be used.
+            UserError: If the stage table, the optimiser's name or a number cannot be used.
         """
         super().__init__()
         check_stages(stages, net)
+        _check_numbers("learning", asdict(learning))
+        _check_numbers("augment", asdict(augment))
+        if learning.optimizer not in OPTIMIZERS:
+            raise UserError(f"learning.optimizer='{learning.optimizer}': {suggestion(learning.optimizer, OPTIMIZERS)}")
         self.net = net.to(memory_format=torch.channels_last)
         self.averaged: AveragedModel | None = None
         if learning.ema_decay > 0:
@@ -78,8 +90,9 @@ class Classifier(lightning.LightningModule):
         self.augment = augment
         self.seed = seed
         self.groups = list(layer_groups(net))
-        self.train_loss: Metric = MeanMetric()
-        self.val_loss: Metric = MeanMetric()
+        # A batch whose loss is no number must show, not be left out of the mean.
+        self.train_loss: Metric = MeanMetric(nan_strategy="disable")
+        self.val_loss: Metric = MeanMetric(nan_strategy="disable")
         self.train_acc: Metric = MulticlassAccuracy(num_classes, average="micro")
         self.val_acc: Metric = MulticlassAccuracy(num_classes, average="micro")
         self.val_confusion: Metric = MulticlassConfusionMatrix(num_classes)
@@ -95,11 +108,7 @@ class Classifier(lightning.LightningModule):
         groups = optimizer_groups(self.net, learning.weight_decay)
         if learning.optimizer == "adamw":
             return torch.optim.AdamW(groups, lr=0.0, betas=(learning.momentum, 0.999))
-        if learning.optimizer == "sgd":
-            return torch.optim.SGD(groups, lr=0.0, momentum=learning.momentum, nesterov=learning.momentum > 0)
-        raise UserError(
-            f"learning.optimizer='{learning.optimizer}': {suggestion(learning.optimizer, ['adamw', 'sgd'])}"
-        )
+        return torch.optim.SGD(groups, lr=0.0, momentum=learning.momentum, nesterov=learning.momentum > 0)
 
     def on_train_epoch_start(self) -> None:
         """Apply the stage that this epoch belongs to, and draw the epoch's randomness."""
@@ -155,3 +164,12 @@ class Classifier(lightning.LightningModule):
         self.val_confusion.update(logits, batch.labels)
         self.log("val/loss", self.val_loss, on_step=False, on_epoch=True, prog_bar=True)
         self.log("val/acc", self.val_acc, on_step=False, on_epoch=True, prog_bar=True)
+
+
+def _check_numbers(node: str, values: dict[str, Any]) -> None:
+    """Refuse numbers with which torch would fail in words of its own, or train nonsense."""
+    for name, value in values.items():
+        least, below = _LEAST.get(name, 0), _BELOW.get(name, math.inf)
+        if isinstance(value, int | float) and not least <= value < below:
+            limit = "" if below == math.inf else f" and less than {below}"
+            raise UserError(f"{node}.{name}={value} must be at least {least}{limit}; correct the recipe.")

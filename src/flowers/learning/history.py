@@ -49,11 +49,12 @@ class History(Callback):
         row.update(figures)
         row["lr"] = rates_at(stages, pl_module.groups, epoch * steps, steps)["head"]
         row["epoch_s"] = time.perf_counter() - self._started_s
-        if not math.isfinite(figures["train/loss"]):
-            raise UserError(
-                f"the training loss of epoch {epoch + 1} is {row['train/loss']}: the training diverged; lower max_lr "
-                f"of stage '{row['stage']}' or set learning.clip_norm=1."
-            )
+        for name in ("train/loss", "val/loss"):  # the last step of an epoch shows in the validation alone
+            if not math.isfinite(figures[name]):
+                raise UserError(
+                    f"{name} of epoch {epoch + 1} is {row[name]}: the training diverged; lower max_lr of stage "
+                    f"'{row['stage']}' or set learning.clip_norm=1."
+                )
         self.rows.append(row)
         for watcher in self.watchers:
             watcher(row, pl_module)

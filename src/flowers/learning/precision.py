@@ -7,6 +7,11 @@ import sys
 
 import torch
 
+from flowers.errors import UserError, suggestion
+
+PRECISIONS = ("32-true", "bf16-mixed")
+"""Lightning's names of the two that are trained with."""
+
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 
 
@@ -14,14 +19,19 @@ def resolve_precision(precision: str, accelerator: str) -> str:
     """Choose bfloat16 where the processor multiplies it natively, as it is then about twice as fast.
 
     Args:
-        precision: ``auto``, or one of Lightning's names, which is returned as it is.
+        precision: ``auto``, or one of :data:`PRECISIONS`, which is returned as it is.
         accelerator: ``auto``, ``cpu`` or ``gpu``.
 
     Returns:
         ``bf16-mixed`` or ``32-true``.
+
+    Raises:
+        UserError: If the precision is none of these.
     """
-    if precision != "auto":
+    if precision in PRECISIONS:
         return precision
+    if precision != "auto":
+        raise UserError(f"trainer.precision='{precision}': {suggestion(precision, ('auto', *PRECISIONS))}")
     if accelerator != "cpu" and torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:

@@ -16,6 +16,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
+from flowers.digests import file_digest
 from flowers.errors import UserError
 from flowers.settings import Settings
 
@@ -33,6 +34,8 @@ def resume_key(settings: Settings, split_sha256: str) -> str:
     for name in ("out_dir", "tracking"):
         del decisive[name]
     del decisive["trainer"]["progress"]
+    if settings.weights is not None and Path(settings.weights).is_file():
+        decisive["weights"] = file_digest(Path(settings.weights))  # the content counts, not where it lies
     for name in ("root", "split_csv", "cache_dir"):
         del decisive["data"][name]
     text = json.dumps([decisive, split_sha256, code_digest(), torch.__version__, lightning.__version__])

@@ -41,6 +41,9 @@ def one_cycle(
 ) -> float:
     """Evaluate the one-cycle rate in closed form (Smith 2018, cosine-shaped as in fastai and PyTorch).
 
+    A rise of one step or less is left out: the first step then has the peak. (PyTorch's would begin within the fall, or
+    divide by zero.)
+
     Args:
         step: In [0, total_steps).
         total_steps: At least 1.

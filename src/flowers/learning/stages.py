@@ -70,12 +70,12 @@ def trained_groups(train: str | Sequence[str], groups: Sequence[str]) -> list[st
     Raises:
         UserError: If the entry is none of these or names a group that does not exist.
     """
-    if isinstance(train, str):
-        if train == "all":
-            return list(groups)
-        if train == "head":
-            return list(groups[-1:])
-        last = re.fullmatch(r"last:(\d+)", train)
+    if train == "all":
+        return list(groups)
+    if train == "head":
+        return list(groups[-1:])
+    if isinstance(train, str) or not isinstance(train, Sequence):
+        last = re.fullmatch(r"last:(\d+)", str(train))
         if last and 1 <= int(last[1]) <= len(groups):
             return list(groups[-int(last[1]) :])
         raise UserError(
@@ -84,7 +84,7 @@ def trained_groups(train: str | Sequence[str], groups: Sequence[str]) -> list[st
         )
     for name in train:
         if name not in groups:
-            raise UserError(f"stages: the network has no layer group '{name}': {suggestion(name, groups)}")
+            raise UserError(f"stages: the network has no layer group '{name}': {suggestion(str(name), groups)}")
     if not train:
         raise UserError("stages: train=[] trains nothing; name layer groups, or set epochs to 0 to skip the stage.")
     return [name for name in groups if name in train]

@@ -61,6 +61,10 @@ def start_from(net: nn.Module, path: Path, sha256: str | None) -> list[str]:
             f"{path} does not fit the network of this recipe (first difference: '{wrong}'); `weights` must come from a "
             "training with the same `model`."
         )
+    if not body:
+        raise UserError(
+            f"the network of this recipe is nothing but a head, which {path} cannot give it; set weights=null."
+        )
     net.load_state_dict(body, strict=False)
     return sorted(body)
 

@@ -7,7 +7,10 @@ continues it, and ``evaluate`` adds the test to it.
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Mapping
+import sqlite3
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +30,14 @@ from torch import Tensor, nn
 from flowers.errors import UserError
 from flowers.settings import Tracking
 
+PATIENCE_S = 5.0
+"""How long another program may hold the store before it counts as locked."""
 _LONGEST_PARAM = 250
 
 for _chatty in ("mlflow", "alembic"):  # they announce each start of what they were told to start
     logging.getLogger(_chatty).setLevel(logging.WARNING)
+# This module says what it says, without a traceback.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 @contextlib.contextmanager
@@ -38,11 +45,11 @@ def explain_store_errors(uri: str) -> Iterator[None]:
     """Say in one sentence what is wrong with the MLflow store.
 
     Raises:
-        UserError: If the store is locked, of another schema, or no database.
+        UserError: If the store is locked, of another schema, no database, or unusable in another way.
     """
     try:
         yield
-    except (MlflowException, DatabaseError) as error:
+    except (MlflowException, DatabaseError, sqlite3.DatabaseError) as error:
         text = str(error)
         if "database is locked" in text:
             advice = "is locked by another program; close that program, or choose another store"
@@ -56,8 +63,17 @@ def explain_store_errors(uri: str) -> Iterator[None]:
         elif "readonly database" in text or "unable to open database" in text:
             advice = "cannot be written; change its permissions, or choose another store"
         else:
-            raise
+            advice = f"cannot be used ({text.strip().splitlines()[0]}); mend that, or choose another store"
         raise UserError(f"the MLflow store {uri} {advice} with tracking.uri=sqlite:///OTHER.db.") from error
+
+
+def _check_unlocked(uri: str) -> None:
+    """Find a locked or damaged sqlite file within seconds; MLflow itself tries again for minutes, and says so."""
+    file = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and file.exists():
+        with contextlib.closing(sqlite3.connect(file, timeout=PATIENCE_S)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.rollback()
 
 
 @contextlib.contextmanager
@@ -89,8 +105,7 @@ def tracked_run(
         UserError: If the store cannot be used.
     """
     with explain_store_errors(tracking.uri):
-        mlflow.set_tracking_uri(tracking.uri)
-        mlflow.set_experiment(experiment)
+        _open_store(tracking.uri, experiment)
         with_metrics = system_metrics and tracking.system_metrics_s > 0
         if with_metrics:
             mlflow.set_system_metrics_sampling_interval(max(tracking.system_metrics_s, 1))
@@ -101,15 +116,66 @@ def tracked_run(
             run = mlflow.start_run(run_name=name, tags=all_tags, log_system_metrics=with_metrics)
         else:
             run = mlflow.start_run(run_id=run_id, tags=dict(tags), log_system_metrics=with_metrics)
+    status = "KILLED"
     try:
-        yield str(run.info.run_id)
+        with explain_store_errors(tracking.uri):
+            yield str(run.info.run_id)
+        status = "FINISHED"
     except Exception:
-        mlflow.end_run("FAILED")
+        status = "FAILED"
         raise
-    except BaseException:
-        mlflow.end_run("KILLED")
-        raise
-    mlflow.end_run("FINISHED")
+    finally:
+        _end_run(tracking.uri, status)
+
+
+def _open_store(uri: str, experiment: str) -> None:
+    _check_unlocked(uri)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_experiment(experiment)
+
+
+def _end_run(uri: str, status: str) -> None:
+    """Close the active run; that the store cannot be told is no reason to fail what is done."""
+    try:
+        with explain_store_errors(uri):
+            mlflow.end_run(status)
+    except UserError as error:
+        print(f"flowers: {error} The run's status there stays RUNNING.", file=sys.stderr)
+
+
+class Backlog:
+    """Records of a training, handed to the store in order; while the store cannot take them they wait here.
+
+    So another program that locks the store for a while costs a training nothing. It is said once.
+    """
+
+    def __init__(self, tracking: Tracking) -> None:
+        self._uri = tracking.uri
+        self._waiting: list[Callable[[], None]] = []
+        self._told = False
+
+    @property
+    def missing(self) -> int:
+        """Number of records that the store does not have yet."""
+        return len(self._waiting)
+
+    def add(self, *records: Callable[[], None]) -> None:
+        """Hand over what waits and then these, as far as the store can take them now.
+
+        Args:
+            records: Calls of this module's ``log_`` functions.
+        """
+        self._waiting += records
+        try:
+            with explain_store_errors(self._uri):
+                while self._waiting:
+                    _check_unlocked(self._uri)
+                    self._waiting[0]()
+                    del self._waiting[0]
+        except UserError as error:
+            if not self._told:
+                print(f"flowers: {error} The training goes on; its record is kept until then.", file=sys.stderr)
+            self._told = True
 
 
 def _exists(run_id: str) -> bool:
@@ -229,40 +295,53 @@ def log_model(net: nn.Module, examples: np.ndarray, classes: list[str]) -> None:
     scorer = Scorer(net).cpu().eval()
     with torch.inference_mode():
         probabilities = scorer(torch.from_numpy(examples)).numpy()
-    mlflow.pytorch.log_model(
-        scorer,
-        name="model",
-        serialization_format="pt2",
-        signature=infer_signature(examples, probabilities),
-        input_example=examples,
-        pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", f"numpy=={np.__version__}"],
-        metadata={"classes": classes},
-    )
+    with warnings.catch_warnings():
+        # About weights that are not on the processor, which these are.
+        warnings.filterwarnings("ignore", message="No complete tensor found in the group")
+        mlflow.pytorch.log_model(
+            scorer,
+            name="model",
+            serialization_format="pt2",
+            signature=infer_signature(examples, probabilities),
+            input_example=examples,
+            pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", f"numpy=={np.__version__}"],
+            metadata={"classes": classes},
+        )
 
 
 def open_parent(tracking: Tracking, *, experiment: str, name: str) -> str:
     """Open the run that stands for a sweep; it is closed by :func:`close_parent`."""
     with explain_store_errors(tracking.uri):
-        mlflow.set_tracking_uri(tracking.uri)
+        _open_store(tracking.uri, experiment)
         client = mlflow.MlflowClient()
-        mlflow.set_experiment(experiment)
         experiment_id = client.get_experiment_by_name(experiment).experiment_id
         return str(client.create_run(experiment_id, run_name=name, tags={"kind": "sweep"}).info.run_id)
 
 
-def close_parent(run_id: str, *, summary: pd.DataFrame, best: Mapping[str, str], metrics: Mapping[str, float]) -> None:
-    """Write a sweep's summary into its run and close it.
+def close_parent(run_id: str, summary: pd.DataFrame, failed: int) -> None:
+    """Write a sweep's summary into its run and close it; if the store is locked by now, say so and leave it.
 
     Args:
         run_id: From :func:`open_parent`.
-        summary: A row for each training.
-        best: Overrides and run of the best training, set as tags.
-        metrics: Its figures.
+        summary: A row for each training that succeeded, the best first, with ``val/acc``, ``overrides``, ``out_dir``.
+        failed: How many did not.
     """
     client = mlflow.MlflowClient()
-    client.log_table(run_id, summary, "sweep.json")
-    for name, value in best.items():
-        client.set_tag(run_id, f"best.{name}", value)
-    for name, figure in metrics.items():
-        client.log_metric(run_id, f"best/{name}", figure)
-    client.set_terminated(run_id)
+    try:
+        with explain_store_errors(mlflow.get_tracking_uri()):
+            _check_unlocked(mlflow.get_tracking_uri())
+            client.log_table(run_id, summary, "sweep.json")
+            if not summary.empty:
+                client.set_tag(run_id, "best.overrides", summary["overrides"][0])
+                client.set_tag(run_id, "best.out_dir", summary["out_dir"][0])
+                client.log_metric(run_id, "best/val/acc", float(summary["val/acc"][0]))
+            client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+    except UserError as error:
+        print(f"flowers: {error} The sweep's own run there is incomplete.", file=sys.stderr)
+
+
+def abandon_parent(run_id: str) -> None:
+    """Close the run of a sweep that was interrupted, if the store can be told."""
+    with contextlib.suppress(UserError), explain_store_errors(mlflow.get_tracking_uri()):
+        _check_unlocked(mlflow.get_tracking_uri())
+        mlflow.MlflowClient().set_terminated(run_id, "KILLED")

@@ -1,0 +1,96 @@
+"""What several tests share: photographs that can be learned in seconds, and small settings to learn them with."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from flowers.models.nets import CNN, MLP, Linear, ResNetSmall
+from flowers.recipe import compose_config, read_settings
+from flowers.settings import Settings
+
+PHOTOGRAPHS_PER_CLASS = 12
+COLOURS = {"daisy": (235, 235, 240), "roses": (200, 30, 60), "sunflowers": (240, 190, 30)}
+
+# These networks are too small to share out, and threads that wait for each other are slow on a busy machine.
+torch.set_num_threads(1)
+
+SMALL_NETS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
+    "linear": (Linear, {}),
+    "mlp": (MLP, {"hidden": [16, 12], "dropout": 0.3}),
+    "cnn": (CNN, {"width": 4, "blocks": 2, "dense": 8, "dropout": 0.3}),
+    "resnet_small": (ResNetSmall, {"stem_width": 4, "widths": [4, 8], "depth": 2, "dropout": 0.3}),
+}
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Give each test the same chances, in whatever order tests run."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three classes with 12 JPEGs of 40 px each, told apart by colour and by shape. Not to be changed."""
+    root = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[-1:1:40j, -1:1:40j]
+    for petals, (label, colour) in enumerate(COLOURS.items(), start=3):
+        (root / label).mkdir()
+        for index in range(PHOTOGRAPHS_PER_CLASS):
+            cx, cy, turn = rng.uniform((-0.2, -0.2, 0), (0.2, 0.2, 7))
+            angle, radius = np.arctan2(y - cy, x - cx), np.hypot(x - cx, y - cy)
+            blossom = radius < 0.45 + 0.2 * np.cos(petals * angle + turn)
+            pixels = np.where(blossom[..., None], colour, (60, 110, 50)) + rng.normal(0, 12, (40, 40, 3))
+            image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+            image.save(root / label / f"{label}_{index:02d}.jpg", quality=92)
+    return root
+
+
+@pytest.fixture
+def make_settings(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Settings]:
+    """A function of Hydra overrides that makes settings for a training of seconds.
+
+    The working folder becomes `tmp_path`, where `runs/` and `out/` then appear. Give keys of a network (`model.…`) only
+    for the CNN; another recipe is chosen by `make_settings("experiment=linear_scratch", "model.image_px=32")`.
+    """
+    monkeypatch.chdir(tmp_path)
+    small = [f"model.{key}" for key in ("image_px=32", "width=4", "blocks=2", "dense=8")]
+
+    def make(*overrides: str) -> Settings:
+        chosen = any(override.startswith("experiment=") for override in overrides)
+        return read_settings(
+            compose_config(
+                [
+                    *([] if chosen else ["experiment=cnn_scratch", *small]),
+                    "data=folder",
+                    f"data.root={photographs}",
+                    f"data.cache_dir={tmp_path / 'pixels'}",
+                    "trainer=brief",
+                    "learning.batch_size=8",
+                    "tracking.enabled=false",
+                    f"out_dir={tmp_path / 'out'}",
+                    *overrides,
+                ]
+            )
+        )
+
+    return make
+
+
+@pytest.fixture
+def make_net() -> Callable[..., nn.Module]:
+    """A function that makes one of the networks, small: `make_net("cnn", num_classes=3)`; always with equal weights."""
+
+    def make(name: str, num_classes: int = 3, **changes: Any) -> nn.Module:
+        network, parameters = SMALL_NETS[name]
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return network(num_classes=num_classes, **{"image_px": 32, **parameters, **changes})
+
+    return make

@@ -1,0 +1,208 @@
+import math
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from flowers.data.augment import Draws, blend, normalise, transform
+from flowers.settings import Augment
+
+NOTHING = Augment(**{field.name: field.type(0) for field in fields(Augment)})  # type: ignore[operator]
+STRONG = Augment(True, 30, 0.3, 0.2, 0.1, 0.4, 0.4, 0.4, 0.4)
+MEAN, STD = torch.tensor([0.2, 0.4, 0.6]), torch.tensor([0.1, 0.2, 0.3])
+FLIP, ROTATION, ZOOM, ASPECT, SHIFT_X, SHIFT_Y, BRIGHTNESS, CONTRAST, SATURATION = range(9)
+
+
+def photographs(count: int, side_px: int = 12) -> Tensor:
+    """(B,3,H,W) uint8, channels-last in memory, as the store gives them."""
+    pixels = np.random.default_rng(1).integers(0, 256, (count, side_px, side_px, 3), dtype=np.uint8)
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+
+
+def middling(count: int, **columns: float) -> Tensor:
+    """Draws that change nothing, but for the named columns."""
+    uniform = torch.full((count, 9), 0.5)
+    for name, value in columns.items():
+        uniform[:, globals()[name]] = value
+    return uniform
+
+
+def augmented(images: Tensor, uniform: Tensor, **changes: Any) -> Tensor:
+    """The pixels of a transformed batch, in [0, 1]."""
+    prepared = transform(images, uniform, replace(NOTHING, **changes), MEAN, STD)
+    return prepared * STD.view(3, 1, 1) + MEAN.view(3, 1, 1)
+
+
+def test_no_augmentation_is_plain_preparation() -> None:
+    images = photographs(5)
+    uniform = Draws(5, seed=0, epoch=0, mixup_alpha=0).uniform
+    plain = transform(images, uniform, NOTHING, MEAN, STD)
+    assert torch.allclose(plain, normalise(images, MEAN, STD), atol=1e-5)
+    by_hand = (images[2, 1, 3, 4].item() / 255 - 0.4) / 0.2
+    assert plain[2, 1, 3, 4].item() == pytest.approx(by_hand, abs=1e-5)
+
+
+def test_middling_draws_change_nothing_however_strong() -> None:
+    images = photographs(4)
+    still = augmented(images, middling(4), **vars(replace(STRONG, flip=False)))
+    assert torch.allclose(still, images / 255, atol=1e-4)
+
+
+def test_half_of_the_images_are_mirrored_and_the_others_are_not() -> None:
+    count = 400
+    images = photographs(count, side_px=6)
+    uniform = Draws(count, seed=3, epoch=1, mixup_alpha=0).uniform
+    result = augmented(images, uniform, flip=True)
+    mirrored = uniform[:, FLIP] < 0.5
+    assert torch.allclose(result[mirrored], images.flip(3)[mirrored] / 255, atol=1e-4)
+    assert torch.allclose(result[~mirrored], images[~mirrored] / 255, atol=1e-4)
+    assert 0.4 < mirrored.float().mean() < 0.6
+
+
+@pytest.mark.parametrize(("drawn", "turns"), [(0.0, 1), (1.0, -1), (0.5, 0)])
+def test_a_quarter_turn_is_that_of_torch(drawn: float, turns: int) -> None:
+    images = photographs(3)
+    result = augmented(images, middling(3, ROTATION=drawn), rotation_deg=90)
+    assert min(
+        float((result - torch.rot90(images, k, (2, 3)) / 255).abs().max()) for k in (turns, -turns)
+    ) == pytest.approx(0, abs=1e-4)
+    opposite = augmented(images, middling(3, ROTATION=1 - drawn), rotation_deg=90)
+    assert torch.allclose(opposite, result.flip(2, 3), atol=1e-4) or turns == 0
+
+
+def test_a_shift_is_in_parts_of_the_side() -> None:
+    images = photographs(2, side_px=12)
+    result = augmented(images, middling(2, SHIFT_X=1.0), translation_frac=0.25)
+    assert torch.allclose(result[..., :-3], images[..., 3:] / 255, atol=1e-4)
+    result = augmented(images, middling(2, SHIFT_Y=0.0), translation_frac=0.25)
+    assert torch.allclose(result[:, :, 3:], images[:, :, :-3] / 255, atol=1e-4)
+
+
+@pytest.mark.parametrize(("drawn", "factor"), [(0.0, 2.0), (1.0, 0.5)])
+def test_a_zoom_scales_about_the_middle(drawn: float, factor: float) -> None:
+    y, x = torch.meshgrid(torch.arange(33.0) - 16, torch.arange(33.0) - 16, indexing="ij")
+    disc = ((x**2 + y**2).sqrt() < 6).to(torch.uint8).mul(255).expand(1, 3, 33, 33)
+    result = augmented(disc, middling(1, ZOOM=drawn), zoom_frac=1.0)
+    area = float(result[0, 0, 4:-4, 4:-4].sum() / (disc[0, 0] / 255).sum())
+    assert area == pytest.approx(factor**2, rel=0.1)
+
+
+def test_a_stretch_keeps_the_area_and_changes_the_sides() -> None:
+    y, x = torch.meshgrid(torch.arange(41.0) - 20, torch.arange(41.0) - 20, indexing="ij")
+    square = ((x.abs() < 7) & (y.abs() < 7)).to(torch.uint8).mul(255).expand(1, 3, 41, 41)
+    result = augmented(square, middling(1, ASPECT=1.0), aspect_frac=1.0)[0, 0]
+    width, height = float(result[20].sum()), float(result[:, 20].sum())
+    assert max(width / height, height / width) == pytest.approx(2, rel=0.1)
+    assert width * height == pytest.approx(13 * 13, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"brightness": 0.4},
+        {"contrast": 0.5},
+        {"saturation": 0.8},
+        {"brightness": 0.3, "contrast": 0.3, "saturation": 0.9},
+    ],
+)
+def test_colours_are_those_of_a_slow_reference(changes: dict[str, float]) -> None:
+    images = photographs(3, side_px=4)
+    uniform = Draws(3, seed=5, epoch=0, mixup_alpha=0).uniform
+    found = augmented(images, uniform, **changes)
+    for b in range(3):
+        factors = {
+            name: 1 + (2 * float(uniform[b, column]) - 1) * changes.get(name, 0)
+            for name, column in (("brightness", BRIGHTNESS), ("contrast", CONTRAST), ("saturation", SATURATION))
+        }
+        pixels = [[[float(images[b, c, i, j]) / 255 for c in range(3)] for j in range(4)] for i in range(4)]
+        greys = [[0.299 * red + 0.587 * green + 0.114 * blue for red, green, blue in row] for row in pixels]
+        middle = sum(map(sum, greys)) / 16
+        for i in range(4):
+            for j in range(4):
+                for c in range(3):
+                    value = greys[i][j] + factors["saturation"] * (pixels[i][j][c] - greys[i][j])
+                    value = middle + factors["contrast"] * (value - middle)
+                    assert found[b, c, i, j].item() == pytest.approx(factors["brightness"] * value, abs=1e-4)
+
+
+def test_the_strongest_changes_reach_their_limits_and_no_farther() -> None:
+    images = photographs(2, side_px=4)
+    for drawn, factor in ((0.0, 0.7), (1.0, 1.3)):
+        bright = augmented(images, middling(2, BRIGHTNESS=drawn), brightness=0.3)
+        assert torch.allclose(bright, images / 255 * factor, atol=1e-4)
+    grey = augmented(images, middling(2, SATURATION=0.0), saturation=1.0)
+    assert torch.allclose(grey[:, 0], grey[:, 2], atol=1e-4)
+    flat = augmented(images, middling(2, CONTRAST=0.0), contrast=1.0)
+    assert float(flat.std(dim=(1, 2, 3)).max()) < 1e-4
+
+
+def test_an_image_fares_alike_in_any_batch_and_place() -> None:
+    images, uniform = photographs(12), Draws(12, seed=2, epoch=4, mixup_alpha=0).uniform
+    together = transform(images, uniform, STRONG, MEAN, STD)
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
+    shuffled = transform(images[order], uniform[order], STRONG, MEAN, STD)
+    assert torch.allclose(shuffled, together[order], atol=1e-5)
+    alone = torch.cat([transform(images[k, None], uniform[k, None], STRONG, MEAN, STD) for k in range(12)])
+    assert torch.allclose(alone, together, atol=1e-5)
+    assert float((together - normalise(images, MEAN, STD)).abs().mean()) > 0.1
+
+
+def test_draws_are_a_function_of_seed_and_epoch() -> None:
+    def drawn(**changes: Any) -> tuple[Tensor, Tensor, Tensor]:
+        draws = Draws(50, **{"seed": 1, "epoch": 2, "mixup_alpha": 0.4, **changes})
+        return draws.uniform, draws.partner, draws.mix
+
+    first = drawn()
+    assert all(torch.equal(one, other) for one, other in zip(first, drawn(), strict=True))
+    for changes in ({"seed": 2}, {"epoch": 3}):
+        assert not any(torch.equal(one, other) for one, other in zip(first, drawn(**changes), strict=True))
+    assert torch.equal(drawn(mixup_alpha=0)[0], first[0])  # blending does not disturb what else is drawn
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.4, 1.0])
+def test_draws_cover_their_ranges(alpha: float) -> None:
+    draws = Draws(4000, seed=0, epoch=0, mixup_alpha=alpha)
+    assert draws.uniform.shape == (4000, 9)
+    assert draws.uniform.min() >= 0
+    assert draws.uniform.max() < 1
+    assert torch.allclose(draws.uniform.mean(dim=0), torch.full((9,), 0.5), atol=0.03)
+    assert abs(np.corrcoef(draws.uniform.numpy().T) - np.eye(9)).max() < 0.08
+    assert draws.mix.dtype == torch.float32
+    assert 0.5 <= draws.mix.min() < 0.52
+    assert 0.99 < draws.mix.max() <= 1
+    # the dominating side of Beta(1, 1) is uniform on [0.5, 1]
+    assert alpha != 1.0 or math.isclose(float(draws.mix.mean()), 0.75, abs_tol=0.01)
+
+
+def test_each_image_is_blended_with_one_other_and_each_is_used_once() -> None:
+    count, classes = 6, 4
+    images = torch.randn(count, 3, 5, 5)
+    labels = torch.tensor([0, 1, 2, 3, 0, 1])
+    draws = Draws(count, seed=0, epoch=0, mixup_alpha=0.4)
+    half = torch.full((count,), 0.5)
+    doubled, _ = blend(images, labels, half, draws.partner, classes)
+    others = doubled * 2 - images
+    partner = [int((others[k] - images).abs().sum(dim=(1, 2, 3)).argmin()) for k in range(count)]
+    assert sorted(partner) == list(range(count))
+    assert all(one != other for one, other in enumerate(partner))
+
+    blended, targets = blend(images, labels, draws.mix, draws.partner, classes)
+    for k, other in enumerate(partner):
+        weight = float(draws.mix[k])
+        assert torch.allclose(blended[k], weight * images[k] + (1 - weight) * images[other], atol=1e-6)
+        wanted = torch.zeros(classes)
+        wanted[labels[k]] += weight
+        wanted[labels[other]] += 1 - weight
+        assert torch.allclose(targets[k], wanted, atol=1e-6)
+    assert torch.allclose(targets.sum(dim=1), torch.ones(count))
+    assert torch.equal(targets.argmax(dim=1), labels)
+
+
+def test_an_image_alone_in_its_batch_stays_as_it_is() -> None:
+    image = torch.randn(1, 3, 4, 4)
+    blended, targets = blend(image, torch.tensor([1]), torch.tensor([0.6]), torch.tensor([0.3]), 3)
+    assert torch.allclose(blended, image)
+    assert targets.tolist() == [[0.0, 1.0, 0.0]]

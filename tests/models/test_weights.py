@@ -1,0 +1,131 @@
+import copy
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from flowers.digests import file_digest
+from flowers.errors import UserError
+from flowers.models.weights import load_weights, save_weights, start_from
+
+NETS = ("linear", "mlp", "cnn", "resnet_small")
+Make = Callable[..., Any]
+
+
+def randomise(net: nn.Module) -> nn.Module:
+    for tensor in net.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.uniform_(0.1, 1)
+        else:
+            tensor.fill_(7)
+    return net
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_round_trip_is_bit_equal(name: str, tmp_path: Path, make_net: Make) -> None:
+    net, again = randomise(make_net(name)), make_net(name)
+    save_weights(net, tmp_path / "model.safetensors")
+    load_weights(again, tmp_path / "model.safetensors")
+    assert same(net.state_dict(), again.state_dict())
+
+
+def test_equal_weights_are_equal_bytes_whatever_their_layout_or_mode(tmp_path: Path, make_net: Make) -> None:
+    net = randomise(make_net("resnet_small"))
+    other = copy.deepcopy(net).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    for path, version in ((tmp_path / "a", net), (tmp_path / "b", other)):
+        save_weights(version, path)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    with torch.no_grad():
+        net.get_parameter("head.3.bias")[0] += 1e-6
+    save_weights(net, tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() != (tmp_path / "b").read_bytes()
+
+
+def test_nothing_in_the_file_is_pickled(tmp_path: Path, make_net: Make) -> None:
+    save_weights(make_net("cnn"), tmp_path / "model")
+    with safe_open(tmp_path / "model", framework="numpy") as file:
+        assert set(file.keys()) == set(make_net("cnn").state_dict())
+    with pytest.raises(pickle.UnpicklingError):
+        pickle.loads((tmp_path / "model").read_bytes())
+
+
+@pytest.mark.parametrize("damage", ["missing", "folder", "empty", "cut", "header", "pickle"])
+@pytest.mark.parametrize("read", [load_weights, lambda net, path: start_from(net, path, None)])
+def test_an_unreadable_file_has_its_sentence_and_changes_nothing(
+    damage: str, read: Callable[[nn.Module, Path], Any], tmp_path: Path, make_net: Make
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_weights(randomise(make_net("cnn")), path)
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "folder":
+        path.mkdir()
+    elif damage == "pickle":
+        torch.save(make_net("cnn").state_dict(), path)
+    elif damage != "missing":
+        path.write_bytes({"empty": b"", "cut": content[:-1], "header": b"\xff" * 8 + content[8:]}[damage])
+    net = make_net("cnn")
+    before = copy.deepcopy(net.state_dict())
+    sentence = "does not exist" if damage in ("missing", "folder") else "is not a readable safetensors file"
+    with pytest.raises(UserError, match=rf"model\.safetensors {sentence}"):
+        read(net, path)
+    assert same(net.state_dict(), before)
+
+
+def test_another_architecture_is_named_by_its_first_difference_and_changes_nothing(
+    tmp_path: Path, make_net: Make
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_weights(randomise(make_net("cnn", width=8)), path)
+    net = make_net("cnn")
+    before = copy.deepcopy(net.state_dict())
+    with pytest.raises(UserError, match=r"another architecture .*first difference: 'block1\.0\.bias'"):
+        load_weights(net, path)
+    with pytest.raises(UserError, match=r"does not fit .*first difference: 'block1\.0\.bias'.*same `model`"):
+        start_from(net, path, None)
+    save_weights(make_net("cnn", num_classes=4), path)
+    with pytest.raises(UserError, match=r"first difference: 'head\.5\.bias'"):
+        load_weights(net, path)
+    save_weights(make_net("cnn", blocks=3), path)
+    with pytest.raises(UserError, match=r"first difference: 'block3\.0\.bias'"):
+        start_from(net, path, None)
+    assert same(net.state_dict(), before)
+
+
+def test_a_transfer_takes_the_body_with_its_buffers_and_keeps_the_head(tmp_path: Path, make_net: Make) -> None:
+    path = tmp_path / "model.safetensors"
+    pretrained = randomise(make_net("resnet_small", num_classes=9))
+    save_weights(pretrained, path)
+    net = make_net("resnet_small")
+    head = copy.deepcopy(net.head.state_dict())
+    names = start_from(net, path, file_digest(path))
+    assert same(net.head.state_dict(), head)
+    assert names == sorted(name for name in net.state_dict() if not name.startswith("head."))
+    assert all(torch.equal(net.state_dict()[name], pretrained.state_dict()[name]) for name in names)
+    assert "stem.1.running_mean" in names
+
+
+def test_weights_other_than_those_composed_with_are_refused(tmp_path: Path, make_net: Make) -> None:
+    path = tmp_path / "model.safetensors"
+    save_weights(randomise(make_net("cnn")), path)
+    net = make_net("cnn")
+    before = copy.deepcopy(net.state_dict())
+    with pytest.raises(UserError, match=rf"digest {file_digest(path)[:12]}… where weights_sha256 says 0{{12}}…"):
+        start_from(net, path, "0" * 64)
+    assert same(net.state_dict(), before)
+
+
+def test_a_network_that_is_only_a_head_cannot_be_transferred(tmp_path: Path, make_net: Make) -> None:
+    path = tmp_path / "model.safetensors"
+    save_weights(make_net("linear"), path)
+    with pytest.raises(UserError, match="nothing but a head"):
+        start_from(make_net("linear"), path, None)

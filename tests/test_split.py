@@ -1,0 +1,66 @@
+"""The split is a file, and nothing else decides."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from flowers.data.splits import read_splits
+from flowers.download import download
+from flowers.errors import UserError
+from flowers.settings import Settings
+from flowers.split import split
+
+
+@pytest.fixture
+def downloaded(make_settings: Callable[..., Settings], tmp_path: Path) -> Path:
+    """The project's folder after the stage `download`."""
+    download(make_settings("out_dir=artifacts/download"))
+    return tmp_path
+
+
+def test_split_is_written_stratified(
+    downloaded: Path, make_settings: Callable[..., Settings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    split(make_settings("out_dir=artifacts/split"))
+    table = read_splits(downloaded / "artifacts/split/split.csv")
+    assert list(table.columns) == ["path", "label", "group", "split", "fold", "sha256"]
+    counts = table.groupby(["label", "split"]).size().unstack()
+    assert (counts[["train", "val", "test"]] == [8, 2, 2]).all(axis=None)
+    assert not table["path"].duplicated().any()
+    said = capsys.readouterr().out
+    assert "artifacts/split/split.csv" in said
+    assert "roses" in said
+
+
+def test_split_is_independent_of_the_order_of_files(downloaded: Path, make_settings: Callable[..., Settings]) -> None:
+    split(make_settings("out_dir=one"))
+    manifest = downloaded / "artifacts/download/manifest.csv"
+    rows = pd.read_csv(manifest, dtype=str, keep_default_na=False)
+    rows.sample(frac=1, random_state=0).to_csv(manifest, index=False)
+    split(make_settings("out_dir=two"))
+    assert (downloaded / "one/split.csv").read_bytes() == (downloaded / "two/split.csv").read_bytes()
+
+
+def test_other_shares_and_seeds(downloaded: Path, make_settings: Callable[..., Settings]) -> None:
+    split(make_settings("out_dir=one", "data.split.val_frac=0.25", "data.split.test_frac=0"))
+    split(make_settings("out_dir=two", "data.split.val_frac=0.25", "data.split.test_frac=0", "data.split.seed=1"))
+    one, two = (read_splits(downloaded / name / "split.csv") for name in ("one", "two"))
+    assert one["split"].value_counts().to_dict() == {"train": 27, "val": 9}
+    assert set(one.loc[one["split"] == "val", "path"]) != set(two.loc[two["split"] == "val", "path"])
+
+
+def test_missing_manifest_is_named(make_settings: Callable[..., Settings]) -> None:
+    with pytest.raises(UserError, match=r"manifest\.csv does not exist; run `dvc repro download`"):
+        split(make_settings())
+
+
+def test_class_too_small_for_the_splits_is_named(downloaded: Path, make_settings: Callable[..., Settings]) -> None:
+    manifest = downloaded / "artifacts/download/manifest.csv"
+    rows = pd.read_csv(manifest, dtype=str, keep_default_na=False)
+    few = rows.groupby("label").head(2)
+    pd.concat([rows[rows["label"] != "roses"], few[few["label"] == "roses"]]).to_csv(manifest, index=False)
+    with pytest.raises(UserError, match="Class roses has 2 different photographs"):
+        split(make_settings("out_dir=artifacts/split"))
+    assert not (downloaded / "artifacts/split").exists()
