@@ -67,7 +67,7 @@ def test_weights_are_pinned_by_their_digest(tmp_path: Path) -> None:
         ({"experiments": []}, "params.yaml names no experiments"),
         (
             {"experiments": ["sample_finetune"]},
-            r"starts from artifacts/pretrain/model.safetensors, which does not exist",
+            "artifacts/pretrain/model.safetensors, which does not exist",
         ),
         ({"dataset": "sampel"}, "conf/data has no 'sampel': did you mean 'sample'?"),
         ({"overrides": ["model.widht=3"]}, "no key 'model.widht'"),
@@ -86,5 +86,5 @@ def test_wrong_params_are_named(changes: dict[str, Any], said: str, tmp_path: Pa
 
 
 def test_missing_param_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="params.yaml lacks 'overrides'"):
+    with pytest.raises(UserError, match=r"params\.yaml lacks 'overrides'"):
         compose({"dataset": "sample", "experiments": ["cnn_scratch"]}, tmp_path)

@@ -55,11 +55,11 @@ def test_folder_is_copied_and_bad_files_are_set_aside(
 
 
 def test_sample_is_rendered(tmp_path: Path, make_settings: Callable[..., Settings]) -> None:
-    counts = "data.source.counts={daisy: 2, roses: 3, sunflowers: 0, tulips: 0, dandelion: 0}"
+    counts = "data.source.counts={daisy: 2, roses: 3, sunflowers: 1, tulips: 1, dandelion: 1}"
     small = ["data=sample", "data.root=unused", "data.source.size_px=16", counts]
     download(make_settings(*small))
     manifest = pd.read_csv(tmp_path / "out/manifest.csv")
-    assert manifest["label"].value_counts().to_dict() == {"roses": 3, "daisy": 2}
+    assert manifest["label"].value_counts().to_dict() == {"roses": 3, "daisy": 2, "sunflowers": 1, "tulips": 1, "dandelion": 1}
     assert (manifest["status"] == "ok").all()
     assert all((tmp_path / "out/sample" / path).is_file() for path in manifest["path"])
 

@@ -53,7 +53,7 @@ class SweepSummary(Callback):
 
         os.environ.pop(PARENT_VARIABLE, None)
         columns = ["val/acc", "overrides", "out_dir"]
-        table = pd.DataFrame(sorted(self._results, key=lambda result: -result[0]), columns=columns)
+        table = pd.DataFrame(sorted(self._results, reverse=True), columns=columns)
         if self._failed:
             print(f"\n{self._failed} of {self._failed + len(table)} trainings failed")
         if not table.empty:

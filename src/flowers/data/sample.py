@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from flowers.data import scene
+from flowers.data import herbarium, scene
 from flowers.data.arrangement import Knobs, Picture, choose_look, draw_plant, places
 from flowers.errors import UserError
 
@@ -22,9 +22,9 @@ JPEG_QUALITY = 92
 def paint(picture: Picture) -> Image.Image:
     """Draw one image: what is behind, the plants, what is in front, the light."""
     knobs, canvas_px = picture.knobs, picture.size_px * SUPERSAMPLING
-    herbarium = picture.domain == "herbarium"
+    on_paper = picture.domain == "herbarium"
     behind = picture.rng("behind")
-    if herbarium:
+    if on_paper:
         canvas = herbarium.paper(behind, canvas_px, knobs.clutter)
     else:
         canvas = scene.backdrop(behind, canvas_px, knobs.clutter, knobs.variation)
@@ -34,13 +34,13 @@ def paint(picture: Picture) -> Image.Image:
     for k, spot in enumerate(places(picture)):
         draw_plant(layer, picture, look, spot, k)
     layer = scene.warp(layer, surface, knobs.deformation)
-    if herbarium:
+    if on_paper:
         layer = herbarium.pressed(layer, surface)
-    scene.cast(canvas, layer, (0.012 if herbarium else 0.045) * canvas_px, 0.5)
+    scene.cast(canvas, layer, (0.012 if on_paper else 0.045) * canvas_px, 0.5)
     scene.obstruct(canvas, picture.rng("front"), knobs.occlusion, picture.domain)
     small = canvas.resize((picture.size_px, picture.size_px), Image.Resampling.LANCZOS)
-    light = knobs.illumination * (0.3 if herbarium else 1.0)  # a scanner's lamp is even
-    pixels = scene.relight(np.asarray(small) / 255, picture.rng("light"), light, shadows=not herbarium)
+    light = knobs.illumination * (0.3 if on_paper else 1.0)  # a scanner's lamp is even
+    pixels = scene.relight(np.asarray(small) / 255, picture.rng("light"), light, shadows=not on_paper)
     return Image.fromarray((np.clip(pixels, 0, 1) * 255).round().astype(np.uint8))
 
 

@@ -1,0 +1,327 @@
+"""A training writes what it promises, the same every time, whatever happens to it on the way."""
+
+import dataclasses
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from filelock import FileLock
+from omegaconf import DictConfig, OmegaConf
+from safetensors.numpy import load_file
+
+from flowers.data.sources import prepare
+from flowers.data.splits import read_splits, write_splits
+from flowers.errors import UserError
+from flowers.learning import resume
+from flowers.provenance import split_digest
+from flowers.recipe import read_settings
+from flowers.settings import Settings
+from flowers.train import train
+
+Make = Callable[..., Settings]
+FILES = {"model.safetensors", "config.yaml", "split.csv", "history.csv", "run.json"}
+TWO_EPOCHS = "stages.0.epochs=2"
+
+
+def model_bytes(out: Path) -> bytes:
+    return (out / "model.safetensors").read_bytes()
+
+
+@pytest.fixture
+def folder(photographs: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(photographs, tmp_path / "photographs"))
+
+
+# What it writes
+
+
+def test_writes_the_model_and_its_record(
+    make_settings: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = make_settings(TWO_EPOCHS)
+    accuracy = train(settings)
+    out = tmp_path / "out"
+    assert {path.name for path in out.iterdir()} == FILES
+    config = OmegaConf.load(out / "config.yaml")
+    assert isinstance(config, DictConfig)
+    assert read_settings(config) == settings
+    history = pd.read_csv(out / "history.csv")
+    figures = ["train/loss", "train/acc", "val/loss", "val/acc"]
+    assert list(history.columns) == ["epoch", "stage", *figures, "lr", "epoch_s"]
+    assert list(history["epoch"]) == [1, 2]
+    assert set(history["stage"]) == {"all"}
+    split = read_splits(out / "split.csv")
+    assert set(split["split"]) == {"train", "val", "test"}
+    run = json.loads((out / "run.json").read_text())
+    assert run["classes"] == ["daisy", "roses", "sunflowers"]
+    assert run["epochs"] == 2
+    assert run["mlflow_run_id"] is None
+    assert run["split_sha256"] == split_digest(split)
+    assert run["final"]["val/acc"] == accuracy
+    assert {"git_commit", "data_sha256", "seed", "versions"} <= run.keys()
+    assert sum(tensor.size for tensor in load_file(out / "model.safetensors").values()) == run["parameters"]
+    said = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("epoch ") for line in said) == 2
+    assert said[-1] == f"trained model: {out}  (val/acc {accuracy:.3f})"
+    assert not (tmp_path / "mlflow.db").exists()
+    assert not list((tmp_path / "runs/resume").iterdir())
+
+
+def test_nothing_is_said_or_warned_beside_the_lines(make_settings: Make, capfd: pytest.CaptureFixture[str]) -> None:
+    train(make_settings("stages.0.epochs=1"))
+    assert capfd.readouterr().err == ""
+
+
+# The same again
+
+
+def test_same_settings_same_bytes_other_seed_other_bytes(make_settings: Make, tmp_path: Path) -> None:
+    for name, seed in (("one", 0), ("two", 0), ("three", 1)):
+        train(make_settings(TWO_EPOCHS, f"out_dir={name}", f"seed={seed}"))
+    one, two, three = (model_bytes(tmp_path / name) for name in ("one", "two", "three"))
+    assert one == two
+    assert one != three
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        (),
+        ("learning.ema_decay=0.9", "learning.optimizer=sgd", "augment.mixup_alpha=0.2", "augment.rotation_deg=10"),
+        ("stages=[{name: a, epochs: 1, train: head, max_lr: 1e-3},{name: b, epochs: 2, train: all, max_lr: 1e-3}]",),
+    ],
+    ids=["plain", "average", "stages"],
+)
+def test_interrupted_and_started_again_is_the_same(make_settings: Make, tmp_path: Path, changes: tuple[str]) -> None:
+    epochs = () if changes and changes[0].startswith("stages") else ("stages.0.epochs=3",)
+    train(make_settings(*epochs, *changes, "out_dir=whole"))
+    for stop in (1, 2):
+        assert train(make_settings(*epochs, *changes, "out_dir=broken"), stop_after_epochs=stop) != 1
+        assert not (tmp_path / "broken/model.safetensors").exists()
+    train(make_settings(*epochs, *changes, "out_dir=broken"))
+    assert model_bytes(tmp_path / "whole") == model_bytes(tmp_path / "broken")
+    clock = ["epoch_s"]
+    one, two = (pd.read_csv(tmp_path / name / "history.csv").drop(columns=clock) for name in ("whole", "broken"))
+    pd.testing.assert_frame_equal(one, two)
+
+
+def command(settings: Settings, file: Path) -> list[str]:
+    """Write settings as `compose` does; return the command that trains them."""
+    node = dataclasses.asdict(settings) | {"hydra": {"run": {"dir": "."}, "output_subdir": None}}
+    OmegaConf.save(OmegaConf.create(node), file)
+    return [sys.executable, "-m", "flowers.train", "--config-dir", str(file.parent), "--config-name", file.stem]
+
+
+def start(words: list[str], cwd: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(words, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1)
+
+
+def wait_for(process: "subprocess.Popen[str]", beginning: str) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(beginning):
+            return
+    assert process.stderr is not None
+    raise AssertionError(f"ended without '{beginning}': {process.stderr.read()}")
+
+
+# Epochs long enough that a signal arrives in the middle of the second.
+LONG = (
+    "stages.0.epochs=3",
+    "model.image_px=64",
+    "model.width=16",
+    "trainer.train_batches=null",
+    "learning.batch_size=1",
+)
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_is_the_same(make_settings: Make, tmp_path: Path) -> None:
+    train(make_settings(*LONG, "out_dir=whole"))
+    broken = command(make_settings(*LONG, "out_dir=broken"), tmp_path / "broken.yaml")
+    with start(broken, tmp_path) as process:
+        wait_for(process, "epoch   1/3")
+        time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "broken/model.safetensors").exists()
+    done = subprocess.run(broken, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "going on from the checkpoint" in done.stdout
+    assert "epoch   1/3" not in done.stdout
+    assert model_bytes(tmp_path / "whole") == model_bytes(tmp_path / "broken")
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_how_to_go_on(make_settings: Make, tmp_path: Path) -> None:
+    words = command(make_settings(*LONG), tmp_path / "broken.yaml")
+    with start(words, tmp_path) as process:
+        wait_for(process, "epoch   1/3")
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert process.returncode == 130
+    assert said == "flowers: interrupted; the same command goes on from the last whole epoch.\n"
+
+
+@pytest.mark.slow
+def test_terminal_gets_a_bar(make_settings: Make, tmp_path: Path) -> None:
+    words = command(make_settings(TWO_EPOCHS, "trainer.progress=auto"), tmp_path / "bar.yaml")
+    terminal, end = pty.openpty()
+    with subprocess.Popen(words, cwd=tmp_path, stdout=end, stderr=end) as process:
+        os.close(end)
+        shown = b""
+        while True:
+            try:
+                shown += os.read(terminal, 4096)
+            except OSError:  # the other end is closed
+                break
+    os.close(terminal)
+    assert process.returncode == 0
+    text = shown.decode()
+    assert re.search(r"Epoch 1.*100%.*train/loss=.*train/acc=", text)
+    assert "val/acc=" in text
+    assert "Warning" not in text
+
+
+# What lies there
+
+
+def test_model_of_another_training_is_not_replaced(make_settings: Make, tmp_path: Path) -> None:
+    train(make_settings("stages.0.epochs=1"))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    with pytest.raises(UserError, match="holds another training's model; choose another out_dir"):
+        train(make_settings("stages.0.epochs=1", "seed=1"))
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    train(make_settings("stages.0.epochs=1"))
+    assert model_bytes(tmp_path / "out") == before["model.safetensors"]
+
+
+def test_out_dir_that_cannot_be_made_fails_before_training(
+    make_settings: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        train(make_settings("out_dir=file/out"))
+    assert "epoch" not in capsys.readouterr().out
+
+
+def test_same_training_twice_at_once_is_refused(make_settings: Make, tmp_path: Path) -> None:
+    settings = make_settings("stages.0.epochs=1")
+    _, split, _ = prepare(settings.data, None)
+    folder = tmp_path / "runs/resume" / resume.resume_key(settings, split_digest(split))
+    folder.mkdir(parents=True)
+    with FileLock(folder / "lock"), pytest.raises(UserError, match="running already in another process"):
+        train(settings)
+
+
+# Photographs
+
+
+def test_test_photographs_are_never_read(make_settings: Make, folder: Path, tmp_path: Path) -> None:
+    settings = make_settings(f"data.root={folder}")
+    _, split, _ = prepare(settings.data, None)
+    write_splits(split, tmp_path / "split.csv")
+    for path in split.loc[split["split"] == "test", "path"]:
+        (folder / path).unlink()
+    train(make_settings(f"data.root={folder}", "data.split_csv=split.csv", "stages.0.epochs=1"))
+    assert (tmp_path / "out/model.safetensors").exists()
+
+
+def test_bad_files_are_named_and_the_run_goes_on(
+    make_settings: Make, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = (folder / "roses/roses_00.jpg").read_bytes()
+    (folder / "roses/cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "roses/corrupt.jpg").write_bytes(whole[:20] + bytes(200))
+    (folder / "daisy/empty.jpg").touch()
+    (folder / "daisy/text.jpg").write_text("no photograph")
+    train(make_settings(f"data.root={folder}", "stages.0.epochs=1"))
+    said = capsys.readouterr().out
+    assert "36 photographs in 3 classes, 4 files refused" in said
+    for name in ("roses/cut.jpg", "roses/corrupt.jpg", "daisy/empty.jpg", "daisy/text.jpg"):
+        assert re.search(rf"^refused {name}: \S", said, re.MULTILINE)
+    manifest = said.partition("manifest of all files: ")[2].splitlines()[0]
+    rows = pd.read_csv(manifest)
+    assert list(rows.loc[rows["status"] == "refused", "path"]) == [
+        "daisy/empty.jpg",
+        "daisy/text.jpg",
+        "roses/corrupt.jpg",
+        "roses/cut.jpg",
+    ]
+    assert len(read_splits(tmp_path / "out/split.csv")) == 36
+
+
+def remove(folder: Path, pattern: str) -> None:
+    for path in folder.glob(pattern):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("removed", "said"),
+    [
+        (".", "does not exist"),
+        ("*", "holds no photographs in class folders"),
+        ("[rs]*", "in one class only \\(daisy\\)"),
+        ("roses/*_[01][1-9].jpg", "Class roses has 2 different photographs"),
+    ],
+    ids=["missing", "empty", "one class", "few"],
+)
+def test_folder_that_cannot_be_trained_on_is_named(
+    make_settings: Make, folder: Path, tmp_path: Path, removed: str, said: str
+) -> None:
+    if removed == ".":
+        shutil.rmtree(folder)
+    else:
+        remove(folder, removed)
+        if removed.startswith("roses"):
+            (folder / "roses/roses_10.jpg").unlink(missing_ok=True)
+            shutil.copy(folder / "daisy/daisy_00.jpg", folder / "roses/other.jpg")
+    with pytest.raises(UserError, match=said):
+        train(make_settings(f"data.root={folder}"))
+    assert not (tmp_path / "out").exists()
+
+
+# What cannot be trained
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("weights=nowhere.safetensors",), r"the weights file nowhere\.safetensors does not exist"),
+        (("trainer.accelerator=gpuu",), "trainer.accelerator='gpuu': did you mean 'gpu'"),
+        (("trainer.precision=32",), "trainer.precision='32': did you mean '32-true'"),
+        (("trainer.train_batches=0",), "trainer.train_batches=0 must be at least 1"),
+        (("trainer.progress=loud",), "trainer.progress='loud' is none of"),
+        (("learning.batch_size=0",), "learning.batch_size=0 must be at least 1"),
+        (("learning.optimizer=adam",), "learning.optimizer='adam': did you mean 'adamw'"),
+        (("stages.0.epochs=0",), "no epoch to train"),
+        (("stages.0.train=body",), "train='body' is none of"),
+    ],
+)
+def test_setting_that_cannot_be_used_is_named(make_settings: Make, overrides: tuple[str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        train(make_settings(*overrides))
+
+
+def test_weights_of_another_network_are_refused(make_settings: Make, tmp_path: Path) -> None:
+    train(make_settings("stages.0.epochs=1", "out_dir=other", "model.width=8"))
+    with pytest.raises(UserError, match="does not fit the network of this recipe"):
+        train(make_settings("weights=other/model.safetensors"))
+
+
+def test_training_that_diverges_is_one_sentence(make_settings: Make, capfd: pytest.CaptureFixture[str]) -> None:
+    settings = make_settings("learning.optimizer=sgd", "stages.0.max_lr=1e30", TWO_EPOCHS)
+    with pytest.raises(UserError, match="the training diverged; lower max_lr of stage 'all'"):
+        train(settings)
+    assert capfd.readouterr().err == ""
