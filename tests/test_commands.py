@@ -1,5 +1,6 @@
 """The door: commands are called as everywhere, and fail in one sentence."""
 
+import logging
 import re
 import subprocess
 import sys
@@ -101,8 +102,11 @@ def called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable
         return 0
 
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
     yield call
-    GlobalHydra.instance().clear()
+    root.handlers[:] = handlers  # Hydra's writes to an output that is closed after the test
+    root.setLevel(level)
 
 
 def test_task_gets_the_settings_and_leaves_no_empty_folder(called: Callable[..., int], tmp_path: Path) -> None:

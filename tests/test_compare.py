@@ -145,7 +145,8 @@ def test_the_command_takes_its_list_from_params(
     Path("params.yaml").write_text("experiments: [b, a]\n")
     finish(Path("artifacts"), "a", 90)
     finish(Path("artifacts"), "b", 80)
-    main([])
+    monkeypatch.setattr("sys.argv", ["compare"])
+    main()
     printed = capsys.readouterr().out
     assert printed.index("1  a") < printed.index("2  b")
     assert str(Path("artifacts/compare/index.html")) in printed
@@ -155,7 +156,7 @@ def test_an_unfinished_experiment_ends_the_command_with_a_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["--experiments", "net", "--artifacts", str(tmp_path)])
+        main()
     assert ended.value.code == 2
     assert "train/net/run.json is missing, so net is not finished" in capsys.readouterr().err
 

@@ -59,7 +59,8 @@ def test_sample_is_rendered(tmp_path: Path, make_settings: Callable[..., Setting
     small = ["data=sample", "data.root=unused", "data.source.size_px=16", counts]
     download(make_settings(*small))
     manifest = pd.read_csv(tmp_path / "out/manifest.csv")
-    assert manifest["label"].value_counts().to_dict() == {"roses": 3, "daisy": 2, "sunflowers": 1, "tulips": 1, "dandelion": 1}
+    counted = manifest["label"].value_counts().to_dict()
+    assert counted == {"roses": 3, "daisy": 2, "sunflowers": 1, "tulips": 1, "dandelion": 1}
     assert (manifest["status"] == "ok").all()
     assert all((tmp_path / "out/sample" / path).is_file() for path in manifest["path"])
 

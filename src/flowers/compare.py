@@ -3,14 +3,14 @@
 Reads what the stages `train` and `evaluate` wrote, and measures nothing itself.
 """
 
-import argparse
 import csv
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowers.commands import exit_on_user_error
+from flowers.commands import exit_on_user_error, read_arguments
 from flowers.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,25 +45,25 @@ _OF_RUN = (
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the command line, compare, and print the table."""
-    parser = argparse.ArgumentParser(prog="python -m flowers.compare", description=__doc__)
-    parser.add_argument(
-        "--experiments", nargs="+", metavar="NAME", help="default: the list `experiments` in params.yaml"
-    )
-    parser.add_argument(
-        "--artifacts", type=Path, default=Path("artifacts"), metavar="FOLDER", help="default: %(default)s"
-    )
-    options = parser.parse_args(arguments)
+@dataclass
+class Arguments:
+    """Keys of the command."""
+
+    params: Path = Path("params.yaml")
+    artifacts: Path = Path("artifacts")
+
+
+def main() -> None:
+    """Compare the experiments that params.yaml names, and print the ranking."""
     with exit_on_user_error():
-        names = options.experiments or experiments_of(Path("params.yaml"))
-        experiments = compare(names, options.artifacts)
+        arguments = read_arguments(Arguments, __doc__)
+        experiments = compare(experiments_of(arguments.params), arguments.artifacts)
         print(table(experiments))
-        print(f"\nThe evidence: {options.artifacts / 'compare' / 'index.html'}")
+        print(f"\nThe evidence: {arguments.artifacts / 'compare' / 'index.html'}")
 
 
 def compare(names: Sequence[str], artifacts: Path) -> "list[Experiment]":
-    """Rank experiments and write `compare/leaderboard.csv` and `compare/index.html`.
+    """Rank experiments and write `compare/leaderboard.csv`, `compare/index.html` and `compare/plots`.
 
     Args:
         names: The experiments.
@@ -86,7 +86,28 @@ def compare(names: Sequence[str], artifacts: Path) -> "list[Experiment]":
         writer.writerow(COLUMNS)
         writer.writerows(_row(rank, experiment) for rank, experiment in enumerate(experiments, 1))
     write_comparison(experiments, out / "index.html")
+    for experiment in experiments:
+        _write_plots(experiment, out / "plots")
     return experiments
+
+
+def _write_plots(experiment: "Experiment", folder: Path) -> None:
+    """Write what `dvc plots` draws: it takes a folder of tables for each kind of plot."""
+    import numpy as np
+    import pandas as pd
+
+    truth, prediction = (
+        np.repeat(labels.ravel(), experiment.counts.ravel()) for labels in np.indices(experiment.counts.shape)
+    )
+    classes = np.array(experiment.classes, dtype=object)
+    tables = {
+        "loss": experiment.history[["epoch", "train/loss", "val/loss"]],
+        "accuracy": experiment.history[["epoch", "train/acc", "val/acc"]],
+        "confusion": pd.DataFrame({"truth": classes[truth], "prediction": classes[prediction]}),
+    }
+    for kind, rows in tables.items():
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        rows.to_csv(folder / kind / f"{experiment.name}.csv", index=False)
 
 
 def experiments_of(params: Path) -> list[str]:
@@ -104,7 +125,9 @@ def experiments_of(params: Path) -> list[str]:
     import yaml
 
     if not params.is_file():
-        raise UserError(f"{params} is not in this folder: run from the project's root, or give --experiments.")
+        raise UserError(
+            f"{params} is not in this folder: call this in the project's folder, or name it with params=FILE."
+        )
     try:
         content = yaml.safe_load(params.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:

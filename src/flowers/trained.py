@@ -49,12 +49,17 @@ def open_model(folder: Path) -> TrainedModel:
             )
     try:
         config = OmegaConf.load(folder / "config.yaml")
+        if not isinstance(config, DictConfig):
+            raise ValueError("config.yaml is no mapping")
         run = json.loads((folder / "run.json").read_text())
         classes = [str(name) for name in run["classes"]]
     except Exception as error:  # whatever the YAML and JSON readers find wrong
-        raise UserError(f"{folder} holds an unreadable config.yaml or run.json ({error}); train again.") from error
-    assert isinstance(config, DictConfig)
-    settings = read_settings(config)
+        reason = " ".join(str(error).split())
+        raise UserError(f"{folder} holds an unreadable config.yaml or run.json ({reason}); train again.") from error
+    try:
+        settings = read_settings(config)
+    except UserError as error:
+        raise UserError(f"{folder}/config.yaml does not fit this version of flowers ({error}); train again.") from error
     net = build_network(settings.model, len(classes))
     load_weights(net, folder / "model.safetensors")
     return TrainedModel(folder, net.eval(), classes, settings, run)
@@ -77,7 +82,7 @@ def probabilities(net: nn.Module, pixels: np.ndarray, batch_size: int = 64) -> n
     parts: list[Tensor] = []
     with torch.inference_mode():
         for first in range(0, len(pixels), batch_size):
-            batch = torch.from_numpy(np.ascontiguousarray(pixels[first : first + batch_size]))
+            batch = torch.from_numpy(np.array(pixels[first : first + batch_size]))  # a copy: the store is read-only
             images = batch.to(device).permute(0, 3, 1, 2)  # (B,H,W,3) -> (B,3,H,W), channels-last in memory
             parts.append(net(normalise(images, mean, std)).softmax(dim=1).cpu())
     return torch.cat(parts).numpy()

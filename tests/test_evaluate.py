@@ -1,0 +1,141 @@
+"""The test split is measured once, with the very model that was trained."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flowers.data.pixels import open_store
+from flowers.data.splits import read_splits
+from flowers.errors import UserError
+from flowers.evaluate import evaluate
+from flowers.settings import Settings
+from flowers.train import train
+from flowers.trained import open_model, probabilities
+
+CLASSES = ["daisy", "roses", "sunflowers"]
+
+
+@pytest.fixture
+def model(make_settings: Callable[..., Settings], tmp_path: Path) -> Path:
+    """The folder of a trained model."""
+    train(make_settings("stages.0.epochs=4", "trainer.precision=32-true", "trainer.train_batches=null"))
+    return tmp_path / "out"
+
+
+def test_saved_model_has_the_validation_accuracy_of_the_training(model: Path) -> None:
+    opened = open_model(model)
+    split = read_splits(model / "split.csv")
+    val = split[split["split"] == "val"].reset_index(drop=True)
+    root = Path(opened.run["photographs"])
+    pixels = open_store(root, val, 32, Path(opened.settings.data.cache_dir))
+    predicted = probabilities(opened.net, pixels)
+    labels = val["label"].map(opened.classes.index).to_numpy()
+    assert (predicted.argmax(axis=1) == labels).mean() == pytest.approx(opened.run["final"]["val/acc"])
+    loss = -np.log(predicted[np.arange(len(labels)), labels]).mean()
+    assert loss == pytest.approx(opened.run["final"]["val/loss"], rel=1e-4)
+
+
+def test_probabilities_do_not_depend_on_the_batch(model: Path) -> None:
+    net = open_model(model).net
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), dtype=np.uint8)
+    one, other = probabilities(net, pixels, batch_size=7), probabilities(net, pixels, batch_size=2)
+    np.testing.assert_allclose(one, other, atol=1e-6)
+    np.testing.assert_allclose(one.sum(axis=1), 1, atol=1e-5)
+
+
+def test_writes_figures_of_the_test_split(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "evaluated"
+    metrics = evaluate(model, out)
+    assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == {
+        "metrics.json",
+        "predictions.csv",
+        "confusion.csv",
+        "figures/confusion.png",
+    }
+    assert json.loads((out / "metrics.json").read_text()) == metrics
+    overall = {"test/acc", "test/loss", "test/macro_f1", "test/top2_acc"}
+    assert {name for name in metrics if name.startswith("test/")} == overall
+    assert metrics["interval"].keys() == overall
+    for name, (low, high) in metrics["interval"].items():
+        assert low <= metrics[name] <= high
+    assert metrics["per_class"].keys() == set(CLASSES)
+    for figures in metrics["per_class"].values():
+        assert figures.keys() == {"precision", "recall", "f1", "support"}
+
+    predictions = pd.read_csv(out / "predictions.csv")
+    assert list(predictions.columns) == ["path", "label", "prediction", *CLASSES]
+    split = read_splits(model / "split.csv")
+    assert set(predictions["path"]) == set(split.loc[split["split"] == "test", "path"])
+    np.testing.assert_allclose(predictions[CLASSES].sum(axis=1), 1, atol=1e-5)
+    assert (predictions[CLASSES].idxmax(axis=1) == predictions["prediction"]).all()
+    assert (predictions["label"] == predictions["prediction"]).mean() == pytest.approx(metrics["test/acc"])
+
+    confusion = pd.read_csv(out / "confusion.csv")
+    assert list(confusion.columns) == ["truth", *CLASSES]
+    assert list(confusion["truth"]) == CLASSES
+    counted = pd.crosstab(predictions["label"], predictions["prediction"]).reindex(columns=CLASSES, fill_value=0)
+    assert (confusion[CLASSES].to_numpy() == counted.to_numpy()).all()
+    shown = capfd.readouterr()
+    assert shown.out.splitlines()[-1].startswith(f"{out}: test/acc ")
+    assert shown.err == ""
+
+
+def test_missing_test_split_is_named(make_settings: Callable[..., Settings], tmp_path: Path) -> None:
+    train(make_settings("stages.0.epochs=1", "data.split.test_frac=0"))
+    with pytest.raises(UserError, match=r"split\.csv has no test photographs; train with data\.split\.test_frac above"):
+        evaluate(tmp_path / "out", tmp_path / "evaluated")
+    assert not (tmp_path / "evaluated").exists()
+
+
+def test_missing_photograph_is_named(model: Path, photographs: Path, tmp_path: Path) -> None:
+    run = json.loads((model / "run.json").read_text())
+    elsewhere = Path(shutil.copytree(photographs, tmp_path / "elsewhere"))
+    split = read_splits(model / "split.csv")
+    gone = split.loc[split["split"] == "test", "path"].iloc[0]
+    (elsewhere / gone).unlink()
+    (model / "run.json").write_text(json.dumps(run | {"photographs": str(elsewhere)}))
+    with pytest.raises(UserError, match=f"{gone} is gone"):
+        evaluate(model, tmp_path / "evaluated")
+
+
+def damage(model: Path, name: str, content: bytes | None) -> None:
+    (model / name).unlink()
+    if content is not None:
+        (model / name).write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("model.safetensors", None, "is no trained model, for it has no model.safetensors"),
+        ("config.yaml", None, "is no trained model, for it has no config.yaml"),
+        ("run.json", None, "is no trained model, for it has no run.json"),
+        ("split.csv", None, "split.csv does not exist"),
+        ("model.safetensors", b"", "is not a readable safetensors file"),
+        ("model.safetensors", b"damaged" * 9, "is not a readable safetensors file"),
+        ("config.yaml", b"{damaged", "holds an unreadable config.yaml or run.json"),
+        ("config.yaml", b"", "config.yaml does not fit this version of flowers"),
+        ("config.yaml", b"- 3", "config.yaml is no mapping"),
+        ("run.json", b"{", "holds an unreadable config.yaml or run.json"),
+        ("run.json", b"[]", "holds an unreadable config.yaml or run.json"),
+        ("run.json", b"{}", "holds an unreadable config.yaml or run.json"),
+        ("split.csv", b"path\n", "split.csv lacks the column label"),
+    ],
+)
+def test_damaged_model_is_named(model: Path, tmp_path: Path, name: str, content: bytes | None, said: str) -> None:
+    damage(model, name, content)
+    with pytest.raises(UserError) as caught:
+        evaluate(model, tmp_path / "evaluated")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "evaluated").exists()
+
+
+def test_missing_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere is no trained model.*name a folder that flowers\.train wrote"):
+        evaluate(tmp_path / "nowhere", tmp_path / "evaluated")
