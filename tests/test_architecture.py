@@ -34,12 +34,16 @@ WORDS_ONLY = {"flowers.commands": WORDS, "flowers.errors": WORDS}
 EXCLUDED: dict[str, dict[str, str]] = {
     "compare": {"flowers.recipe": WORDS, "flowers.settings": WORDS},
     "pretrain": {
+        "flowers.record": MLFLOW_ONLY,
+        "flowers.review.backlog": MLFLOW_ONLY,
         "flowers.review.tracking": MLFLOW_ONLY,
         "flowers.review.figures": MLFLOW_ONLY,
         "flowers.review.matrix": MLFLOW_ONLY,
         "flowers.sweep": MLFLOW_ONLY,
     },
     "train": {
+        "flowers.record": MLFLOW_ONLY,
+        "flowers.review.backlog": MLFLOW_ONLY,
         "flowers.review.tracking": MLFLOW_ONLY,
         "flowers.review.figures": MLFLOW_ONLY,
         "flowers.review.matrix": MLFLOW_ONLY,

@@ -131,7 +131,7 @@ def test_params_without_a_list_of_experiments(tmp_path: Path, content: str) -> N
 
 
 def test_params_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="run from the project's root"):
+    with pytest.raises(UserError, match="call this in the project's folder"):
         experiments_of(tmp_path / "params.yaml")
     (tmp_path / "params.yaml").write_text("a: [")
     with pytest.raises(UserError, match="no valid YAML"):
@@ -153,8 +153,10 @@ def test_the_command_takes_its_list_from_params(
 
 
 def test_an_unfinished_experiment_ends_the_command_with_a_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "params.yaml").write_text("experiments: [net]\n")
+    monkeypatch.setattr("sys.argv", ["compare", f"params={tmp_path}/params.yaml", f"artifacts={tmp_path}"])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2

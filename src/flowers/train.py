@@ -6,11 +6,7 @@ Writes a folder with ``model.safetensors``, ``config.yaml`` (what was trained), 
 
 import contextlib
 import os
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +21,6 @@ if TYPE_CHECKING:
     from flowers.data.datamodule import PhotoDataModule
     from flowers.learning.classifier import Classifier
     from flowers.learning.history import Row
-    from flowers.review.tracking import Backlog
 
 
 def train(settings: Settings, stop_after_epochs: int | None = None) -> float:
@@ -46,9 +41,10 @@ def train(settings: Settings, stop_after_epochs: int | None = None) -> float:
 
     from flowers.learning import resume
     from flowers.provenance import split_digest
+    from flowers.trained import check_free
 
     out = Path(settings.out_dir)
-    _check_out(out, settings)
+    check_free(out, settings)
     root, split = _photographs(settings)
     out.mkdir(parents=True, exist_ok=True)  # now, not after hours, is the time to learn that it cannot be made
     folder = Path("runs/resume") / resume.resume_key(settings, split_digest(split))
@@ -99,6 +95,7 @@ def _train(
     from flowers.models.weights import start_from
     from flowers.provenance import git_commit, split_digest
     from flowers.seeds import derive_seed
+    from flowers.trained import write_model
 
     keep_freed_memory()
     classes = sorted(split["label"].unique())
@@ -127,7 +124,9 @@ def _train(
     with contextlib.ExitStack() as stack:
         run_id = None
         if settings.tracking.enabled:
-            from flowers.review.tracking import Backlog, tracked_run
+            from flowers.record import record_end, record_start
+            from flowers.review.backlog import Backlog
+            from flowers.review.tracking import tracked_run
             from flowers.sweep import PARENT_VARIABLE
 
             tags = {
@@ -149,13 +148,13 @@ def _train(
             watchers = []
         else:
             backlog = Backlog(settings.tracking)
-            watchers = [_record_start(settings, split, root, photographs, backlog)]
+            watchers = [record_start(settings, split, root, backlog)]
         rows = _fit(settings, classifier, photographs, folder, watchers, stop_after_epochs)
         if stop_after_epochs is not None:
             return float("nan")
-        _write(out, settings, classifier, root, split, rows, run_id)
+        write_model(out, settings, classifier.final_net, root, split, rows, run_id)
         if run_id is not None:
-            _record_end(out, classifier, photographs, backlog)
+            record_end(out, classifier, photographs, backlog)
     resume.discard(folder)
     print(f"trained model: {out}  (val/acc {rows[-1]['val/acc']:.3f})", flush=True)
     return float(rows[-1]["val/acc"])
@@ -256,118 +255,6 @@ def _quiet_lightning() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
-
-
-def _check_out(out: Path, settings: Settings) -> None:
-    """Refuse to put a training where a different one lies."""
-    from omegaconf import OmegaConf
-
-    config = out / "config.yaml"
-    if (out / "model.safetensors").exists() and config.exists():
-        try:
-            same = OmegaConf.to_container(OmegaConf.load(config)) == asdict(settings)
-        except Exception:
-            same = False
-        if not same:
-            raise UserError(
-                f"out_dir={out} holds another training's model; choose another out_dir, or delete that one."
-            )
-
-
-def _write(
-    out: Path,
-    settings: Settings,
-    classifier: "Classifier",
-    root: Path,
-    split: "pd.DataFrame",
-    rows: "list[Row]",
-    run_id: str | None,
-) -> None:
-    """Write the trained model's folder: each file whole, ``run.json`` last."""
-    import json
-
-    import pandas as pd
-    from omegaconf import OmegaConf
-
-    from flowers.data.splits import write_splits
-    from flowers.learning.history import METRICS
-    from flowers.models.weights import save_weights
-    from flowers.provenance import describe
-
-    out.mkdir(parents=True, exist_ok=True)
-    net = classifier.final_net
-    record = {
-        "name": settings.name,
-        "dataset": settings.data.name,
-        "photographs": str(root),
-        "classes": sorted(split["label"].unique()),
-        "seed": settings.seed,
-        "parameters": sum(parameter.numel() for parameter in net.parameters()),
-        "epochs": len(rows),
-        "train_s": round(sum(float(row["epoch_s"]) for row in rows), 2),
-        "final": {name: rows[-1][name] for name in METRICS},
-        **describe(split),
-        "mlflow_run_id": run_id,
-    }
-    with tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as folder:
-        whole = Path(folder)
-        save_weights(net, whole / "model.safetensors")
-        OmegaConf.save(OmegaConf.create(asdict(settings)), whole / "config.yaml")
-        write_splits(split, whole / "split.csv")
-        pd.DataFrame(rows).to_csv(whole / "history.csv", index=False, float_format="%.6g")
-        (whole / "run.json").write_text(json.dumps(record, indent=2) + "\n")
-        for name in ("model.safetensors", "config.yaml", "split.csv", "history.csv", "run.json"):
-            (whole / name).replace(out / name)
-
-
-def _record_start(
-    settings: Settings, split: "pd.DataFrame", root: Path, photographs: "PhotoDataModule", backlog: "Backlog"
-) -> Callable[["Row", "Classifier"], None]:
-    """Tell MLflow what is about to be trained, and return who tells it each epoch."""
-    from omegaconf import OmegaConf
-
-    from flowers.learning.history import METRICS
-    from flowers.provenance import split_digest
-    from flowers.review import tracking
-    from flowers.review.figures import ConfusionPainter
-
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "config.yaml"
-        OmegaConf.save(OmegaConf.create(asdict(settings)), config)
-        tracking.log_settings(config, asdict(settings))
-    tracking.log_split(split, name=settings.data.name, source=str(root), digest=split_digest(split))
-    logged = tracking.logged_steps("val/acc")
-    painter = ConfusionPainter()
-
-    def record(row: "Row", classifier: "Classifier") -> None:
-        epoch = int(row["epoch"])
-        if epoch in logged:  # the epoch was told before the interruption, and is now repeated bit by bit
-            return
-        figures = {name: float(row[name]) for name in (*METRICS, "lr", "epoch_s")}
-        counts = classifier.val_confusion.compute().cpu().numpy()
-        image = painter.paint(counts, photographs.classes, f"validation, epoch {epoch}")
-        backlog.add(
-            lambda: tracking.log_image(image, key="val/confusion", step=epoch),
-            lambda: tracking.log_metrics(figures, step=epoch),  # last: where it is, the epoch was told whole
-        )
-
-    return record
-
-
-def _record_end(out: Path, classifier: "Classifier", photographs: "PhotoDataModule", backlog: "Backlog") -> None:
-    """Give MLflow the trained model and its record."""
-    import numpy as np
-
-    from flowers.review import tracking
-
-    examples = photographs.val.pixels[:2] if len(photographs.val) > 1 else photographs.train.pixels[:2]
-    pixels = np.ascontiguousarray(examples.transpose(0, 3, 1, 2), dtype=np.float32)
-    backlog.add(
-        *(partial(tracking.log_file, out / name) for name in ("run.json", "history.csv", "split.csv")),
-        lambda: tracking.log_model(classifier.final_net, pixels, photographs.classes),
-    )
-    if backlog.missing:
-        print(f"flowers: the MLflow run lacks the last {backlog.missing} records; {out} is whole.", file=sys.stderr)
 
 
 if __name__ == "__main__":

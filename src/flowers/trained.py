@@ -1,18 +1,23 @@
-"""A trained model's folder, opened again."""
+"""A trained model's folder: how it is written, and how it is opened again."""
 
 import json
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from flowers.data.augment import normalise
+from flowers.data.splits import write_splits
 from flowers.errors import UserError
-from flowers.models.weights import load_weights
+from flowers.models.weights import load_weights, save_weights
+from flowers.provenance import describe
 from flowers.recipe import build_network, read_settings
 from flowers.settings import Settings
 
@@ -34,6 +39,69 @@ class TrainedModel:
     classes: list[str]
     settings: Settings
     run: dict[str, Any]
+
+
+def check_free(out: Path, settings: Settings) -> None:
+    """Refuse to put a training where a different one lies.
+
+    Raises:
+        UserError: If the folder holds a model that was trained with other settings.
+    """
+    config = out / "config.yaml"
+    if (out / "model.safetensors").exists() and config.exists():
+        try:
+            same = OmegaConf.to_container(OmegaConf.load(config)) == asdict(settings)
+        except Exception:  # unreadable is different
+            same = False
+        if not same:
+            raise UserError(
+                f"out_dir={out} holds another training's model; choose another out_dir, or delete that one."
+            )
+
+
+def write_model(
+    out: Path,
+    settings: Settings,
+    net: nn.Module,
+    root: Path,
+    split: pd.DataFrame,
+    rows: Sequence[dict[str, Any]],
+    run_id: str | None,
+) -> None:
+    """Write a trained model's folder: each file whole, ``run.json`` last.
+
+    Args:
+        out: The folder.
+        settings: What was trained with.
+        net: Its final weights.
+        root: Where the photographs lie.
+        split: Which of them were used for what.
+        rows: The history, a row for each epoch.
+        run_id: The MLflow run, if there is one.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    record = {
+        "name": settings.name,
+        "dataset": settings.data.name,
+        "photographs": str(root),
+        "classes": sorted(split["label"].unique()),
+        "seed": settings.seed,
+        "parameters": sum(parameter.numel() for parameter in net.parameters()),
+        "epochs": len(rows),
+        "train_s": round(sum(float(row["epoch_s"]) for row in rows), 2),
+        "final": {name: value for name, value in rows[-1].items() if name.startswith(("train/", "val/"))},
+        **describe(split),
+        "mlflow_run_id": run_id,
+    }
+    with tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as folder:
+        whole = Path(folder)
+        save_weights(net, whole / "model.safetensors")
+        OmegaConf.save(OmegaConf.create(asdict(settings)), whole / "config.yaml")
+        write_splits(split, whole / "split.csv")
+        pd.DataFrame(rows).to_csv(whole / "history.csv", index=False, float_format="%.6g")
+        (whole / "run.json").write_text(json.dumps(record, indent=2) + "\n")
+        for name in ("model.safetensors", "config.yaml", "split.csv", "history.csv", "run.json"):
+            (whole / name).replace(out / name)
 
 
 def open_model(folder: Path) -> TrainedModel:

@@ -23,6 +23,7 @@ from flowers.evaluate import evaluate
 from flowers.learning.history import METRICS
 from flowers.recipe import compose_config, read_settings
 from flowers.review import tracking
+from flowers.review.backlog import Backlog
 from flowers.settings import Settings, Tracking
 from flowers.train import train
 from flowers.trained import open_model, probabilities
@@ -251,15 +252,15 @@ def test_store_locked_for_a_while_costs_nothing(
                 lock.enter_context(locked(store))
 
         monkeypatch.setattr(tracking, "log_metrics", log_and_lock)
-        from flowers import train as verb
+        from flowers import record as recording
 
-        record = verb._record_end
+        record = recording.record_end
 
         def unlock_and_record(*arguments: Any) -> None:
             lock.close()
             record(*arguments)
 
-        monkeypatch.setattr(verb, "_record_end", unlock_and_record)
+        monkeypatch.setattr(recording, "record_end", unlock_and_record)
         train(make("stages.0.epochs=4"))
     run = run_of(tmp_path / "out")
     for metric in METRICS:
@@ -274,7 +275,7 @@ def test_store_locked_for_a_while_costs_nothing(
 @pytest.mark.usefixtures("_impatient")
 def test_backlog_counts_what_is_missing(make: Make, store: Path, capfd: pytest.CaptureFixture[str]) -> None:
     told: list[int] = []
-    backlog = tracking.Backlog(Tracking(enabled=True, uri=f"sqlite:///{store}", system_metrics_s=0))
+    backlog = Backlog(Tracking(enabled=True, uri=f"sqlite:///{store}", system_metrics_s=0))
     with locked(store):
         backlog.add(lambda: told.append(1), lambda: told.append(2))
         backlog.add(lambda: told.append(3))

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 from sqlalchemy.exc import DatabaseError
-from torch import Tensor, nn
+from torch import nn
 
 from flowers.errors import UserError
 from flowers.settings import Tracking
@@ -67,8 +67,12 @@ def explain_store_errors(uri: str) -> Iterator[None]:
         raise UserError(f"the MLflow store {uri} {advice} with tracking.uri=sqlite:///OTHER.db.") from error
 
 
-def _check_unlocked(uri: str) -> None:
-    """Find a locked or damaged sqlite file within seconds; MLflow itself tries again for minutes, and says so."""
+def check_unlocked(uri: str) -> None:
+    """Find a locked or damaged sqlite file within seconds; MLflow itself tries again for minutes, and says so.
+
+    Raises:
+        sqlite3.DatabaseError: As sqlite says it; :func:`explain_store_errors` makes a sentence of it.
+    """
     file = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and file.exists():
         with contextlib.closing(sqlite3.connect(file, timeout=PATIENCE_S)) as connection:
@@ -129,7 +133,7 @@ def tracked_run(
 
 
 def _open_store(uri: str, experiment: str) -> None:
-    _check_unlocked(uri)
+    check_unlocked(uri)
     mlflow.set_tracking_uri(uri)
     mlflow.set_experiment(experiment)
 
@@ -141,41 +145,6 @@ def _end_run(uri: str, status: str) -> None:
             mlflow.end_run(status)
     except UserError as error:
         print(f"flowers: {error} The run's status there stays RUNNING.", file=sys.stderr)
-
-
-class Backlog:
-    """Records of a training, handed to the store in order; while the store cannot take them they wait here.
-
-    So another program that locks the store for a while costs a training nothing. It is said once.
-    """
-
-    def __init__(self, tracking: Tracking) -> None:
-        self._uri = tracking.uri
-        self._waiting: list[Callable[[], None]] = []
-        self._told = False
-
-    @property
-    def missing(self) -> int:
-        """Number of records that the store does not have yet."""
-        return len(self._waiting)
-
-    def add(self, *records: Callable[[], None]) -> None:
-        """Hand over what waits and then these, as far as the store can take them now.
-
-        Args:
-            records: Calls of this module's ``log_`` functions.
-        """
-        self._waiting += records
-        try:
-            with explain_store_errors(self._uri):
-                while self._waiting:
-                    _check_unlocked(self._uri)
-                    self._waiting[0]()
-                    del self._waiting[0]
-        except UserError as error:
-            if not self._told:
-                print(f"flowers: {error} The training goes on; its record is kept until then.", file=sys.stderr)
-            self._told = True
 
 
 def _exists(run_id: str) -> bool:
@@ -267,32 +236,15 @@ def log_tags(tags: Mapping[str, str]) -> None:
     mlflow.set_tags(dict(tags))
 
 
-class Scorer(nn.Module):
-    """A network together with what surrounds it: pixels in, probabilities out."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-        self.register_buffer("mean", torch.tensor(net.mean)[:, None, None])
-        self.register_buffer("std", torch.tensor(net.std)[:, None, None])
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Map upright RGB pixels (B,3,H,W) float32 in [0, 255] to probabilities (B,K)."""
-        return self.net((pixels / 255 - self.mean) / self.std).softmax(dim=1)
-
-
-def log_model(net: nn.Module, examples: np.ndarray, classes: list[str]) -> None:
+def log_model(scorer: nn.Module, examples: np.ndarray, classes: list[str]) -> None:
     """Record the network, with signature and input example, in a format that runs no code when it is loaded.
 
     Args:
-        net: Normalised images to logits.
-        examples: (B,3,H,W) float32 pixels in [0, 255] with B >= 2, from which the batch is known to vary.
+        scorer: Pixels (B,3,H,W) float32 in [0, 255] to probabilities (B,K).
+        examples: Such pixels, with B >= 2, from which the batch is known to vary.
         classes: Names of the K outputs.
     """
-    scorer = Scorer(net).cpu().eval()
+    scorer = scorer.cpu().eval()
     with torch.inference_mode():
         probabilities = scorer(torch.from_numpy(examples)).numpy()
     with warnings.catch_warnings():
@@ -329,7 +281,7 @@ def close_parent(run_id: str, summary: pd.DataFrame, failed: int) -> None:
     client = mlflow.MlflowClient()
     try:
         with explain_store_errors(mlflow.get_tracking_uri()):
-            _check_unlocked(mlflow.get_tracking_uri())
+            check_unlocked(mlflow.get_tracking_uri())
             client.log_table(run_id, summary, "sweep.json")
             if not summary.empty:
                 client.set_tag(run_id, "best.overrides", summary["overrides"][0])
@@ -343,5 +295,5 @@ def close_parent(run_id: str, summary: pd.DataFrame, failed: int) -> None:
 def abandon_parent(run_id: str) -> None:
     """Close the run of a sweep that was interrupted, if the store can be told."""
     with contextlib.suppress(UserError), explain_store_errors(mlflow.get_tracking_uri()):
-        _check_unlocked(mlflow.get_tracking_uri())
+        check_unlocked(mlflow.get_tracking_uri())
         mlflow.MlflowClient().set_terminated(run_id, "KILLED")

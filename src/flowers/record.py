@@ -1,0 +1,82 @@
+"""What a training tells MLflow, from its first line to its model."""
+
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from omegaconf import OmegaConf
+
+from flowers.learning.classifier import Classifier
+from flowers.learning.history import METRICS, Row
+from flowers.models.scorer import Scorer
+from flowers.provenance import split_digest
+from flowers.review import tracking
+from flowers.review.backlog import Backlog
+from flowers.review.figures import ConfusionPainter
+from flowers.settings import Settings
+
+if TYPE_CHECKING:
+    from flowers.data.datamodule import PhotoDataModule
+
+
+def record_start(
+    settings: Settings, split: pd.DataFrame, root: Path, backlog: Backlog
+) -> Callable[[Row, Classifier], None]:
+    """Tell the active MLflow run what is about to be trained.
+
+    Args:
+        settings: All that decides the result.
+        split: Which photograph is used for what.
+        root: Where the photographs lie.
+        backlog: Takes the records of the epochs.
+
+    Returns:
+        To be called with each epoch's row: it tells the epoch's figures and the confusion matrix of the validation.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "config.yaml"
+        OmegaConf.save(OmegaConf.create(asdict(settings)), config)
+        tracking.log_settings(config, asdict(settings))
+    tracking.log_split(split, name=settings.data.name, source=str(root), digest=split_digest(split))
+    logged = tracking.logged_steps("val/acc")
+    classes = sorted(split["label"].unique())
+    painter = ConfusionPainter()
+
+    def record(row: Row, classifier: Classifier) -> None:
+        epoch = int(row["epoch"])
+        if epoch in logged:  # the epoch was told before the interruption, and is now repeated bit by bit
+            return
+        figures = {name: float(row[name]) for name in (*METRICS, "lr", "epoch_s")}
+        counts = classifier.val_confusion.compute().cpu().numpy()
+        image = painter.paint(counts, classes, f"validation, epoch {epoch}")
+        backlog.add(
+            lambda: tracking.log_image(image, key="val/confusion", step=epoch),
+            lambda: tracking.log_metrics(figures, step=epoch),  # last: where it is, the epoch was told whole
+        )
+
+    return record
+
+
+def record_end(out: Path, classifier: Classifier, photographs: "PhotoDataModule", backlog: Backlog) -> None:
+    """Give the active MLflow run the trained model and its record.
+
+    Args:
+        out: The trained model's folder.
+        classifier: What was trained.
+        photographs: Two of them become the model's input example.
+        backlog: From :func:`record_start`.
+    """
+    examples = photographs.val.pixels[:2] if len(photographs.val) > 1 else photographs.train.pixels[:2]
+    pixels = np.ascontiguousarray(examples.transpose(0, 3, 1, 2), dtype=np.float32)
+    backlog.add(
+        *(partial(tracking.log_file, out / name) for name in ("run.json", "history.csv", "split.csv")),
+        lambda: tracking.log_model(Scorer(classifier.final_net), pixels, photographs.classes),
+    )
+    if backlog.missing:
+        print(f"flowers: the MLflow run lacks the last {backlog.missing} records; {out} is whole.", file=sys.stderr)
