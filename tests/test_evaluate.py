@@ -63,9 +63,9 @@ def test_writes_figures_of_the_test_split(model: Path, tmp_path: Path, capfd: py
     assert metrics["interval"].keys() == overall
     for name, (low, high) in metrics["interval"].items():
         assert low <= metrics[name] <= high
-    assert metrics["per_class"].keys() == set(CLASSES)
-    for figures in metrics["per_class"].values():
-        assert figures.keys() == {"precision", "recall", "f1", "support"}
+    assert [row["class"] for row in metrics["per_class"]] == sorted(CLASSES)
+    for row in metrics["per_class"]:
+        assert row.keys() == {"class", "precision", "recall", "f1", "support"}
 
     predictions = pd.read_csv(out / "predictions.csv")
     assert list(predictions.columns) == ["path", "label", "prediction", *CLASSES]

@@ -43,13 +43,14 @@ def test_a_case_computed_by_hand() -> None:
     assert scores["test/loss"] == pytest.approx(-np.log([0.5, 0.3, 0.8, 0.1]).mean())
     # a: right 1, predicted 2, true 2; b: right 1, predicted 2, true 1; c: none right
     assert scores["test/macro_f1"] == pytest.approx((2 / 4 + 2 / 3 + 0) / 3)
-    assert scores["per_class"]["b"] == {
+    assert scores["per_class"][1] == {
+        "class": "b",
         "precision": 0.5,
         "recall": 1.0,
         "f1": pytest.approx(2 / 3),
         "support": 1,
     }
-    assert scores["per_class"]["c"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1}
+    assert scores["per_class"][2] == {"class": "c", "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1}
     assert scores["photographs"] == 4
     assert json.loads(json.dumps(scores)) == scores
 
@@ -61,7 +62,9 @@ def test_agrees_with_scikit_learn() -> None:
     predictions = probabilities.argmax(axis=1)
     expected = sklearn.metrics.precision_recall_fscore_support(labels, predictions)
     for number, name in enumerate(classes):
-        assert list(scores["per_class"][name].values()) == pytest.approx([row[number] for row in expected])
+        found, *figures = scores["per_class"][number].values()
+        assert found == name
+        assert figures == pytest.approx([row[number] for row in expected])
     assert confusion(labels, predictions, 7).tolist() == sklearn.metrics.confusion_matrix(labels, predictions).tolist()
 
 
@@ -118,8 +121,8 @@ def test_absent_classes_neither_break_nor_lower_the_macro_f1() -> None:
     probabilities = np.eye(4)[[0, 0, 2, 1]]
     scores = score(labels, probabilities, ["a", "b", "c", "d"])
     assert scores["test/macro_f1"] == pytest.approx((1 + 2 / 3) / 2)
-    assert scores["per_class"]["b"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
-    assert scores["per_class"]["d"]["support"] == 0
+    assert scores["per_class"][1] == {"class": "b", "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
+    assert scores["per_class"][3]["support"] == 0
 
 
 def test_certain_and_wrong_costs_no_infinity() -> None:

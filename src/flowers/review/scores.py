@@ -55,8 +55,7 @@ def score(
           own.
         - ``test/top2_acc``: share of photographs whose true class is among the two most probable.
         - ``interval``: for each of the four, ``[low, high]``.
-        - ``per_class``: for each class name, ``precision``, ``recall`` and ``f1`` (0 where the denominator is
-          0) and ``support``, the number of its photographs.
+        - ``per_class``: a row for each class, see :func:`per_class`.
         - ``photographs``: N.
 
     Raises:
@@ -101,7 +100,7 @@ def confusion(labels: NDArray[np.integer], predictions: NDArray[np.integer], num
     return np.bincount(cells, minlength=num_classes**2).astype(np.int64).reshape(num_classes, num_classes)
 
 
-def per_class(counts: NDArray[np.integer], classes: list[str]) -> dict[str, dict[str, float]]:
+def per_class(counts: NDArray[np.integer], classes: list[str]) -> list[dict[str, str | float]]:
     """Read each class's figures off a confusion matrix.
 
     Args:
@@ -109,23 +108,24 @@ def per_class(counts: NDArray[np.integer], classes: list[str]) -> dict[str, dict
         classes: The K class names, by number.
 
     Returns:
-        For each class name ``precision``, ``recall``, ``f1`` in [0, 1] (0 where the denominator is 0) and
-        ``support``.
+        A row for each class: ``class``, ``precision``, ``recall``, ``f1`` in [0, 1] (0 where the denominator is 0) and
+        ``support``. Rows, as `dvc metrics show` makes a column of each figure that is not in a list.
     """
     right, predicted, support = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
     # A zero denominator has a zero numerator, so dividing by 1 instead gives the 0 we promise.
     precision = right / np.maximum(predicted, 1)
     recall = right / np.maximum(support, 1)
     f1 = 2 * right / np.maximum(predicted + support, 1)
-    return {
-        name: {
+    return [
+        {
+            "class": name,
             "precision": float(precision[k]),
             "recall": float(recall[k]),
             "f1": float(f1[k]),
             "support": int(support[k]),
         }
         for k, name in enumerate(classes)
-    }
+    ]
 
 
 def largest_error_frac(photographs: int) -> float:
