@@ -86,3 +86,9 @@ def test_a_commit_is_named_in_full_with_whether_files_differ(tmp_path: Any, monk
     assert git_commit() == commit
     (tmp_path / "file").write_text("two")
     assert git_commit() == f"{commit}-dirty"
+    git("checkout", "--quiet", "file")
+    (tmp_path / "dvc.lock").write_text("before")
+    git("add", "dvc.lock")
+    git("commit", "--quiet", "--message=second", "--no-verify")
+    (tmp_path / "dvc.lock").write_text("written by the pipeline that is asking")
+    assert git_commit() == git("rev-parse", "HEAD")

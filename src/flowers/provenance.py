@@ -37,15 +37,21 @@ def data_digest(split: pd.DataFrame) -> str:
 
 
 def git_commit() -> str | None:
-    """Name the commit of the project, with ``-dirty`` if its files differ; None outside a repository."""
+    """Name the commit of the project, with ``-dirty`` if its files differ; None outside a repository.
+
+    ``dvc.lock`` does not count: DVC itself writes it while a pipeline runs.
+    """
+    head = _git("rev-parse", "HEAD")
+    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", ":(top,exclude)dvc.lock")
+    if head is None or changes is None:
+        return None
+    return f"{head}-dirty" if changes else head
+
+
+def _git(*words: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
+            ["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -130,7 +130,9 @@ def test_evaluation_continues_the_run(make: Make, tmp_path: Path, capfd: pytest.
     assert len(mlflow.search_runs(experiment_names=["folder"])) == 1
     assert run.info.status == "FINISHED"
     assert run.data.metrics["test/acc"] == metrics["test/acc"]
-    assert run.data.metrics["test/acc_low"] == metrics["interval"]["test/acc"][0]
+    low, high = metrics["interval"]["test/acc"]
+    assert run.data.tags["test/acc interval"] == f"{low:.3f} to {high:.3f}"
+    assert "mlflow.experimentKind" in mlflow.get_experiment(run.info.experiment_id).tags
     assert [step for step, _ in history(run, "val/acc")] == [1, 2]
     names = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id, "test")}
     assert {"test/confusion.png", "test/confusion.json", "test/metrics.json", "test/predictions.csv"} <= names

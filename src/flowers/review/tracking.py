@@ -33,6 +33,7 @@ from flowers.settings import Tracking
 PATIENCE_S = 5.0
 """How long another program may hold the store before it counts as locked."""
 _LONGEST_PARAM = 250
+_KIND = "mlflow.experimentKind"
 
 for _chatty in ("mlflow", "alembic"):  # they announce each start of what they were told to start
     logging.getLogger(_chatty).setLevel(logging.WARNING)
@@ -135,7 +136,8 @@ def tracked_run(
 def _open_store(uri: str, experiment: str) -> None:
     check_unlocked(uri)
     mlflow.set_tracking_uri(uri)
-    mlflow.set_experiment(experiment)
+    if _KIND not in mlflow.set_experiment(experiment).tags:
+        mlflow.set_experiment_tag(_KIND, "custom_model_development")  # the UI then opens its pages for trainings
 
 
 def _end_run(uri: str, status: str) -> None:

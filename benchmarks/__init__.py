@@ -1,0 +1,1 @@
+"""What makes each published number again; the numbers themselves are in README.md beside this."""

@@ -1,0 +1,47 @@
+"""Measure again what benchmarks/README.md states.
+
+All but ``photographs`` need nothing. Run them alone on the machine: whatever else runs is measured with them.
+"""
+
+import argparse
+import platform
+from pathlib import Path
+
+from benchmarks import logging_cost, ordering, photographs, pipeline, rendering
+from flowers.provenance import git_commit
+
+
+def main() -> None:
+    """Read the command line and print each measurement as a table."""
+    measurements = {
+        "pipeline": pipeline.measure,
+        "rendering": rendering.measure,
+        "logging_cost": logging_cost.measure,
+        "ordering": ordering.measure,
+    }
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(measurements)}; default: all")
+    parser.add_argument("--photographs", type=Path, metavar="DIR", help="class folders: train on them and test, too")
+    options = parser.parse_args()
+    if unknown := set(options.names) - measurements.keys():
+        parser.error(f"no measurement is called {', '.join(sorted(unknown))}: choose of {', '.join(measurements)}")
+    print(f"commit {git_commit()}, Python {platform.python_version()}, {platform.processor() or platform.machine()}")
+    names = options.names or ([] if options.photographs else list(measurements))
+    for name in names:
+        show(name, measurements[name]())
+    if options.photographs:
+        show("photographs", photographs.measure(options.photographs))
+
+
+def show(name: str, rows: list[tuple[str, str]]) -> None:
+    """Print rows as a Markdown table."""
+    print(f"\n## {name}\n\n| what | measured |\n|---|---|")
+    for what, figure in rows:
+        print(f"| {what} | {figure} |")
+    print(flush=True)
+
+
+if __name__ == "__main__":
+    main()
