@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -42,7 +42,7 @@ def record_start(
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.yaml"
         OmegaConf.save(OmegaConf.create(asdict(settings)), config)
-        tracking.log_settings(config, asdict(settings))
+        tracking.log_settings(config, short_params(settings))
     tracking.log_split(split, name=settings.data.name, source=str(root), digest=split_digest(split))
     logged = tracking.logged_steps("val/acc")
     classes = sorted(split["label"].unique())
@@ -61,6 +61,24 @@ def record_start(
         )
 
     return record
+
+
+def short_params(settings: Settings) -> dict[str, Any]:
+    """Choose what runs are told apart by, under short names: MLflow's pages repeat all of it beside each picture.
+
+    Returns:
+        The recipe's numbers by the last part of their key, without what is switched off. The whole configuration is in
+        ``config.yaml``.
+    """
+    net = dict(settings.model)
+    params: dict[str, Any] = {"net": str(net.pop("_target_")).rpartition(".")[2], "seed": settings.seed, **net}
+    if settings.weights is not None:
+        params["weights"] = settings.weights
+    params["stages"] = ", ".join(f"{stage.name} {stage.epochs}" for stage in settings.stages)
+    params["max_lr"] = ", ".join(str(stage.max_lr) for stage in settings.stages)
+    params |= {name: value for name, value in asdict(settings.learning).items() if value}
+    params |= {name: value for name, value in asdict(settings.augment).items() if value}
+    return params | {"split_seed": settings.data.split.seed}
 
 
 def record_end(out: Path, classifier: Classifier, photographs: "PhotoDataModule", backlog: Backlog) -> None:

@@ -22,6 +22,7 @@ from flowers.errors import UserError
 from flowers.evaluate import evaluate
 from flowers.learning.history import METRICS
 from flowers.recipe import compose_config, read_settings
+from flowers.record import short_params
 from flowers.review import tracking
 from flowers.review.backlog import Backlog
 from flowers.settings import Settings, Tracking
@@ -97,8 +98,8 @@ def test_run_holds_all_that_is_promised(make: Make, tmp_path: Path, capfd: pytes
         assert [step for step, _ in history(run, metric)] == [1, 2]
     assert run.data.metrics["val/acc"] == accuracy
     assert images(run) == [1, 2]
-    assert run.data.params["model.width"] == "4"
-    assert run.data.params["stages.0.max_lr"] == "0.001"
+    assert run.data.params["width"] == "4"
+    assert run.data.params["max_lr"] == "0.001"
     assert all(len(value) <= 250 for value in run.data.params.values())
     assert {"git_commit", "split", "recipe"} <= run.data.tags.keys()
     inputs = {entry.dataset.name: entry for entry in run.inputs.dataset_inputs}
@@ -303,11 +304,13 @@ def test_sweep_has_a_run_of_its_own(store: Path) -> None:
     assert run.data.tags["best.overrides"] == "seed=2"
 
 
-def test_settings_are_short_and_flat() -> None:
-    settings = read_settings(compose_config(["experiment=sample_finetune", "out_dir=out"]))
-    import dataclasses
-
-    flat = tracking._flatten(dataclasses.asdict(settings))
-    assert flat["stages.1.max_lr"] == str(settings.stages[1].max_lr)
-    assert flat["data.split.val_frac"] == "0.15"
-    assert len(flat) < 100  # MLflow takes as many parameters in one go
+def test_parameters_are_short_and_flat() -> None:
+    params = short_params(read_settings(compose_config(["experiment=sample_finetune", "out_dir=out", "seed=7"])))
+    assert params["net"] == "ResNetSmall"
+    assert params["seed"] == 7
+    assert params["widths"] == [32, 64, 128]
+    assert params["stages"] == "head 2, all 18"
+    assert params["max_lr"] == "0.01, [0.001, 0.003]"
+    assert "mixup_alpha" not in params  # switched off
+    assert not any("." in name for name in params)
+    assert len(str(params)) < 1000  # a picture's panel repeats them all

@@ -156,26 +156,18 @@ def _exists(run_id: str) -> bool:
         return False
 
 
-def log_settings(config_path: Path, settings: Mapping[str, Any]) -> None:
-    """Record the configuration: whole as a file, and flat and short as parameters to filter by."""
+def log_settings(config_path: Path, params: Mapping[str, Any]) -> None:
+    """Record the configuration: whole as a file, and in short as parameters to filter and compare by.
+
+    Args:
+        config_path: The file.
+        params: What decides the result, by short names.
+    """
     mlflow.log_artifact(str(config_path))
-    flat = {name: value[:_LONGEST_PARAM] for name, value in _flatten(settings).items()}
+    flat = {name: str(value)[:_LONGEST_PARAM] for name, value in params.items()}
     # A continued run has its parameters already; MLflow refuses to change them, and they cannot differ.
     known = mlflow.active_run().data.params if mlflow.active_run() else {}
     mlflow.log_params({name: value for name, value in flat.items() if name not in known})
-
-
-def _flatten(node: Any, prefix: str = "") -> dict[str, str]:
-    if isinstance(node, Mapping):
-        items = node.items()
-    elif isinstance(node, list) and any(isinstance(item, Mapping) for item in node):
-        items = {str(i): item for i, item in enumerate(node)}.items()
-    else:
-        return {prefix: str(node)}
-    flat: dict[str, str] = {}
-    for name, value in items:
-        flat |= _flatten(value, f"{prefix}.{name}" if prefix else str(name))
-    return flat
 
 
 def log_split(split: pd.DataFrame, *, name: str, source: str, digest: str) -> None:
