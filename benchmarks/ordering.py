@@ -13,7 +13,7 @@ from flowers.evaluate import evaluate
 from flowers.recipe import compose_config, read_settings
 from flowers.train import train
 
-EXPERIMENTS = ("linear_scratch", "mlp_scratch", "cnn_scratch", "resnet_small_scratch", "sample_finetune")
+EXPERIMENTS = ("linear_scratch", "mlp_scratch", "cnn_scratch", "sample_finetune")
 SEEDS = (0, 1, 2)
 QUIET = ("tracking.enabled=false", "trainer.progress=none")
 

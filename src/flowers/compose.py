@@ -14,6 +14,7 @@ from flowers.commands import exit_on_user_error, read_arguments
 from flowers.digests import file_digest
 from flowers.errors import UserError, suggestion
 from flowers.recipe import compose_config, read_settings
+from flowers.settings import HUB
 
 PHOTOGRAPHS = Path("artifacts/download")
 SPLIT = Path("artifacts/split/split.csv")
@@ -49,7 +50,7 @@ def compose(params: dict[str, Any], out: Path) -> list[Path]:
         settings = read_settings(config)
         if settings.name != name:
             raise UserError(f"conf/experiment/{name}.yaml calls itself '{settings.name}'; set its name to {name}.")
-        if settings.weights is not None:
+        if settings.weights is not None and settings.weights != HUB:
             with open_dict(config):
                 config.weights_sha256 = _pin(Path(settings.weights), name)
         plain = OmegaConf.to_container(config, resolve=True)

@@ -55,7 +55,7 @@ def evaluate(model_dir: Path, out: Path) -> dict[str, Any]:
         raise UserError(f"{model_dir}/split.csv has no test photographs; train with data.split.test_frac above 0.")
     labels = test["label"].map(model.classes.index).to_numpy()
     root = Path(model.run["photographs"])
-    pixels = open_store(root, test, int(model.net.image_px), Path(data.cache_dir))  # type: ignore[arg-type]
+    pixels = open_store(root, test, model.net.image_px, Path(data.cache_dir))
     predicted = probabilities(model.net, pixels)
 
     metrics = score(labels, predicted, model.classes)

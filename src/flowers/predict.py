@@ -47,7 +47,7 @@ def predict(model_dir: Path, photos: Path) -> "tuple[pd.DataFrame, dict[str, str
     from flowers.trained import open_model, probabilities
 
     model = open_model(model_dir)
-    image_px = int(model.net.image_px)  # type: ignore[arg-type]
+    image_px = model.net.image_px
     root = photos.parent if photos.is_file() else photos
     files = [photos.name] if photos.is_file() else image_files(photos)
     names: list[str] = []

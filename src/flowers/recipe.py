@@ -18,7 +18,7 @@ from flowers.errors import UserError, suggestion
 from flowers.settings import Settings, Stage
 
 if TYPE_CHECKING:
-    from torch import nn
+    from flowers.models.nets import Net
 
 CONF_DIR = Path(__file__).parents[2] / "conf"
 
@@ -170,7 +170,7 @@ def locate(key: str, node: dict[str, Any], package: str) -> Callable[..., Any]:
     raise UserError(f"'{key}._target_' is '{target}', but must name something in {package}*; correct the recipe.")
 
 
-def build_network(model: dict[str, Any], num_classes: int) -> "nn.Module":
+def build_network(model: dict[str, Any], num_classes: int) -> "Net":
     """Build the network that a recipe describes.
 
     Args:
@@ -184,7 +184,7 @@ def build_network(model: dict[str, Any], num_classes: int) -> "nn.Module":
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Initializing zero-element tensors")  # said better below
-            network = locate("model", model, "flowers.models.")(num_classes=num_classes, **parameters)
+            network: Net = locate("model", model, "flowers.models.")(num_classes=num_classes, **parameters)
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise UserError(f"'model' cannot be built: {error}; correct the recipe or the override.") from error
     for name, parameter in network.named_parameters():

@@ -9,6 +9,9 @@ imports nothing heavy, so that ``--help`` is quick.
 from dataclasses import dataclass
 from typing import Any
 
+HUB = "hub"
+"""Value of `weights`: those that are published for the architecture, fetched over the network."""
+
 
 @dataclass
 class Split:
@@ -142,7 +145,8 @@ class Settings:
     model: dict[str, Any]
     """`_target_`: a network class in `flowers.models`; the other keys are its parameters."""
     weights: str | None
-    """A `.safetensors` file that the network starts from, its head excepted; null: random weights."""
+    """What the network starts from, its head excepted: a file (`.safetensors`, or `.pth` of plain tensors), or `hub`
+    for the published weights of a backbone; null: random weights."""
     weights_sha256: str | None
     """Digest that the weights file must have; null: not checked. Written by `compose`."""
     learning: Learning

@@ -102,11 +102,11 @@ def _train(
     lightning.seed_everything(derive_seed(settings.seed, "weights") % 2**32, verbose=False)
     net = build_network(settings.model, len(classes))
     if settings.weights is not None:
-        start_from(net, Path(settings.weights), settings.weights_sha256)
+        start_from(net, settings.weights, settings.weights_sha256)
     photographs = PhotoDataModule(
         split,
         root,
-        image_px=net.image_px,  # type: ignore[arg-type]
+        image_px=net.image_px,
         batch_size=settings.learning.batch_size,
         seed=settings.seed,
         cache_dir=Path(settings.data.cache_dir),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from flowers.data.augment import normalise
 from flowers.data.splits import write_splits
 from flowers.errors import UserError
+from flowers.models.nets import Net
 from flowers.models.weights import load_weights, save_weights
 from flowers.provenance import describe
 from flowers.recipe import build_network, read_settings
@@ -35,7 +36,7 @@ class TrainedModel:
     """
 
     folder: Path
-    net: nn.Module
+    net: Net
     classes: list[str]
     settings: Settings
     run: dict[str, Any]
@@ -133,7 +134,7 @@ def open_model(folder: Path) -> TrainedModel:
     return TrainedModel(folder, net.eval(), classes, settings, run)
 
 
-def probabilities(net: nn.Module, pixels: np.ndarray, batch_size: int = 64) -> np.ndarray:
+def probabilities(net: Net, pixels: np.ndarray, batch_size: int = 64) -> np.ndarray:
     """Classify decoded photographs, in float32 whatever precision the network was trained in.
 
     Args:

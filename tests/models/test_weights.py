@@ -59,7 +59,7 @@ def test_nothing_in_the_file_is_pickled(tmp_path: Path, make_net: Make) -> None:
 
 
 @pytest.mark.parametrize("damage", ["missing", "folder", "empty", "cut", "header", "pickle"])
-@pytest.mark.parametrize("read", [load_weights, lambda net, path: start_from(net, path, None)])
+@pytest.mark.parametrize("read", [load_weights, lambda net, path: start_from(net, str(path), None)])
 def test_an_unreadable_file_has_its_sentence_and_changes_nothing(
     damage: str, read: Callable[[nn.Module, Path], Any], tmp_path: Path, make_net: Make
 ) -> None:
@@ -91,13 +91,13 @@ def test_another_architecture_is_named_by_its_first_difference_and_changes_nothi
     with pytest.raises(UserError, match=r"another architecture .*first difference: 'block1\.0\.bias'"):
         load_weights(net, path)
     with pytest.raises(UserError, match=r"does not fit .*first difference: 'block1\.0\.bias'.*same `model`"):
-        start_from(net, path, None)
+        start_from(net, str(path), None)
     save_weights(make_net("cnn", num_classes=4), path)
     with pytest.raises(UserError, match=r"first difference: 'head\.5\.bias'"):
         load_weights(net, path)
     save_weights(make_net("cnn", blocks=3), path)
     with pytest.raises(UserError, match=r"first difference: 'block3\.0\.bias'"):
-        start_from(net, path, None)
+        start_from(net, str(path), None)
     assert same(net.state_dict(), before)
 
 
@@ -107,7 +107,7 @@ def test_a_transfer_takes_the_body_with_its_buffers_and_keeps_the_head(tmp_path:
     save_weights(pretrained, path)
     net = make_net("resnet_small")
     head = copy.deepcopy(net.head.state_dict())
-    names = start_from(net, path, file_digest(path))
+    names = start_from(net, str(path), file_digest(path))
     assert same(net.head.state_dict(), head)
     assert names == sorted(name for name in net.state_dict() if not name.startswith("head."))
     assert all(torch.equal(net.state_dict()[name], pretrained.state_dict()[name]) for name in names)
@@ -120,7 +120,7 @@ def test_weights_other_than_those_composed_with_are_refused(tmp_path: Path, make
     net = make_net("cnn")
     before = copy.deepcopy(net.state_dict())
     with pytest.raises(UserError, match=rf"digest {file_digest(path)[:12]}… where weights_sha256 says 0{{12}}…"):
-        start_from(net, path, "0" * 64)
+        start_from(net, str(path), "0" * 64)
     assert same(net.state_dict(), before)
 
 
@@ -128,4 +128,4 @@ def test_a_network_that_is_only_a_head_cannot_be_transferred(tmp_path: Path, mak
     path = tmp_path / "model.safetensors"
     save_weights(make_net("linear"), path)
     with pytest.raises(UserError, match="nothing but a head"):
-        start_from(make_net("linear"), path, None)
+        start_from(make_net("linear"), str(path), None)

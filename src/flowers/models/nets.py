@@ -5,8 +5,9 @@ further knowledge: **the direct children of a network are its layer groups**, fr
 ``head``; and the network says how its input is to be prepared (``image_px``, ``mean``, ``std``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +20,12 @@ class Net(nn.Module):
         image_px: Side of the square input.
         mean: Per channel, subtracted from pixels in [0, 1].
         std: Per channel, divided by afterwards.
+        published_names: Own name of each tensor outside the head by its name in files that others publish.
     """
 
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.25, 0.25, 0.25)
+    published_names: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, image_px: int) -> None:
         super().__init__()

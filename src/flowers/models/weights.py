@@ -1,13 +1,16 @@
-"""Weights on disk: safetensors only, which cannot run code when read."""
+"""Weights on disk: read without running code, written as safetensors."""
 
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from flowers.digests import file_digest
 from flowers.errors import UserError
+from flowers.models.nets import Net
+from flowers.settings import HUB
 
 
 def save_weights(net: nn.Module, path: Path) -> None:
@@ -32,41 +35,59 @@ def load_weights(net: nn.Module, path: Path) -> None:
     net.load_state_dict(tensors)
 
 
-def start_from(net: nn.Module, path: Path, sha256: str | None) -> list[str]:
+def start_from(net: Net, source: str, sha256: str | None) -> list[str]:
     """Give a network the weights of another training, for transfer.
 
     The layer groups must match; the head, ``head.*``, keeps its random weights, since it is for other classes.
 
     Args:
         net: The network to be changed.
-        path: A file that :func:`save_weights` wrote.
+        source: A file that :func:`save_weights` wrote, or that others published for this architecture (safetensors, or
+            a PyTorch file of plain tensors); ``hub``: the published weights, fetched.
         sha256: The file's expected digest, or None.
 
     Returns:
         Names of the tensors that were taken over.
 
     Raises:
-        UserError: If the file is missing, has another digest, or does not fit.
+        UserError: If the weights are missing, have another digest, or do not fit.
     """
-    tensors = _read(path)
-    if sha256 is not None and (found := file_digest(path)) != sha256:
-        raise UserError(
-            f"{path} has the digest {found[:12]}… where weights_sha256 says {sha256[:12]}…; run compose again, or name "
-            "the file that is meant."
-        )
-    body = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
+    if source == HUB:
+        tensors = _of_hub(net)
+    else:
+        tensors = _read(Path(source))
+        if sha256 is not None and (found := file_digest(Path(source))) != sha256:
+            raise UserError(
+                f"{source} has the digest {found[:12]}… where weights_sha256 says {sha256[:12]}…; run compose again, "
+                "or name the file that is meant."
+            )
     own = {name: tensor for name, tensor in net.state_dict().items() if not name.startswith("head.")}
+    if not own:
+        raise UserError(
+            f"the network of this recipe is nothing but a head, which {source} cannot give it; set weights=null."
+        )
+    if len(net.published_names.keys() & tensors.keys()) > len(own.keys() & tensors.keys()):
+        # What has no place here is the published classifier.
+        names = net.published_names
+        tensors = {names[name]: tensor for name, tensor in tensors.items() if name in names}
+    body = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
     if wrong := _first_difference(body, own):
         raise UserError(
-            f"{path} does not fit the network of this recipe (first difference: '{wrong}'); `weights` must come from a "
-            "training with the same `model`."
-        )
-    if not body:
-        raise UserError(
-            f"the network of this recipe is nothing but a head, which {path} cannot give it; set weights=null."
+            f"{source} does not fit the network of this recipe (first difference: '{wrong}'); `weights` must come from "
+            "a training with the same `model`, or be published for it."
         )
     net.load_state_dict(body, strict=False)
     return sorted(body)
+
+
+def _of_hub(net: Net) -> dict[str, Tensor]:
+    fetch = getattr(net, "pretrained_tensors", None)
+    if fetch is None:
+        raise UserError(
+            f"weights=hub, but nobody publishes weights of {type(net).__name__}; name a file, or set weights=null."
+        )
+    tensors: dict[str, Tensor] = fetch()
+    return tensors
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -75,10 +96,29 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"the weights file {path} does not exist; name one that does, or make the project's own with "
             "`dvc repro pretrain`."
         )
+    if path.suffix in (".pth", ".pt", ".bin"):
+        return _read_pytorch(path)
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is not a readable safetensors file ({error}); copy or train it again.") from error
+
+
+def _read_pytorch(path: Path) -> dict[str, Tensor]:
+    """Read a PyTorch file without running what it may contain."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle can raise anything
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(
+            f"{path} is not a file of plain tensors ({reason}); copy it again, or convert it to safetensors."
+        ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no named tensors; name a file with a state_dict.")
+    return {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
 
 
 def _first_difference(tensors: dict[str, Tensor], own: dict[str, Tensor]) -> str | None:

@@ -1,0 +1,213 @@
+"""Pretrained networks: any of timm's, as an ordered row of layer groups with a new head. No other module imports timm.
+
+timm's networks differ in how they are built; here each becomes a row of children (stem, stage1 …, pool, head) that are
+applied one after the other, so that it can be frozen, cut and cached at any border. That the row computes what the
+network itself computes is checked when it is built. A network that is no such row (a vision transformer, say) has two
+groups, ``body`` and ``head``.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import timm
+import torch
+from timm.models import is_model
+from torch import Tensor, nn
+
+from flowers.errors import UserError, suggestion
+from flowers.models.nets import Net
+
+HEADS = ("linear", "dense")
+POOLINGS = ("avg", "max", "both")
+# Where the features end in timm's networks and their own classifier begins.
+_AFTER_FEATURES = {"global_pool", "pre_logits", "head", "head_drop", "classifier", "fc", "fc_norm"}
+_PROBE_PX = 64
+
+
+class Backbone(Net):
+    """One of timm's networks without its classifier, and a head of our own.
+
+    Attributes:
+        architecture: Name in timm.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        name: str,
+        image_px: int | None,
+        head: str,
+        pooling: str,
+        hidden: int,
+        dropout: float,
+        options: dict[str, Any],
+    ) -> None:
+        """Build the network with random weights.
+
+        Args:
+            num_classes: K.
+            name: Architecture in timm, with or without the tag of its weights (``resnet34.a1_in1k``).
+            image_px: Side of the input; None: what the weights were trained with.
+            head: ``linear``, or ``dense`` with a hidden layer.
+            pooling: ``avg``, ``max`` or ``both`` (concatenated).
+            hidden: Width of the dense head's hidden layer.
+            dropout: Before the last layer.
+            options: Further arguments for ``timm.create_model``.
+
+        Raises:
+            UserError: If timm has no such network, or the head is none of ours.
+        """
+        for key, value, known in (("head", head, HEADS), ("pooling", pooling, POOLINGS)):
+            if value not in known:
+                raise UserError(f"model.{key}='{value}': {suggestion(value, known)}")
+        model = _create(name, options)
+        preparation = timm.data.resolve_model_data_config(model)
+        super().__init__(image_px or int(preparation["input_size"][-1]))
+        self.mean, self.std = tuple(preparation["mean"]), tuple(preparation["std"])
+        self.architecture = name
+        groups = _row(model)
+        if groups is None:
+            self.body = model
+        else:
+            for label, group in groups.items():
+                self.add_module(label, group)
+            self.pool = Pool(pooling)
+        own_names = {id(tensor): own for own, tensor in self.state_dict(keep_vars=True).items()}
+        published = model.state_dict(keep_vars=True).items()
+        self.published_names = {name: own_names[id(tensor)] for name, tensor in published if id(tensor) in own_names}
+        with torch.no_grad():
+            features = _probe(nn.Sequential(*self.children()), self.image_px).shape[1]
+        self.head = _head(head, features, num_classes, hidden, dropout)
+
+    def pretrained_tensors(self) -> dict[str, Tensor]:
+        """Fetch the published weights of the architecture (downloaded and verified by timm, then kept on disk).
+
+        Returns:
+            By their names in timm.
+
+        Raises:
+            UserError: If there are none, or they cannot be fetched.
+        """
+        try:
+            tensors: dict[str, Tensor] = timm.create_model(self.architecture, pretrained=True).state_dict()
+        except Exception as error:  # each transport fails in its own way, and all mean the same to the user
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(
+                f"the published weights of {self.architecture} could not be fetched ({reason}); connect to the "
+                "network, or name a file with weights=FILE."
+            ) from error
+        return tensors
+
+
+class Pool(nn.Module):
+    """Activations (B,C,H,W) to features (B,C), or (B,2C) for ``both``."""
+
+    def __init__(self, pooling: str) -> None:
+        super().__init__()
+        self.pooling = pooling
+
+    def forward(self, activations: Tensor) -> Tensor:
+        """Pool over H and W."""
+        parts = []
+        if self.pooling in ("avg", "both"):
+            parts.append(activations.mean(dim=(2, 3)))
+        if self.pooling in ("max", "both"):
+            parts.append(activations.amax(dim=(2, 3)))
+        return torch.cat(parts, dim=1)
+
+
+def _head(kind: str, features: int, num_classes: int, hidden: int, dropout: float) -> nn.Sequential:
+    if kind == "linear":
+        return nn.Sequential(nn.Dropout(dropout), nn.Linear(features, num_classes))
+    return nn.Sequential(
+        nn.Linear(features, hidden), nn.ReLU(inplace=True), nn.Dropout(dropout), nn.Linear(hidden, num_classes)
+    )
+
+
+def _create(name: str, options: dict[str, Any]) -> nn.Module:
+    architecture = name.partition(".")[0]
+    if not is_model(architecture):
+        raise UserError(f"model.name='{name}' is no network of timm: {suggestion(architecture, timm.list_models())}")
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **options)
+    except (TypeError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"timm cannot build model.name='{name}' with model.options={options} ({reason}); correct one of the two."
+        ) from error
+    return model
+
+
+def _row(model: nn.Module) -> dict[str, nn.Module] | None:
+    """Arrange a network's feature layers as groups to be applied in order; None if they are no such row."""
+    children: list[tuple[str, nn.Module]] = []
+    for name, child in model.named_children():
+        if name in _AFTER_FEATURES:
+            break
+        children.append((name, child))
+    modules = [child for _, child in children]
+    sequences = [module for module in modules[1:] or modules if isinstance(module, nn.Sequential)]
+    if len(sequences) == 1:  # one row holds the stages: what precedes it is the stem, what follows ends the last stage
+        place = modules.index(sequences[0])
+        stages = _stages(list(sequences[0]))
+        groups = [modules[:place], *stages] if place else stages
+        groups[-1] = [*groups[-1], *modules[place + 1 :]]
+    else:
+        first = next((i for i, module in enumerate(modules[1:], start=1) if isinstance(module, nn.Sequential)), 1)
+        groups = [modules[:first]]
+        for module in modules[first:]:
+            if any(True for _ in module.parameters()):
+                groups.append([module])
+            else:
+                groups[-1].append(module)
+    groups = [group for group in groups if group]
+    if len(groups) < 2:
+        return None
+    labels = ["stem", *(f"stage{i}" for i in range(1, len(groups)))]
+    row: dict[str, nn.Module] = {label: nn.Sequential(*group) for label, group in zip(labels, groups, strict=True)}
+    return row if _is_equal(model, row) else None
+
+
+def _stages(modules: list[nn.Module]) -> list[list[nn.Module]]:
+    """Divide a row of modules: each block is a stage; single layers belong to what precedes them, up to a pooling."""
+    stages: list[list[nn.Module]] = []
+    closed = True
+    for module in modules:
+        is_block = any(True for _ in module.children())
+        if is_block or closed:
+            stages.append([module])
+        else:
+            stages[-1].append(module)
+        closed = isinstance(module, nn.MaxPool2d | nn.AvgPool2d)
+    return stages
+
+
+def _is_equal(model: nn.Module, row: dict[str, nn.Module]) -> bool:
+    """Check on noise that the row gives the network's features, as maps (B,C,H,W)."""
+    with torch.no_grad():
+        try:
+            wanted = _probe(model, _PROBE_PX, "forward_features")
+            found = _probe(nn.Sequential(*row.values()), _PROBE_PX)
+        except Exception:  # it is built for one size alone, or is called in another way: no row
+            return False
+    is_map = wanted.ndim == 4 and wanted.shape[1] == model.num_features
+    return is_map and found.shape == wanted.shape and torch.equal(found, wanted)
+
+
+def _probe(module: nn.Module, side_px: int, method: str = "forward") -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, 3, side_px, side_px, generator=generator)
+    with _evaluating(module):
+        output: Tensor = getattr(module, method)(noise)
+    return output
+
+
+@contextlib.contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
