@@ -21,6 +21,7 @@ HEAVY_OWNERS = {
     "lightning": {"flowers.train", "flowers.data.datamodule", "flowers.learning.*"},
     "jinja2": {"flowers.review.report", "flowers.compare"},
     "matplotlib": {"flowers.review.*", "flowers.evaluate", "flowers.compare"},
+    "timm": {"flowers.models.backbones"},
     "safetensors": {"flowers.models.weights"},
 }
 

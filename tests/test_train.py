@@ -53,7 +53,7 @@ def test_writes_the_model_and_its_record(
     settings = make_settings(TWO_EPOCHS)
     accuracy = train(settings)
     out = tmp_path / "out"
-    assert {path.name for path in out.iterdir()} == FILES
+    assert {path.name for path in out.iterdir()} == FILES | {"stage-1.ckpt"}
     config = OmegaConf.load(out / "config.yaml")
     assert isinstance(config, DictConfig)
     assert read_settings(config) == settings
@@ -117,6 +117,105 @@ def test_interrupted_and_started_again_is_the_same(make_settings: Make, tmp_path
     pd.testing.assert_frame_equal(one, two)
 
 
+TWO_STAGES = "stages=[{name: a, epochs: 1, train: head, max_lr: 1e-3},{name: b, epochs: 2, train: all, max_lr: 1e-3}]"
+OTHER_END = TWO_STAGES.replace("epochs: 2", "epochs: 1")
+
+
+def test_a_stage_can_be_trained_again_from_where_the_one_before_it_ended(make_settings: Make, tmp_path: Path) -> None:
+    train(make_settings(TWO_STAGES))
+    assert {path.name for path in (tmp_path / "out").glob("*.ckpt")} == {"stage-1.ckpt", "stage-2.ckpt"}
+    first = model_bytes(tmp_path / "out")
+    train(make_settings(OTHER_END, "trainer.from_stage=2"))  # the second stage is changed, the first is not repeated
+    assert model_bytes(tmp_path / "out") != first
+    assert len(pd.read_csv(tmp_path / "out/history.csv")) == 2
+    train(make_settings(OTHER_END, "out_dir=whole"))
+    assert model_bytes(tmp_path / "out") == model_bytes(tmp_path / "whole")
+    train(make_settings(TWO_STAGES, "trainer.from_stage=2"))
+    assert model_bytes(tmp_path / "out") == first
+
+
+def test_a_stage_that_cannot_be_started_from_is_named(make_settings: Make, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"out/stage-1\.ckpt does not exist, so stage 2 has nothing to go on from"):
+        train(make_settings(TWO_STAGES, "trainer.from_stage=2"))
+    with pytest.raises(UserError, match=r"trainer\.from_stage=3, but the recipe's stages are 1 to 2"):
+        train(make_settings(TWO_STAGES, "trainer.from_stage=3"))
+    train(make_settings(TWO_STAGES))
+    before = model_bytes(tmp_path / "out")
+    with pytest.raises(UserError, match="holds another training's model"):
+        train(make_settings(TWO_STAGES, "trainer.from_stage=2", "seed=5"))
+    assert model_bytes(tmp_path / "out") == before
+
+
+# Runs a training that kills itself, as a power cut would, at the given call of a method.
+KILLED = """
+import os, runpy, signal, sys
+from flowers.learning import classifier, resume
+owners = {"Classifier": classifier.Classifier, "EpochCheckpoint": resume.EpochCheckpoint}
+owner, method, call = owners[sys.argv[1]], *sys.argv[2:4]
+original, calls = getattr(owner, method), 0
+def counting(*arguments, **named):
+    global calls
+    calls += 1
+    if calls == int(call):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*arguments, **named)
+setattr(owner, method, counting)
+sys.argv = ["flowers.train", *sys.argv[4:]]
+runpy.run_module("flowers.train", run_name="__main__", alter_sys=True)
+"""
+# The third stage freezes again what the second trained, and so begins with a bank of its own.
+THREE_STAGES = (
+    "stages=[{name: a, epochs: 2, train: head, max_lr: 1e-2},{name: b, epochs: 2, train: all, max_lr: 1e-3},"
+    "{name: c, epochs: 2, train: head, max_lr: 1e-3, views: 1}]"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:::mlflow")
+@pytest.mark.filterwarnings("ignore:::sqlalchemy")
+def test_killed_at_any_point_and_started_again_is_the_same(make_settings: Make, tmp_path: Path) -> None:
+    changes = (THREE_STAGES, "learning.ema_decay=0.9", "trainer.train_batches=null", "learning.batch_size=8")
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    whole = command(make_settings(*changes, "out_dir=whole"), tmp_path / "whole.yaml")
+    subprocess.run(whole, cwd=tmp_path, capture_output=True, check=True)
+    tracked = ("tracking.enabled=true", f"tracking.uri={store}", "out_dir=broken", "trainer.progress=lines")
+    words = command(make_settings(*changes, *tracked), tmp_path / "broken.yaml")[3:]
+    points = [
+        ("Classifier", "training_step", 1),  # the first batch of all
+        ("Classifier", "validation_step", 1),  # the first epoch's validation
+        ("Classifier", "training_step", 5),  # the middle of the first stage's last epoch
+        ("EpochCheckpoint", "on_train_epoch_end", 2),  # between a stage's last epoch and its checkpoint
+        ("Classifier", "on_train_epoch_start", 2),  # the boundary to the next stage
+        ("Classifier", "training_step", 3),  # the last batch of an epoch
+        ("Classifier", "validation_step", 2),  # the second stage's last validation
+        ("Classifier", "training_step", 4),  # within the third stage
+    ]
+    for owner, method, call in points:
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, owner, method, str(call), *words],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == -signal.SIGKILL, (method, call, done.stdout, done.stderr)
+        assert not (tmp_path / "broken/model.safetensors").exists()
+    subprocess.run([sys.executable, "-m", "flowers.train", *words], cwd=tmp_path, capture_output=True, check=True)
+    assert model_bytes(tmp_path / "whole") == model_bytes(tmp_path / "broken")
+    one, two = (pd.read_csv(tmp_path / name / "history.csv").drop(columns=["epoch_s"]) for name in ("whole", "broken"))
+    pd.testing.assert_frame_equal(one, two)
+    assert curve(store, tmp_path / "broken", "val/acc") == one["val/acc"].tolist()
+
+
+def curve(store: str, model: Path, metric: str) -> list[float]:
+    """Read a curve from the store, and see that it has a point for each epoch, in order."""
+    import mlflow
+
+    run_id = json.loads((model / "run.json").read_text())["mlflow_run_id"]
+    points = mlflow.MlflowClient(store).get_metric_history(run_id, metric)
+    assert [point.step for point in points] == list(range(1, len(points) + 1))
+    return [round(point.value, 6) for point in points]
+
+
 def command(settings: Settings, file: Path) -> list[str]:
     """Write settings as `compose` does; return the command that trains them."""
     node = dataclasses.asdict(settings) | {"hydra": {"run": {"dir": "."}, "output_subdir": None}}
@@ -125,7 +224,11 @@ def command(settings: Settings, file: Path) -> list[str]:
 
 
 def start(words: list[str], cwd: Path) -> "subprocess.Popen[str]":
-    return subprocess.Popen(words, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1)
+    def listen() -> None:  # a background job's children ignore Ctrl-C, and these tests may be one
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    pipe = subprocess.PIPE
+    return subprocess.Popen(words, cwd=cwd, stdout=pipe, stderr=pipe, text=True, bufsize=1, preexec_fn=listen)
 
 
 def wait_for_second_epoch(process: "subprocess.Popen[str]", cwd: Path) -> None:

@@ -131,6 +131,8 @@ def _check_target(key: str, node: dict[str, Any], package: str, given: set[str])
 
 def _fits(value: Any, wanted: Any) -> bool:
     """Say whether a value from YAML is of the type that a parameter is annotated with."""
+    if wanted is Any:
+        return True
     if isinstance(wanted, UnionType):
         return any(_fits(value, kind) for kind in get_args(wanted))
     kind = get_origin(wanted) or wanted

@@ -14,6 +14,8 @@ from omegaconf import OmegaConf
 
 from flowers.learning.classifier import Classifier
 from flowers.learning.history import METRICS, Row
+from flowers.learning.schedule import rates_at
+from flowers.learning.stages import describe_stages, stage_at
 from flowers.models.scorer import Scorer
 from flowers.provenance import split_digest
 from flowers.review import tracking
@@ -43,6 +45,7 @@ def record_start(
         config = Path(folder) / "config.yaml"
         OmegaConf.save(OmegaConf.create(asdict(settings)), config)
         tracking.log_settings(config, short_params(settings))
+    tracking.log_tags({"stages": describe_stages(settings.stages)})
     tracking.log_split(split, name=settings.data.name, source=str(root), digest=split_digest(split))
     logged = tracking.logged_steps("val/acc")
     classes = sorted(split["label"].unique())
@@ -52,7 +55,7 @@ def record_start(
         epoch = int(row["epoch"])
         if epoch in logged:  # the epoch was told before the interruption, and is now repeated bit by bit
             return
-        figures = {name: float(row[name]) for name in (*METRICS, "lr", "epoch_s")}
+        figures = {name: float(row[name]) for name in (*METRICS, "lr", "epoch_s")} | stage_figures(epoch, classifier)
         counts = classifier.val_confusion.compute().cpu().numpy()
         image = painter.paint(counts, classes, f"validation, epoch {epoch}")
         backlog.add(
@@ -61,6 +64,21 @@ def record_start(
         )
 
     return record
+
+
+def stage_figures(epoch: int, classifier: Classifier) -> dict[str, float]:
+    """Tell which stage an epoch, counted from 1, belongs to, and the rate of each layer group at its first step.
+
+    Returns:
+        Nothing for a training of a single stage and rate.
+    """
+    stages, groups = classifier.stages, classifier.groups
+    steps = int(classifier.trainer.num_training_batches)
+    rates = rates_at(stages, groups, (epoch - 1) * steps, steps)
+    if len(stages) == 1 and len(set(rates.values())) == 1:
+        return {}
+    stage = stage_at(stages, epoch - 1)[0] + 1
+    return {"stage": stage, **{f"lr/{group}": rate for group, rate in rates.items()}}
 
 
 def short_params(settings: Settings) -> dict[str, Any]:

@@ -64,8 +64,12 @@ class Augment:
     """Scale the distance from the image's mean grey by a factor between 1-c and 1+c."""
     saturation: float
     """Scale the distance from each pixel's grey by a factor between 1-s and 1+s."""
+    erase_frac: float
+    """Blank a box of up to this share of the area in half of the images (Zhong et al. 2017)."""
     mixup_alpha: float
     """Blend pairs of images and labels with weights from Beta(a, a) (Zhang et al. 2018); 0: never."""
+    cutmix_alpha: float
+    """Cut boxes of an area from Beta(a, a) out of other images (Yun et al. 2019), instead of MixUp; 0: never."""
 
 
 @dataclass
@@ -104,6 +108,13 @@ class Stage:
     """The rate starts at its peak divided by this."""
     end_div: float = 1e4
     """The rate ends at its start divided by this."""
+    views: int = 2
+    """In how many augmented views the frozen first layers see each photograph; their outputs are kept, so that further
+    epochs skip them. 1: a single view without augmentation; 0: a new view in each epoch, and nothing is kept."""
+    weight_decay: float | None = None
+    """Instead of `learning.weight_decay` in this stage."""
+    dropout: float | None = None
+    """Instead of the network's own dropout in this stage, in [0, 1)."""
 
 
 @dataclass
@@ -118,6 +129,13 @@ class Trainer:
     """Stop every epoch after this many batches; null: all of them."""
     progress: str
     """`auto` (a bar on a terminal, else lines), `lines` or `none`."""
+    features_gib: float
+    """Memory for the outputs of frozen layers; what is larger goes to a memory-mapped file. 0: keep none and run the
+    frozen layers each time (slower, with the same result)."""
+    compile: bool
+    """Compile the training step with `torch.compile`; where that fails, training goes on without, after a warning."""
+    from_stage: int
+    """Go on from the end of the stage before this one, which an earlier training left in `out_dir`; 1: start anew."""
 
 
 @dataclass

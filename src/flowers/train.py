@@ -45,13 +45,14 @@ def train(settings: Settings, stop_after_epochs: int | None = None) -> float:
 
     out = Path(settings.out_dir)
     check_free(out, settings)
+    start = resume.start_checkpoint(out, settings)
     root, split = _photographs(settings)
     out.mkdir(parents=True, exist_ok=True)  # now, not after hours, is the time to learn that it cannot be made
-    folder = Path("runs/resume") / resume.resume_key(settings, split_digest(split))
+    folder = Path("runs/resume") / resume.resume_key(settings, split_digest(split), start)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / "lock", timeout=0):
-            return _train(settings, root, split, folder, out, stop_after_epochs)
+            return _train(settings, root, split, folder, out, start, stop_after_epochs)
     except Timeout as error:
         raise UserError(
             "this very training is running already in another process; wait for it, or change seed or a setting."
@@ -84,6 +85,7 @@ def _train(
     split: "pd.DataFrame",
     folder: Path,
     out: Path,
+    start: Path | None,
     stop_after_epochs: int | None,
 ) -> float:
     import lightning
@@ -91,6 +93,7 @@ def _train(
     from flowers.data.datamodule import PhotoDataModule
     from flowers.learning import resume
     from flowers.learning.classifier import Classifier
+    from flowers.learning.features import BankPlace
     from flowers.learning.precision import keep_freed_memory
     from flowers.models.weights import start_from
     from flowers.provenance import git_commit, split_digest
@@ -119,6 +122,8 @@ def _train(
         stages=settings.stages,
         augment=settings.augment,
         seed=settings.seed,
+        features=BankPlace(int(settings.trainer.features_gib * 2**30), folder),
+        compiled=settings.trainer.compile,
     )
     note = resume.read_note(folder)
     with contextlib.ExitStack() as stack:
@@ -149,12 +154,13 @@ def _train(
         else:
             backlog = Backlog(settings.tracking)
             watchers = [record_start(settings, split, root, backlog)]
-        rows = _fit(settings, classifier, photographs, folder, watchers, stop_after_epochs)
+        rows = _fit(settings, classifier, photographs, folder, start, watchers, stop_after_epochs)
         if stop_after_epochs is not None:
             return float("nan")
         write_model(out, settings, classifier.final_net, root, split, rows, run_id)
         if run_id is not None:
             record_end(out, classifier, photographs, backlog)
+    resume.keep_stages(folder, out)
     resume.discard(folder)
     print(f"trained model: {out}  (val/acc {rows[-1]['val/acc']:.3f})", flush=True)
     return float(rows[-1]["val/acc"])
@@ -165,6 +171,7 @@ def _fit(
     classifier: "Classifier",
     photographs: "PhotoDataModule",
     folder: Path,
+    start: Path | None,
     watchers: list[Callable[["Row", "Classifier"], None]],
     stop_after_epochs: int | None,
 ) -> "list[Row]":
@@ -208,7 +215,7 @@ def _fit(
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )
-        found = checkpoint.found()
+        found = checkpoint.found() or start
         if found is not None and trainer_settings.progress != "none":
             print(f"going on from the checkpoint {found}", flush=True)
         try:

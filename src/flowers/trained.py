@@ -45,19 +45,30 @@ class TrainedModel:
 def check_free(out: Path, settings: Settings) -> None:
     """Refuse to put a training where a different one lies.
 
+    One that goes on from an earlier stage of the training there may differ in what follows that stage.
+
     Raises:
         UserError: If the folder holds a model that was trained with other settings.
     """
     config = out / "config.yaml"
     if (out / "model.safetensors").exists() and config.exists():
         try:
-            same = OmegaConf.to_container(OmegaConf.load(config)) == asdict(settings)
+            there = OmegaConf.to_container(OmegaConf.load(config))
+            same = _comparable(there, settings) == _comparable(asdict(settings), settings)
         except Exception:  # unreadable is different
             same = False
         if not same:
             raise UserError(
                 f"out_dir={out} holds another training's model; choose another out_dir, or delete that one."
             )
+
+
+def _comparable(node: Any, settings: Settings) -> Any:
+    """Leave out of a configuration what may differ."""
+    stage = settings.trainer.from_stage
+    if stage == 1:
+        return node
+    return {**node, "stages": node["stages"][: stage - 1], "trainer": None, "tracking": None}
 
 
 def write_model(

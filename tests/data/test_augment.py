@@ -11,7 +11,17 @@ from flowers.data.augment import Draws, blend, normalise, transform
 from flowers.settings import Augment
 
 NOTHING = Augment(**{field.name: field.type(0) for field in fields(Augment)})  # type: ignore[operator]
-STRONG = Augment(True, 30, 0.3, 0.2, 0.1, 0.4, 0.4, 0.4, 0.4)
+STRONG = replace(
+    NOTHING,
+    flip=True,
+    rotation_deg=30,
+    zoom_frac=0.3,
+    aspect_frac=0.2,
+    translation_frac=0.1,
+    brightness=0.4,
+    contrast=0.4,
+    saturation=0.4,
+)
 MEAN, STD = torch.tensor([0.2, 0.4, 0.6]), torch.tensor([0.1, 0.2, 0.3])
 FLIP, ROTATION, ZOOM, ASPECT, SHIFT_X, SHIFT_Y, BRIGHTNESS, CONTRAST, SATURATION = range(9)
 

@@ -29,7 +29,9 @@ UNCHANGED = Augment(
     brightness=0,
     contrast=0,
     saturation=0,
+    erase_frac=0,
     mixup_alpha=0,
+    cutmix_alpha=0,
 )
 
 
@@ -51,7 +53,8 @@ def make_classifier() -> Callable[..., Classifier]:
 
     def make(net: nn.Module, stages: list[Stage], seed: int = 0, **changes: Any) -> Classifier:
         of_augment = {name: value for name, value in changes.items() if hasattr(UNCHANGED, name)}
-        of_learning = {name: value for name, value in changes.items() if name not in of_augment}
+        of_learning = {name: value for name, value in changes.items() if hasattr(LEARNING, name)}
+        rest = {name: value for name, value in changes.items() if name not in of_augment | of_learning}
         return Classifier(
             net,
             num_classes=3,
@@ -60,6 +63,7 @@ def make_classifier() -> Callable[..., Classifier]:
             stages=stages,
             augment=replace(UNCHANGED, **of_augment),
             seed=seed,
+            **rest,
         )
 
     return make

@@ -9,7 +9,16 @@ from torch.nn import functional
 
 from flowers.errors import UserError
 from flowers.learning.schedule import optimizer_groups
-from flowers.learning.stages import layer_groups, peak_rates, set_trainable, stage_at, total_epochs, trained_groups
+from flowers.learning.stages import (
+    describe_stages,
+    ended_stages,
+    layer_groups,
+    peak_rates,
+    set_trainable,
+    stage_at,
+    total_epochs,
+    trained_groups,
+)
 from flowers.settings import Stage
 
 NETS = ("linear", "mlp", "cnn", "resnet_small")
@@ -142,3 +151,9 @@ def test_a_frozen_group_computes_as_it_will_when_used(make_net: Callable[..., nn
     set_trainable(net, ["stage2", "head"])
     body: Tensor = net.stage1(net.stem(images))  # type: ignore[operator]
     assert torch.equal(body, net.eval().stage1(net.stem(images)))  # type: ignore[operator]
+
+
+def test_a_stage_ends_with_its_last_epoch_and_takes_empty_ones_with_it() -> None:
+    stages = [Stage("a", 2, "head", 1e-3), Stage("b", 0, "all", 1e-3), Stage("c", 1, "all", 1e-3)]
+    assert [ended_stages(stages, epoch) for epoch in range(3)] == [[], [1, 2], [3]]
+    assert describe_stages(stages) == "a: epochs 1 to 2; c: epochs 3 to 3"

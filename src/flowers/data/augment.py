@@ -30,6 +30,7 @@ class Draws:
         uniform: (N, 9) float32 in [0, 1): one column for each kind of change.
         mix: (N,) float32 in [0.5, 1]: weight of the image itself when it is blended with another.
         partner: (N,) float32: sorting a batch by it pairs each image with another at random.
+        box: (N, 4) float32 in [0, 1): where a box lies that is erased or cut out, and of which size and shape.
     """
 
     def __init__(self, count: int, *, seed: int, epoch: int, mixup_alpha: float) -> None:
@@ -39,6 +40,8 @@ class Draws:
         weights = generator.beta(mixup_alpha, mixup_alpha, count) if mixup_alpha > 0 else np.ones(count)
         # Blending (a, b) with weight w is blending (b, a) with 1 - w: keep the side on which an image dominates.
         self.mix = torch.from_numpy(np.maximum(weights, 1 - weights).astype(np.float32))
+        boxes = np.random.default_rng(derive_seed(seed, "box", epoch))
+        self.box = torch.from_numpy(boxes.random((count, 4), dtype=np.float32))
 
 
 def transform(images: Tensor, uniform: Tensor, augment: Augment, mean: Tensor, std: Tensor) -> Tensor:
@@ -80,22 +83,106 @@ def blend(images: Tensor, labels: Tensor, mix: Tensor, partner: Tensor, num_clas
     """Blend each image, and its label, with another of the batch (MixUp, Zhang et al. 2018).
 
     Args:
-        images: (B,3,H,W) float32.
+        images: (B,…), or what frozen layers made of them.
         labels: (B,) int64.
         mix: (B,) weight of the image itself.
         partner: (B,) random keys that decide who is blended with whom.
         num_classes: K.
 
     Returns:
-        Blended images (B,3,H,W) and target probabilities (B,K).
+        Blended images (B,…) and target probabilities (B,K).
     """
-    order = partner.argsort()
-    other = torch.empty_like(order)
-    other[order] = order.roll(1)
+    other = _partners(partner)
     targets = functional.one_hot(labels, num_classes).float()
-    weight = mix[:, None, None, None]
+    weight = mix.to(images.dtype).view(-1, *[1] * (images.ndim - 1))
     blended = torch.lerp(images[other], images, weight)
     return blended, torch.lerp(targets[other], targets, mix[:, None])
+
+
+def cut(
+    images: Tensor, labels: Tensor, mix: Tensor, partner: Tensor, box: Tensor, num_classes: int
+) -> tuple[Tensor, Tensor]:
+    """Put a box of another image of the batch into each, and blend their labels by area (CutMix, Yun et al. 2019).
+
+    Args:
+        images: (B,C,H,W), or maps that frozen layers made of them.
+        labels: (B,) int64.
+        mix: (B,) share of the area that the image keeps, if the box lies wholly in it.
+        partner: (B,) random keys that decide who is paired with whom.
+        box: (B,4) in [0, 1), see :class:`Draws`.
+        num_classes: K.
+
+    Returns:
+        Images (B,C,H,W) and target probabilities (B,K).
+    """
+    other = _partners(partner)
+    targets = functional.one_hot(labels, num_classes).float()
+    inside = _inside(box, 1 - mix, torch.zeros_like(mix), images)
+    kept = 1 - inside.float().mean(dim=(2, 3))  # (B,1)
+    return torch.where(inside, images[other], images), torch.lerp(targets[other], targets, kept)
+
+
+def erase(images: Tensor, box: Tensor, largest_frac: float) -> Tensor:
+    """Blank a box in half of the images (random erasing, Zhong et al. 2017).
+
+    Args:
+        images: (B,3,H,W) normalised; a blank is 0, the mean.
+        box: (B,4) in [0, 1), see :class:`Draws`.
+        largest_frac: Largest share of the area.
+
+    Returns:
+        (B,3,H,W).
+    """
+    area = (2 * box[:, 2] - 1).clamp(min=0) * largest_frac  # below a half: no box
+    return images.masked_fill(_inside(box, area, _between(box, 3, math.log(2)), images), 0)
+
+
+def mix_up(
+    activations: Tensor, labels: Tensor, draws: Draws, rows: Tensor, augment: Augment, num_classes: int
+) -> tuple[Tensor, Tensor]:
+    """Mix a batch as the settings say: MixUp, CutMix, or not at all.
+
+    Where only pooled features are left, which have no area, CutMix becomes MixUp.
+
+    Args:
+        activations: (B,…) where training begins.
+        labels: (B,) int64.
+        draws: The epoch's.
+        rows: (B,) int64 of the photographs in the training split.
+        augment: With ``mixup_alpha`` and ``cutmix_alpha``.
+        num_classes: K.
+
+    Returns:
+        The activations, and labels (B,) as they were or target probabilities (B,K).
+    """
+    if not augment.mixup_alpha and not augment.cutmix_alpha:
+        return activations, labels
+    weight, partner = (draw[rows].to(activations.device) for draw in (draws.mix, draws.partner))
+    if augment.cutmix_alpha and activations.ndim == 4:
+        return cut(activations, labels, weight, partner, draws.box[rows].to(activations.device), num_classes)
+    return blend(activations, labels, weight, partner, num_classes)
+
+
+def _partners(keys: Tensor) -> Tensor:
+    """Pair each of a batch with another: (B,) places."""
+    order = keys.argsort()
+    other = torch.empty_like(order)
+    other[order] = order.roll(1)
+    return other
+
+
+def _inside(box: Tensor, area: Tensor, log_aspect: Tensor, images: Tensor) -> Tensor:
+    """Mark the pixels in boxes of given areas and aspects about random centres: (B,1,H,W) bool."""
+    sides = area.sqrt()
+    stretch = torch.exp(log_aspect / 2)
+
+    def along(size: int, centre: Tensor, side: Tensor) -> Tensor:
+        places = (torch.arange(size, device=images.device) + 0.5) / size
+        return (places - centre[:, None]).abs() < side[:, None] / 2  # (B,size)
+
+    rows = along(images.shape[2], box[:, 0], sides * stretch)
+    columns = along(images.shape[3], box[:, 1], sides / stretch)
+    return (rows[:, :, None] & columns[:, None, :])[:, None]
 
 
 def _moves(augment: Augment) -> bool:

@@ -22,7 +22,7 @@ class Batch(NamedTuple):
     """What a network is given.
 
     Attributes:
-        images: (B,3,H,W) uint8, channels-last in memory.
+        images: (B,3,H,W) uint8, channels-last in memory; empty if nobody needs them.
         labels: (B,) int64.
         ids: (B,) int64, the photographs' rows in their split.
     """
@@ -33,7 +33,11 @@ class Batch(NamedTuple):
 
 
 class PhotoDataset(Dataset[Batch]):
-    """Decoded photographs, fetched by whole batches of row numbers."""
+    """Decoded photographs, fetched by whole batches of row numbers.
+
+    Attributes:
+        with_images: Whether batches hold images; without, they tell which photographs are meant, and their labels.
+    """
 
     def __init__(self, table: pd.DataFrame, classes: list[str], root: Path, image_px: int, cache_dir: Path) -> None:
         codes = pd.Index(classes).get_indexer(pd.Index(table["label"]))
@@ -42,14 +46,20 @@ class PhotoDataset(Dataset[Batch]):
             raise ValueError(f"labels {unknown} are not among the classes {classes}")
         self.labels = torch.from_numpy(codes.astype(np.int64))
         self.pixels = open_store(root, table, image_px, cache_dir)
+        self.with_images = True
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, rows: list[int]) -> Batch:
-        """Copy the given rows out of the store."""
-        images = torch.from_numpy(self.pixels[rows])  # (B,H,W,3); the view below is channels-last as it stands
-        return Batch(images.permute(0, 3, 1, 2), self.labels[rows], torch.tensor(rows))
+        """Make the batch of the given rows."""
+        images = self.images(rows) if self.with_images else torch.empty(0, dtype=torch.uint8)
+        return Batch(images, self.labels[rows], torch.tensor(rows))
+
+    def images(self, rows: list[int]) -> Tensor:
+        """Copy the given rows out of the store: (B,3,H,W) uint8."""
+        # (B,H,W,3) in the store; the view is channels-last as it stands
+        return torch.from_numpy(self.pixels[rows]).permute(0, 3, 1, 2)
 
 
 class ShuffledBatches(Sampler[list[int]]):

@@ -13,9 +13,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
-from flowers.data.augment import Draws, blend, normalise, transform
+from flowers.data.augment import Draws, erase, mix_up, normalise, transform
 from flowers.data.datamodule import Batch
 from flowers.errors import UserError, suggestion
+from flowers.learning.features import NO_BANK, BankPlace, FeatureBank, apply_part, compile_part, frozen_border
 from flowers.learning.schedule import check_stages, optimizer_groups, rates_at
 from flowers.learning.stages import layer_groups, set_trainable, stage_at, trained_groups
 from flowers.seeds import derive_seed
@@ -54,6 +55,8 @@ class Classifier(lightning.LightningModule):
         stages: list[Stage],
         augment: Augment,
         seed: int,
+        features: BankPlace = NO_BANK,
+        compiled: bool = False,
     ) -> None:
         """Take the network over.
 
@@ -65,6 +68,8 @@ class Classifier(lightning.LightningModule):
             stages: The stage table.
             augment: What training images undergo.
             seed: Of augmentation and dropout.
+            features: Where the outputs of frozen layers are kept.
+            compiled: Compile the part that trains.
 
         Raises:
             UserError: If the stage table, the optimiser's name or a number cannot be used.
@@ -73,6 +78,8 @@ class Classifier(lightning.LightningModule):
         check_stages(stages, net)
         _check_numbers("learning", asdict(learning))
         _check_numbers("augment", asdict(augment))
+        if augment.mixup_alpha and augment.cutmix_alpha:
+            raise UserError("augment.mixup_alpha and augment.cutmix_alpha exclude each other; set one of them to 0.")
         if learning.optimizer not in OPTIMIZERS:
             raise UserError(f"learning.optimizer='{learning.optimizer}': {suggestion(learning.optimizer, OPTIMIZERS)}")
         self.net = net.to(memory_format=torch.channels_last)
@@ -90,6 +97,14 @@ class Classifier(lightning.LightningModule):
         self.augment = augment
         self.seed = seed
         self.groups = list(layer_groups(net))
+        self.features = features
+        self.trained_part = compile_part() if compiled else apply_part
+        self.border = 0
+        self.view = 0
+        self.bank: FeatureBank | None = None
+        self.val_bank: FeatureBank | None = None
+        self._bank_stage = -1
+        self._dropouts = [(module, module.p) for module in net.modules() if isinstance(module, nn.Dropout)]
         # A batch whose loss is no number must show, not be left out of the mean.
         self.train_loss: Metric = MeanMetric(nan_strategy="disable")
         self.val_loss: Metric = MeanMetric(nan_strategy="disable")
@@ -113,39 +128,94 @@ class Classifier(lightning.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Apply the stage that this epoch belongs to, and draw the epoch's randomness."""
         epoch = self.current_epoch
-        stage = self.stages[stage_at(self.stages, epoch)[0]]
-        set_trainable(self.net, trained_groups(stage.train, self.groups))
+        index, first_epoch = stage_at(self.stages, epoch)
+        self.stage = self.stages[index]
+        trained = trained_groups(self.stage.train, self.groups)
+        set_trainable(self.net, trained)
         if self.averaged is not None:
             self.averaged.eval()
-        self.draws = Draws(self.train_count, seed=self.seed, epoch=epoch, mixup_alpha=self.augment.mixup_alpha)
+        for module, dropout in self._dropouts:
+            module.p = dropout if self.stage.dropout is None else self.stage.dropout
+        self.border = frozen_border(self.net, trained)
+        self.draws = self.view_draws = self._draw(epoch)
+        if self.border and self.stage.views:
+            self.view = (epoch - first_epoch) % self.stage.views
+            self.view_draws = self._draw(first_epoch + self.view)
+        self._use_bank(index)
+
+    def _draw(self, epoch: int) -> Draws:
+        alpha = self.augment.mixup_alpha or self.augment.cutmix_alpha
+        return Draws(self.train_count, seed=self.seed, epoch=epoch, mixup_alpha=alpha)
+
+    def _use_bank(self, index: int) -> None:
+        """Fill the bank with what this epoch needs of it, and have the loaders leave out what it stands for."""
+        photographs = self.trainer.datamodule  # type: ignore[attr-defined]
+        if index != self._bank_stage:  # also after a restart: what a bank holds can always be computed again
+            self._bank_stage = index
+            self.bank = self.val_bank = None
+            if self.border and self.stage.views and self.features.limit_bytes:
+                self.bank = FeatureBank(self.train_count, self.stage.views, self.features)
+                # While an average still follows the frozen layers, its own outputs of them change.
+                if self.final_net is self.net or _equal_parts(self.final_net, self.net, self.border):
+                    self.val_bank = FeatureBank(len(photographs.val), 1, self.features)
+        photographs.train.with_images = self.bank is None
+        photographs.val.with_images = self.val_bank is None
+        with torch.no_grad(), self.trainer.precision_plugin.forward_context():
+            if self.bank is not None:
+                self.bank.fill(self.view, lambda rows: self._frozen(photographs.train.images(rows), torch.tensor(rows)))
+            if self.val_bank is not None:
+                self.val_bank.fill(0, lambda rows: self._frozen_val(photographs.val.images(rows)))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the rates of this step, and restart dropout's random stream at it."""
         steps_per_epoch = int(self.trainer.num_training_batches)
         step = self.current_epoch * steps_per_epoch + batch_idx
         rates = rates_at(self.stages, self.groups, step, steps_per_epoch)
+        decay = self.learning.weight_decay if self.stage.weight_decay is None else self.stage.weight_decay
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rates[group["layer_group"]]
+            group["weight_decay"] = decay if group["name"].endswith("/decay") else 0.0
         torch.manual_seed(derive_seed(self.seed, "dropout", step))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Compute the loss of an augmented batch."""
         rows = batch.ids.cpu()
-        uniform = self.draws.uniform[rows].to(self.device)
-        targets = batch.labels
-        with torch.autocast(self.device.type, enabled=False):  # pixels have more levels than bfloat16 can tell apart
-            images = transform(batch.images, uniform, self.augment, self.mean, self.std)
-            if self.augment.mixup_alpha > 0:
-                mix, partner = (draw[rows].to(self.device) for draw in (self.draws.mix, self.draws.partner))
-                images, targets = blend(images, targets, mix, partner, self.num_classes)
-        # A float32 batch keeps the channels-last layout of the stored pixels, whatever happened to it above.
-        logits = self.net(images.contiguous(memory_format=torch.channels_last)).float()
+        if self.bank is not None:
+            activations = self.bank.take(self.view, rows).to(self.device)
+        elif self.border:
+            with torch.no_grad():
+                activations = self._frozen(batch.images, rows)
+        else:
+            activations = self._augmented(batch.images, rows)
+        # Photographs are blended where training begins, so that the bank can hold each by itself.
+        activations, targets = mix_up(activations, batch.labels, self.draws, rows, self.augment, self.num_classes)
+        logits = self.trained_part(self.net, self.border, None, activations).float()
         loss = functional.cross_entropy(logits, targets, label_smoothing=self.learning.label_smoothing)
         self.train_loss.update(loss.detach(), weight=len(rows))
         self.train_acc.update(logits.detach(), batch.labels)
         self.log("train/loss", self.train_loss, on_step=False, on_epoch=True, prog_bar=True)
         self.log("train/acc", self.train_acc, on_step=False, on_epoch=True, prog_bar=True)
         return loss
+
+    def _augmented(self, images: Tensor, rows: Tensor) -> Tensor:
+        """Augment photographs (B,3,H,W) uint8, given their rows, to (B,3,H,W) float32."""
+        images = images.to(self.device)
+        with torch.autocast(self.device.type, enabled=False):  # pixels have more levels than bfloat16 can tell apart
+            if self.border and self.stage.views == 1:
+                images = normalise(images, self.mean, self.std)
+            else:
+                uniform = self.view_draws.uniform[rows].to(self.device)
+                images = transform(images, uniform, self.augment, self.mean, self.std)
+                if self.augment.erase_frac:
+                    images = erase(images, self.view_draws.box[rows].to(self.device), self.augment.erase_frac)
+        # A float32 batch keeps the channels-last layout of the stored pixels, whatever happened to it above.
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def _frozen(self, images: Tensor, rows: Tensor) -> Tensor:
+        return apply_part(self.net, 0, self.border, self._augmented(images, rows))
+
+    def _frozen_val(self, images: Tensor) -> Tensor:
+        return apply_part(self.final_net, 0, self.border, normalise(images.to(self.device), self.mean, self.std))
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Let the average follow the weights."""
@@ -158,12 +228,23 @@ class Classifier(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Score a batch with the network that will be saved."""
-        logits = self.final_net(normalise(batch.images, self.mean, self.std)).float()
+        if self.val_bank is None:
+            logits = self.final_net(normalise(batch.images, self.mean, self.std)).float()
+        else:
+            features = self.val_bank.take(0, batch.ids.cpu()).to(self.device)
+            logits = apply_part(self.final_net, self.border, None, features).float()
         self.val_loss.update(functional.cross_entropy(logits, batch.labels), weight=len(batch.labels))
         self.val_acc.update(logits, batch.labels)
         self.val_confusion.update(logits, batch.labels)
         self.log("val/loss", self.val_loss, on_step=False, on_epoch=True, prog_bar=True)
         self.log("val/acc", self.val_acc, on_step=False, on_epoch=True, prog_bar=True)
+
+
+def _equal_parts(net: nn.Module, other: nn.Module, border: int) -> bool:
+    """Compare the first children of two networks of one architecture, weights and buffers."""
+    parts = (nn.Sequential(*list(each.children())[:border]).state_dict() for each in (net, other))
+    ours, theirs = parts
+    return all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
 def _check_numbers(node: str, values: dict[str, Any]) -> None:

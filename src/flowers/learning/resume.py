@@ -18,27 +18,32 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from flowers.digests import file_digest
 from flowers.errors import UserError
+from flowers.learning.classifier import Classifier
+from flowers.learning.stages import ended_stages
 from flowers.settings import Settings
 
 _PACKAGE = Path(__file__).parents[1]
 
 
-def resume_key(settings: Settings, split_sha256: str) -> str:
+def resume_key(settings: Settings, split_sha256: str, start: Path | None = None) -> str:
     """Digest all that decides the result of a training.
 
     Args:
         settings: Where the results go, and who is told of them, does not count.
         split_sha256: Digest of the split, which holds the digests of the photographs.
+        start: The checkpoint of a stage that the training goes on from.
     """
     decisive = asdict(settings)
     for name in ("out_dir", "tracking"):
         del decisive[name]
-    del decisive["trainer"]["progress"]
+    for name in ("progress", "features_gib"):
+        del decisive["trainer"][name]
     if settings.weights is not None and Path(settings.weights).is_file():
         decisive["weights"] = file_digest(Path(settings.weights))  # the content counts, not where it lies
     for name in ("root", "split_csv", "cache_dir"):
         del decisive["data"][name]
-    text = json.dumps([decisive, split_sha256, code_digest(), torch.__version__, lightning.__version__])
+    begun = None if start is None else file_digest(start)
+    text = json.dumps([decisive, split_sha256, begun, code_digest(), torch.__version__, lightning.__version__])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -50,20 +55,51 @@ def code_digest() -> str:
     return hasher.hexdigest()
 
 
+def stage_checkpoint(folder: Path, stage: int) -> Path:
+    """Name the file that holds a training as it was at the end of a stage, counted from 1."""
+    return folder / f"stage-{stage}.ckpt"
+
+
+def start_checkpoint(out: Path, settings: Settings) -> Path | None:
+    """Find what ``trainer.from_stage`` asks for; None if the training starts anew.
+
+    Raises:
+        UserError: If there is no such stage, or an earlier training did not leave its checkpoint.
+    """
+    stage, stages = settings.trainer.from_stage, len(settings.stages)
+    if not 1 <= stage <= stages:
+        raise UserError(f"trainer.from_stage={stage}, but the recipe's stages are 1 to {stages}; choose one of them.")
+    if stage == 1:
+        return None
+    path = stage_checkpoint(out, stage - 1)
+    if not path.is_file():
+        raise UserError(
+            f"{path} does not exist, so stage {stage} has nothing to go on from; train with trainer.from_stage=1 "
+            "first, or name the out_dir of a training that did."
+        )
+    return path
+
+
 class EpochCheckpoint(Checkpoint):
-    """Writes ``last.ckpt`` at the end of every epoch; the file is always a whole one."""
+    """Writes ``last.ckpt`` at every epoch's end and ``stage-N.ckpt`` at a stage's; each file is always a whole one."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "last.ckpt"
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write beside the old checkpoint, then put the new one in its place."""
-        partial = self.path.with_suffix(".partial")
+        assert isinstance(pl_module, Classifier)
+        partial, copy = self.path.with_suffix(".partial"), self.path.with_suffix(".copy")
         try:
             trainer.save_checkpoint(partial)
+            for stage in ended_stages(pl_module.stages, trainer.current_epoch):
+                # before last.ckpt, from which a restart would not come by here again
+                shutil.copyfile(partial, copy)
+                copy.replace(stage_checkpoint(self.path.parent, stage))
             partial.replace(self.path)
         except OSError as error:
             partial.unlink(missing_ok=True)
+            copy.unlink(missing_ok=True)
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             kept = f"the last good one stays in {self.path}" if self.path.exists() else "none was kept"
@@ -75,6 +111,12 @@ class EpochCheckpoint(Checkpoint):
     def found(self) -> Path | None:
         """Name the checkpoint to go on from, if there is one."""
         return self.path if self.path.exists() else None
+
+
+def keep_stages(folder: Path, out: Path) -> None:
+    """Move the checkpoints of the stages beside the trained model."""
+    for path in sorted(folder.glob("stage-*.ckpt")):
+        shutil.move(path, out / path.name)
 
 
 def discard(folder: Path) -> None:

@@ -108,6 +108,10 @@ def check_stages(stages: Sequence[Stage], net: nn.Module) -> None:
                 f"stages: '{stage.name}' needs epochs >= 0, warmup_frac in [0, 1) and positive start_div and end_div; "
                 "correct the recipe."
             )
+        if stage.views < 0 or (stage.weight_decay or 0) < 0 or not 0 <= (stage.dropout or 0) < 1:
+            raise UserError(
+                f"stages: '{stage.name}' needs views >= 0, weight_decay >= 0 and dropout in [0, 1); correct the recipe."
+            )
         peak_rates(stage.max_lr, trained_groups(stage.train, groups))
     if not any(stage.epochs for stage in stages):
         raise UserError("stages: the table has no epoch to train; give a stage epochs >= 1.")

@@ -17,14 +17,15 @@ def layer_groups(net: nn.Module) -> dict[str, nn.Module]:
     """Name the layer groups of a network, from the input to the head.
 
     Returns:
-        The direct children, in order.
+        The direct children that have parameters, in order.
 
     Raises:
         ValueError: If a parameter belongs to no child, or the last child is not ``head``.
     """
-    groups = dict(net.named_children())
-    if list(groups)[-1:] != ["head"]:
-        raise ValueError(f"the last child of {type(net).__name__} must be `head`, not {list(groups)[-1:]}")
+    groups = {name: child for name, child in net.named_children() if any(True for _ in child.parameters())}
+    last = [name for name, _ in net.named_children()][-1:]
+    if last != ["head"]:
+        raise ValueError(f"the last child of {type(net).__name__} must be `head`, not {last}")
     stray = [name for name, _ in net.named_parameters(recurse=False)]
     if stray:
         raise ValueError(f"parameters {stray} of {type(net).__name__} are in no layer group")
@@ -55,6 +56,27 @@ def stage_at(stages: Sequence[Stage], epoch: int) -> tuple[int, int]:
             return index, first
         first += stage.epochs
     raise ValueError(f"epoch {epoch} is not in a stage table of {first} epochs")
+
+
+def describe_stages(stages: Sequence[Stage]) -> str:
+    """Say in words which epochs, counted from 1, belong to which stage."""
+    words, first = [], 1
+    for stage in stages:
+        if stage.epochs:
+            words.append(f"{stage.name}: epochs {first} to {first + stage.epochs - 1}")
+        first += stage.epochs
+    return "; ".join(words)
+
+
+def ended_stages(stages: Sequence[Stage], epoch: int) -> list[int]:
+    """Number the stages, from 1, that end with an epoch: one that has epochs, and such as follow it and have none."""
+    index, first = stage_at(stages, epoch)
+    if epoch + 1 < first + stages[index].epochs:
+        return []
+    ended = [index + 1]
+    while ended[-1] < len(stages) and stages[ended[-1]].epochs == 0:
+        ended.append(ended[-1] + 1)
+    return ended
 
 
 def trained_groups(train: str | Sequence[str], groups: Sequence[str]) -> list[str]:
