@@ -13,7 +13,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src"
 PACKAGE = SRC / "flowers"
-VERBS = {"download", "split", "compose", "train", "evaluate", "compare", "predict", "verify"}
+VERBS = {"download", "split", "compose", "train", "evaluate", "compare", "predict", "verify", "lr_find"}
 DOOR = {"commands", "recipe", "sweep"}
 HEAVY_OWNERS = {
     "mlflow": {"flowers.review.tracking"},

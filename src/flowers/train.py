@@ -6,14 +6,14 @@ Writes a folder with ``model.safetensors``, ``config.yaml`` (what was trained), 
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowers.commands import run_command
-from flowers.errors import UserError, suggestion
+from flowers.errors import UserError
 from flowers.recipe import build_network, locate
-from flowers.settings import Settings, Trainer
+from flowers.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +46,7 @@ def train(settings: Settings, stop_after_epochs: int | None = None) -> float:
     out = Path(settings.out_dir)
     check_free(out, settings)
     start = resume.start_checkpoint(out, settings)
-    root, split = _photographs(settings)
+    root, split = find_photographs(settings)
     out.mkdir(parents=True, exist_ok=True)  # now, not after hours, is the time to learn that it cannot be made
     folder = Path("runs/resume") / resume.resume_key(settings, split_digest(split), start)
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,8 +63,12 @@ def train(settings: Settings, stop_after_epochs: int | None = None) -> float:
         raise KeyboardInterrupt(f"interrupted; the same command {advice}.") from error
 
 
-def _photographs(settings: Settings) -> "tuple[Path, pd.DataFrame]":
-    """Find the photographs and their split, or make the split on the way, and say what intake refused."""
+def find_photographs(settings: Settings) -> "tuple[Path, pd.DataFrame]":
+    """Find the photographs and their split, or make the split on the way, and say what intake refused.
+
+    Returns:
+        The folder that paths are relative to, and the rows of the split.
+    """
     from flowers.data.splits import read_splits
 
     data = settings.data
@@ -79,26 +83,25 @@ def _photographs(settings: Settings) -> "tuple[Path, pd.DataFrame]":
     return root, split
 
 
-def _train(
-    settings: Settings,
-    root: Path,
-    split: "pd.DataFrame",
-    folder: Path,
-    out: Path,
-    start: Path | None,
-    stop_after_epochs: int | None,
-) -> float:
+def build_training(
+    settings: Settings, root: Path, split: "pd.DataFrame", folder: Path
+) -> "tuple[PhotoDataModule, Classifier]":
+    """Make what is trained, and what it is trained on.
+
+    Args:
+        settings: All that decides the result.
+        root: Where the photographs lie.
+        split: Which of them is used for what.
+        folder: For large intermediate files.
+    """
     import lightning
 
     from flowers.data.datamodule import PhotoDataModule
-    from flowers.learning import resume
     from flowers.learning.classifier import Classifier
     from flowers.learning.features import BankPlace
     from flowers.learning.precision import keep_freed_memory
     from flowers.models.weights import start_from
-    from flowers.provenance import git_commit, split_digest
     from flowers.seeds import derive_seed
-    from flowers.trained import write_model
 
     keep_freed_memory()
     classes = sorted(split["label"].unique())
@@ -125,6 +128,23 @@ def _train(
         features=BankPlace(int(settings.trainer.features_gib * 2**30), folder),
         compiled=settings.trainer.compile,
     )
+    return photographs, classifier
+
+
+def _train(
+    settings: Settings,
+    root: Path,
+    split: "pd.DataFrame",
+    folder: Path,
+    out: Path,
+    start: Path | None,
+    stop_after_epochs: int | None,
+) -> float:
+    from flowers.learning import resume
+    from flowers.provenance import git_commit, split_digest
+    from flowers.trained import write_model
+
+    photographs, classifier = build_training(settings, root, split, folder)
     note = resume.read_note(folder)
     with contextlib.ExitStack() as stack:
         run_id = None
@@ -176,10 +196,8 @@ def _fit(
     stop_after_epochs: int | None,
 ) -> "list[Row]":
     """Run Lightning from the start or from the last whole epoch."""
-    import lightning
-
+    from flowers.learning.fitting import check_trainer, make_trainer, quiet_lightning
     from flowers.learning.history import Bar, History, print_row, shows_bar
-    from flowers.learning.precision import resolve_precision
     from flowers.learning.resume import EpochCheckpoint
     from flowers.learning.stages import total_epochs
 
@@ -189,8 +207,7 @@ def _fit(
         watchers = [print_row, *watchers]
     history = History(watchers)
     checkpoint = EpochCheckpoint(folder)
-    _check_trainer(trainer_settings)
-    precision = resolve_precision(trainer_settings.precision, trainer_settings.accelerator)
+    precision = check_trainer(trainer_settings)
     epochs = total_epochs(settings.stages)
     if trainer_settings.progress != "none":
         parameters = sum(parameter.numel() for parameter in classifier.net.parameters())
@@ -199,21 +216,13 @@ def _fit(
             f"{len(photographs.classes)} classes, {parameters:,} parameters, epochs: {epochs}, {precision}",
             flush=True,
         )
-    with _quiet_lightning():
-        trainer = lightning.Trainer(
-            accelerator=trainer_settings.accelerator,
-            devices=1,
-            precision=precision,  # type: ignore[arg-type]
-            max_epochs=min(epochs, stop_after_epochs or epochs),
-            limit_train_batches=trainer_settings.train_batches,
-            gradient_clip_val=settings.learning.clip_norm or None,
+    with quiet_lightning():
+        trainer = make_trainer(
+            trainer_settings,
+            precision,
+            epochs=min(epochs, stop_after_epochs or epochs),
+            clip_norm=settings.learning.clip_norm,
             callbacks=[history, checkpoint, *([Bar()] if bar else [])],
-            deterministic=True,
-            logger=False,
-            enable_progress_bar=bar,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
         )
         found = checkpoint.found() or start
         if found is not None and trainer_settings.progress != "none":
@@ -223,45 +232,6 @@ def _fit(
         except SystemExit as error:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from error
     return history.rows
-
-
-def _check_trainer(trainer: Trainer) -> None:
-    """Refuse what this machine, or Lightning, cannot do."""
-    import torch
-
-    known = ("auto", "cpu", "gpu")
-    if trainer.accelerator not in known:
-        raise UserError(f"trainer.accelerator='{trainer.accelerator}': {suggestion(trainer.accelerator, known)}")
-    if trainer.accelerator == "gpu" and not torch.cuda.is_available():
-        raise UserError("trainer.accelerator=gpu, but torch finds no GPU here; use trainer.accelerator=auto.")
-    if trainer.train_batches is not None and trainer.train_batches < 1:
-        raise UserError(f"trainer.train_batches={trainer.train_batches} must be at least 1, or null for all of them.")
-
-
-@contextlib.contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Silence Lightning's notes on hardware and its advice on choices that are made here on purpose."""
-    import logging
-    import warnings
-
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        # Batches are slices of decoded pixels: worker processes would only take the processor from training.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        # A few dozen batches an epoch are what small data sets have.
-        warnings.filterwarnings("ignore", message=".*number of training batches.*")
-        # The history says it in a sentence when a training diverges.
-        warnings.filterwarnings("ignore", message=".*Encountered `nan` values.*")
-        # Lightning calls what torch has renamed.
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from flowers.data.datamodule import PhotoDataModule
 from flowers.data.intake import scan
 from flowers.data.splits import assign_splits
 from flowers.learning.classifier import Classifier
+from flowers.learning.fitting import quiet_lightning
 from flowers.settings import Augment, Learning, Split, Stage
-from flowers.train import _quiet_lightning
 
 LEARNING = Learning(
     batch_size=8, optimizer="adamw", momentum=0.9, weight_decay=0.05, label_smoothing=0, ema_decay=0, clip_norm=0
@@ -76,7 +76,7 @@ def fit(batches_of: Callable[[], PhotoDataModule]) -> Callable[..., lightning.Tr
     def run(
         classifier: Classifier, epochs: int, *callbacks: Callback, ckpt_path: Path | None = None
     ) -> lightning.Trainer:
-        with _quiet_lightning():
+        with quiet_lightning():
             trainer = lightning.Trainer(
                 accelerator="cpu",
                 devices=1,

@@ -4,7 +4,7 @@ Everything is drawn with matplotlib's objects; pyplot, which keeps figures alive
 imported.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -113,6 +113,50 @@ def curves_figure(history: pd.DataFrame, stage_starts: Sequence[tuple[int, str]]
         axes.text(0, 1.19, heading, transform=axes.transAxes, fontsize=10, color=INK, va="bottom")
         _draw_curves(axes, history, metric)
         _draw_stages(axes, stage_starts)
+    return figure
+
+
+def rates_figure(
+    rates: Sequence[float], losses: NDArray[np.float64], suggestions: Mapping[str, float], title: str
+) -> Figure:
+    """Draw the loss of a learning-rate sweep, with the rates that it suggests.
+
+    Args:
+        rates: (N,), rising geometrically.
+        losses: (N,) smoothed, in nats; what is not finite is left out.
+        suggestions: Rates by what they are called.
+        title: One line.
+
+    Returns:
+        The figure; its background is opaque white.
+    """
+    figure = Figure(figsize=(7.2, 4.2), dpi=DPI, facecolor=PAPER)
+    figure.text(0.09, 0.96, title, fontsize=12, weight="bold", color=INK, va="top", parse_math=False)
+    axes = figure.add_axes((0.09, 0.13, 0.86, 0.64))
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(FAINT)
+    axes.tick_params(length=0, labelsize=9, labelcolor=FAINT)
+    axes.grid(axis="y", color=FAINT, alpha=0.22, linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_xlabel("learning rate of the head", fontsize=9, color=FAINT, loc="right", labelpad=2)
+    axes.text(0, 1.12, "loss (nats), smoothed", transform=axes.transAxes, fontsize=10, color=INK, va="bottom")
+    axes.plot(rates, losses, color=RIGHT, lw=2.4)
+    finite = losses[np.isfinite(losses)]
+    if len(finite):  # the divergence at the end must not flatten what is read
+        low, start = float(finite.min()), float(finite[0])
+        axes.set_ylim(low - 0.1 * (start - low) - 0.02, max(start + 0.5 * (start - low), low + 0.1))
+    for number, (name, rate) in enumerate(sorted(suggestions.items(), key=lambda item: item[1])):
+        height = 1.03 - 0.075 * number
+        axes.axvline(rate, ymax=0.83, color=WRONG, lw=1.2, ls=(0, (4, 3)))
+        axes.text(
+            rate,
+            height,
+            f"{name} {rate:.1e}",
+            transform=axes.get_xaxis_transform(),
+            color=WRONG,
+            fontsize=9,
+            ha="center",
+        )
     return figure
 
 

@@ -1,0 +1,88 @@
+"""Lightning's Trainer, set up the way every fit here wants it."""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar
+
+from flowers.errors import UserError, suggestion
+from flowers.learning.precision import resolve_precision
+from flowers.settings import Trainer
+
+
+def check_trainer(trainer: Trainer) -> str:
+    """Refuse what this machine, or Lightning, cannot do.
+
+    Returns:
+        The precision, in Lightning's words.
+
+    Raises:
+        UserError: Naming the key.
+    """
+    known = ("auto", "cpu", "gpu")
+    if trainer.accelerator not in known:
+        raise UserError(f"trainer.accelerator='{trainer.accelerator}': {suggestion(trainer.accelerator, known)}")
+    if trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        raise UserError("trainer.accelerator=gpu, but torch finds no GPU here; use trainer.accelerator=auto.")
+    if trainer.train_batches is not None and trainer.train_batches < 1:
+        raise UserError(f"trainer.train_batches={trainer.train_batches} must be at least 1, or null for all of them.")
+    if trainer.features_gib < 0:
+        raise UserError(f"trainer.features_gib={trainer.features_gib} must be at least 0; correct it.")
+    return resolve_precision(trainer.precision, trainer.accelerator)
+
+
+def make_trainer(
+    settings: Trainer, precision: str, *, epochs: int, clip_norm: float, callbacks: Sequence[Callback]
+) -> lightning.Trainer:
+    """Set Lightning up: one device, deterministic, without loggers, checkpoints and sanity checks of its own.
+
+    Args:
+        settings: Where, and how much of each epoch.
+        precision: From :func:`check_trainer`.
+        epochs: When to stop.
+        clip_norm: Largest global gradient norm; 0: no clipping.
+        callbacks: If a progress bar is among them, it is shown.
+    """
+    return lightning.Trainer(
+        accelerator=settings.accelerator,
+        devices=1,
+        precision=precision,  # type: ignore[arg-type]
+        max_epochs=epochs,
+        limit_train_batches=settings.train_batches,
+        gradient_clip_val=clip_norm or None,
+        callbacks=[*callbacks],
+        deterministic=True,
+        logger=False,
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+
+
+@contextlib.contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Silence Lightning's notes on hardware and its advice on choices that are made here on purpose."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        # Batches are slices of decoded pixels: worker processes would only take the processor from training.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # A few dozen batches an epoch are what small data sets have.
+        warnings.filterwarnings("ignore", message=".*number of training batches.*")
+        # The history says it in a sentence when a training diverges.
+        warnings.filterwarnings("ignore", message=".*Encountered `nan` values.*")
+        # Lightning calls what torch has renamed.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

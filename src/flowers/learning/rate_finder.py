@@ -1,0 +1,122 @@
+"""The learning-rate range test (Smith 2017): one short sweep over rates, and what its loss suggests."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import lightning
+import numpy as np
+from lightning.pytorch.callbacks import Callback
+from numpy.typing import NDArray
+
+from flowers.data.datamodule import Batch
+
+LOWEST, HIGHEST = 1e-7, 1.0
+STEPS = 100
+"""Steps from the lowest rate to the highest, equally spaced on a logarithmic scale."""
+SMOOTHING = 0.98
+"""Decay of the running mean of the loss, as in fastai."""
+DIVERGED = 4.0
+"""The sweep ends where the smoothed loss is this many times its lowest."""
+
+
+def rate_at(step: int) -> float:
+    """Give the rate of the group with the highest rate at a step of the sweep, counted from 0."""
+    return LOWEST * (HIGHEST / LOWEST) ** (step / (STEPS - 1))
+
+
+class RateSweep(Callback):
+    """Raises the rate at every step and notes the loss; the ratios between layer groups are kept.
+
+    Attributes:
+        rates: Of the group with the highest rate, at each step.
+        losses: (of the batches) in nats.
+    """
+
+    def __init__(self, peaks: Mapping[str, float]) -> None:
+        """Take the peak rate of each layer group that trains, as the stage table has it."""
+        highest = max(peaks.values())
+        self.ratios = {name: peak / highest for name, peak in peaks.items()}
+        self.rates: list[float] = []
+        self.losses: list[float] = []
+
+    def on_before_optimizer_step(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: Any
+    ) -> None:
+        """Replace the rates that the stage table gave this step."""
+        rate = rate_at(len(self.rates))
+        self.rates.append(rate)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * self.ratios.get(group["layer_group"], 0.0)
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        """Note the loss, and stop where it diverged or the sweep is complete."""
+        self.losses.append(float(outputs["loss"]))
+        smooth = smoothed(self.losses)
+        if len(self.losses) >= STEPS or not math.isfinite(smooth[-1]) or smooth[-1] > DIVERGED * smooth.min():
+            trainer.should_stop = True
+
+
+def smoothed(losses: Sequence[float]) -> NDArray[np.float64]:
+    """Average each loss with those before it, exponentially and without the bias of a cold start: (N,) to (N,)."""
+    mean, result = 0.0, []
+    for count, loss in enumerate(losses, start=1):
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
+        result.append(mean / (1 - SMOOTHING**count))
+    return np.array(result)
+
+
+class Suggestions(NamedTuple):
+    """Rates that a sweep suggests.
+
+    Attributes:
+        steepest: Where the loss falls fastest.
+        valley: Two thirds down the longest fall (fastai's default).
+        minimum_10: A tenth of where the loss is lowest.
+    """
+
+    steepest: float
+    valley: float
+    minimum_10: float
+
+
+def suggest(rates: Sequence[float], losses: Sequence[float]) -> Suggestions | None:
+    """Read suggestions off a sweep.
+
+    Args:
+        rates: (N,), rising geometrically.
+        losses: (N,) smoothed, in nats.
+
+    Returns:
+        The suggestions; None if the loss never fell, or too few steps are finite.
+    """
+    finite = np.isfinite(losses)
+    logs, values = np.log(np.asarray(rates)[finite]), np.asarray(losses)[finite]
+    if len(values) < 3 or values.argmin() == 0:
+        return None
+    lowest = int(values.argmin())
+    slope = np.gradient(values[: lowest + 1], logs[: lowest + 1])
+    first, length = _longest_fall(values)
+    valley = first + int(length * 2 / 3)
+    steepest, middle, bottom = (float(np.exp(logs[i])) for i in (int(slope.argmin()), valley, lowest))
+    return Suggestions(steepest, middle, bottom / 10)
+
+
+def _longest_fall(values: NDArray[np.float64]) -> tuple[int, int]:
+    """Find the longest falling subsequence (not necessarily without gaps): its first place and its extent."""
+    lengths = np.ones(len(values), dtype=int)
+    begins = np.arange(len(values))
+    for i in range(1, len(values)):
+        earlier = np.flatnonzero(values[:i] > values[i])
+        if len(earlier):
+            best = earlier[lengths[earlier].argmax()]
+            lengths[i], begins[i] = lengths[best] + 1, begins[best]
+    end = int(lengths.argmax())
+    return int(begins[end]), end - int(begins[end])
