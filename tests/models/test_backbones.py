@@ -1,0 +1,186 @@
+"""timm's networks become rows of layer groups that compute the same, and take weights from where they come."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from flowers.errors import UserError
+from flowers.learning.stages import layer_groups
+from flowers.models.backbones import Backbone
+from flowers.models.weights import load_weights, save_weights, start_from
+
+SHARED = Path(__file__).parents[3] / "shared/weights/mobilenetv2_100.tf_in1k.safetensors"
+
+
+def build(name: str = "test_resnet", **changes: Any) -> Backbone:
+    arguments: dict[str, Any] = {
+        "image_px": 64,
+        "head": "linear",
+        "pooling": "avg",
+        "hidden": 8,
+        "dropout": 0.0,
+        "options": {},
+    }
+    return Backbone(3, name, **(arguments | changes))
+
+
+def published(name: str = "test_resnet") -> nn.Module:
+    """A network as timm builds it, with weights that no other has."""
+    torch.manual_seed(1)
+    model: nn.Module = timm.create_model(name, pretrained=False)
+    return model
+
+
+def call(model: nn.Module, method: str, *arguments: Tensor, **named: bool) -> Tensor:
+    """Call one of the methods that timm's networks share."""
+    result: Tensor = getattr(model, method)(*arguments, **named)
+    return result
+
+
+def images(count: int = 2, side_px: int = 64) -> Tensor:
+    return torch.randn(count, 3, side_px, side_px, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [
+        ("test_resnet", ["stem", "stage1", "stage2", "stage3", "stage4"]),
+        ("mobilenetv2_035", ["stem", *(f"stage{i}" for i in range(1, 8))]),
+        ("convnext_atto", ["stem", "stage1", "stage2", "stage3", "stage4"]),
+        ("test_vit", ["body"]),
+    ],
+)
+def test_the_groups_in_order_are_the_network(name: str, groups: list[str], tmp_path: Path) -> None:
+    model = published(name).eval()
+    save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, tmp_path / "w.safetensors")
+    side_px = 160 if name == "test_vit" else 64
+    net = build(name, image_px=side_px).eval()
+    assert list(layer_groups(net)) == [*groups, "head"]
+    taken = start_from(net, str(tmp_path / "w.safetensors"), None)
+    assert len(taken) == len([key for key in net.state_dict() if not key.startswith("head.")])
+    batch = images(side_px=side_px)
+    with torch.no_grad():
+        wanted = call(model, "forward_features", batch)
+        found = batch
+        for group in groups:
+            found = net.get_submodule(group)(found)
+        if groups == ["body"]:
+            wanted = call(model, "forward_head", wanted, pre_logits=True)
+        assert torch.equal(found, wanted)
+        assert net(batch).shape == (2, 3)
+
+
+def test_vgg_is_divided_at_its_poolings() -> None:
+    net = build("vgg11")
+    assert list(layer_groups(net)) == ["stem", "stage1", "stage2", "stage3", "stage4", "head"]
+    for name in ("stem", "stage1", "stage2", "stage3", "stage4"):
+        poolings = [module for module in net.get_submodule(name).modules() if isinstance(module, nn.MaxPool2d)]
+        assert len(poolings) == 1
+
+
+def test_the_network_says_how_photographs_are_prepared() -> None:
+    net = build("mobilenetv2_035", image_px=None)
+    assert net.image_px == 224
+    assert net.mean == pytest.approx((0.485, 0.456, 0.406))
+    assert net.std == pytest.approx((0.229, 0.224, 0.225))
+    assert build("mobilenetv2_035", image_px=96).image_px == 96
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max", "both"])
+@pytest.mark.parametrize("head", ["linear", "dense"])
+def test_heads_pool_and_classify(head: str, pooling: str) -> None:
+    net = build(head=head, pooling=pooling).eval()
+    with torch.no_grad():
+        maps = nn.Sequential(*(child for name, child in net.named_children() if name.startswith("s")))(images())
+    pooled = net.get_submodule("pool")(maps)
+    parts = {"avg": [maps.mean((2, 3))], "max": [maps.amax((2, 3))]}
+    parts["both"] = parts["avg"] + parts["max"]
+    assert torch.equal(pooled, torch.cat(parts[pooling], 1))
+    assert net.get_submodule("head")(pooled).shape == (2, 3)
+    assert sum(isinstance(module, nn.Linear) for module in net.get_submodule("head").modules()) == 1 + (head == "dense")
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda state: state, lambda state: {"state_dict": state}, lambda state: {"model": state}]
+)
+def test_pytorch_files_of_plain_tensors_are_taken(wrap: Any, tmp_path: Path) -> None:
+    model = published()
+    torch.save(wrap(model.state_dict()), tmp_path / "w.pth")
+    net = build()
+    start_from(net, str(tmp_path / "w.pth"), None)
+    theirs, ours = model.state_dict(), net.state_dict()
+    assert all(torch.equal(ours[own], theirs[name]) for name, own in net.published_names.items())
+
+
+class Stranger:
+    """What a file could run when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.system, ("true",)
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    torch.save({"conv1.weight": Stranger()}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"w\.pth is not a file of plain tensors"):
+        start_from(build(), str(tmp_path / "w.pth"), None)
+    torch.save([1], tmp_path / "w.pth")
+    with pytest.raises(UserError, match="holds no named tensors"):
+        start_from(build(), str(tmp_path / "w.pth"), None)
+
+
+def test_own_weights_are_taken_and_others_refused(tmp_path: Path) -> None:
+    first, second = build(), build()
+    weight = next(name for name, _ in first.named_parameters() if name.startswith("stage1"))
+    save_weights(first, tmp_path / "own.safetensors")
+    start_from(second, str(tmp_path / "own.safetensors"), None)
+    assert torch.equal(second.get_parameter(weight), first.get_parameter(weight))
+    assert not torch.equal(second.get_parameter("head.1.weight"), first.get_parameter("head.1.weight"))
+    load_weights(second, tmp_path / "own.safetensors")
+    assert torch.equal(second.get_parameter("head.1.weight"), first.get_parameter("head.1.weight"))
+    with pytest.raises(UserError, match=r"does not fit the network of this recipe \(first difference"):
+        start_from(build("mobilenetv2_035"), str(tmp_path / "own.safetensors"), None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"name": "resnet43"}, r"model\.name='resnet43' is no network of timm: did you mean 'resnet\d+'"),
+        ({"options": {"colour": 1}}, r"timm cannot build model\.name='test_resnet' with model\.options=.*colour"),
+        ({"head": "linnear"}, r"model\.head='linnear': did you mean 'linear'"),
+        ({"pooling": "mean"}, r"model\.pooling='mean'"),
+    ],
+)
+def test_what_does_not_exist_is_named(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        build(**changes)
+
+
+def test_weights_that_cannot_be_fetched_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = timm.create_model
+
+    def without_network(name: str, pretrained: bool = False, **options: Any) -> nn.Module:
+        if pretrained:
+            raise ConnectionError("no route to host")
+        model: nn.Module = create(name, pretrained=False, **options)
+        return model
+
+    monkeypatch.setattr(timm, "create_model", without_network)
+    with pytest.raises(UserError, match=r"could not be fetched \(no route to host\); connect .* weights=FILE"):
+        start_from(build(), "hub", None)
+
+
+def test_the_hub_has_nothing_of_ours(make_net: Any) -> None:
+    with pytest.raises(UserError, match="weights=hub, but nobody publishes weights of CNN"):
+        start_from(make_net("cnn"), "hub", None)
+
+
+@pytest.mark.skipif(not SHARED.is_file(), reason="needs the shared MobileNetV2 weights beside the project")
+def test_real_weights_fit() -> None:
+    net = build("mobilenetv2_100", options={"pad_type": "same"})
+    assert len(start_from(net, str(SHARED), None)) == 312
