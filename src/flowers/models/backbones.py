@@ -7,6 +7,7 @@ groups, ``body`` and ``head``.
 """
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -89,10 +90,11 @@ class Backbone(Net):
         Raises:
             UserError: If there are none, or they cannot be fetched.
         """
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it repeats what the sentence below says
         try:
             tensors: dict[str, Tensor] = timm.create_model(self.architecture, pretrained=True).state_dict()
         except Exception as error:  # each transport fails in its own way, and all mean the same to the user
-            reason = " ".join(str(error).split())[:160]
+            reason = " ".join(str(error).split()).partition(". ")[0][:160].rstrip(".")
             raise UserError(
                 f"the published weights of {self.architecture} could not be fetched ({reason}); connect to the "
                 "network, or name a file with weights=FILE."
