@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from flowers.data.augment import Draws, blend, normalise, transform
+from flowers.data.augment import Draws, blend, cut, erase, mix_up, normalise, transform
 from flowers.settings import Augment
 
 NOTHING = Augment(**{field.name: field.type(0) for field in fields(Augment)})  # type: ignore[operator]
@@ -62,7 +62,7 @@ def test_middling_draws_change_nothing_however_strong() -> None:
 
 
 def test_half_of_the_images_are_mirrored_and_the_others_are_not() -> None:
-    count = 400
+    count = 3000
     images = photographs(count, side_px=6)
     uniform = Draws(count, seed=3, epoch=1, mixup_alpha=0).uniform
     result = augmented(images, uniform, flip=True)
@@ -216,3 +216,44 @@ def test_an_image_alone_in_its_batch_stays_as_it_is() -> None:
     blended, targets = blend(image, torch.tensor([1]), torch.tensor([0.6]), torch.tensor([0.3]), 3)
     assert torch.allclose(blended, image)
     assert targets.tolist() == [[0.0, 1.0, 0.0]]
+
+
+def test_a_cut_box_has_the_share_that_its_label_has() -> None:
+    images = torch.arange(4.0)[:, None, None, None].expand(4, 3, 40, 40).contiguous()
+    labels = torch.arange(4)
+    draws = Draws(4, seed=0, epoch=0, mixup_alpha=1.0)
+    mixed, targets = cut(images, labels, draws.mix, draws.partner, draws.box, 4)
+    assert torch.allclose(targets.sum(dim=1), torch.ones(4))
+    for image, target, own in zip(mixed, targets, labels, strict=True):
+        other = [int(value) for value in image.unique() if value != own]
+        assert len(other) <= 1
+        share = (image[0] == own).float().mean()
+        assert target[own] == pytest.approx(float(share), abs=1e-6)
+        if other:
+            assert target[other[0]] == pytest.approx(1 - float(share), abs=1e-6)
+    assert (mixed != images).any()
+
+
+def test_erasing_blanks_boxes_in_half_of_the_images() -> None:
+    count = 3000
+    boxes = Draws(count, seed=0, epoch=0, mixup_alpha=0).box
+    erased = erase(torch.ones(count, 3, 16, 16), boxes, 0.25)
+    shares = (erased == 0).float().mean(dim=(1, 2, 3))
+    assert 0.4 < float((shares > 0).float().mean()) < 0.55
+    assert 0.15 < float(shares.max()) < 0.3
+    assert torch.equal(erase(torch.ones(2, 3, 8, 8), boxes[:2], 0.0), torch.ones(2, 3, 8, 8))
+
+
+def test_mixing_is_as_the_settings_say() -> None:
+    draws, rows = Draws(6, seed=0, epoch=0, mixup_alpha=1.0), torch.tensor([4, 1, 2])
+    maps, labels = torch.randn(3, 5, 8, 8), torch.tensor([0, 1, 2])
+    plain, targets = mix_up(maps, labels, draws, rows, NOTHING, 3)
+    assert plain is maps
+    assert targets is labels
+    blended, _ = mix_up(maps, labels, draws, rows, replace(NOTHING, mixup_alpha=1.0), 3)
+    assert torch.equal(blended, blend(maps, labels, draws.mix[rows], draws.partner[rows], 3)[0])
+    boxed, _ = mix_up(maps, labels, draws, rows, replace(NOTHING, cutmix_alpha=1.0), 3)
+    assert torch.equal(boxed, cut(maps, labels, draws.mix[rows], draws.partner[rows], draws.box[rows], 3)[0])
+    features = maps.mean(dim=(2, 3))  # has no area: CutMix becomes MixUp
+    pooled, _ = mix_up(features, labels, draws, rows, replace(NOTHING, cutmix_alpha=1.0), 3)
+    assert torch.equal(pooled, blend(features, labels, draws.mix[rows], draws.partner[rows], 3)[0])
