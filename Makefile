@@ -9,7 +9,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help repro test test-fast lint format ui bench lock clean distclean
+.PHONY: help install repro test test-fast lint format ui bench lock clean distclean
 
 help:                   ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -21,6 +21,8 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	@touch $(READY)
+
+install: $(READY)       ## make .venv, or renew it after the lock has changed
 
 repro: $(READY)         ## download, split, train, evaluate and compare what params.yaml names
 	dvc repro
