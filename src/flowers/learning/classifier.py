@@ -242,8 +242,7 @@ class Classifier(lightning.LightningModule):
 
 def _equal_parts(net: nn.Module, other: nn.Module, border: int) -> bool:
     """Compare the first children of two networks of one architecture, weights and buffers."""
-    parts = (nn.Sequential(*list(each.children())[:border]).state_dict() for each in (net, other))
-    ours, theirs = parts
+    ours, theirs = (nn.Sequential(*list(each.children())[:border]).state_dict() for each in (net, other))
     return all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
