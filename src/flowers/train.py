@@ -1,7 +1,7 @@
 """Train one recipe: ``python -m flowers.train experiment=cnn_scratch``.
 
 Writes a folder with ``model.safetensors``, ``config.yaml`` (what was trained), ``run.json`` (where it came from) and
-``history.csv`` (what happened in each epoch). Never reads the test photographs.
+``history.csv`` (what happened in each epoch), and ``stage-N.ckpt`` for each stage. Never reads the test photographs.
 """
 
 import contextlib
