@@ -30,6 +30,7 @@ def test_the_curve_is_written_and_the_rate_returned(make_settings: Make, tmp_pat
     assert not (tmp_path / "runs/resume").exists()
 
 
+@pytest.mark.slow
 def test_a_later_stage_is_seen_from_where_the_one_before_it_ended(make_settings: Make, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"stage-1\.ckpt does not exist"):
         lr_find(make_settings(STAGES, "trainer.from_stage=2"))

@@ -87,6 +87,7 @@ def test_a_herbarium_is_paler_more_muted_and_always_brownish() -> None:
     assert red_over_blue.std() < 0.6 * (garden[..., 0] - garden[..., 2]).mean((1, 2)).std()
 
 
+@pytest.mark.slow
 def test_clean_images_are_told_apart_by_their_nearest_centroid_and_hard_ones_less() -> None:
     def accuracy(level: float) -> float:
         images = [[pixels(c, k, level=level, size_px=16).ravel() for k in range(1, 17)] for c in CLASSES]

@@ -140,6 +140,7 @@ def test_evaluation_continues_the_run(make: Make, tmp_path: Path, capfd: pytest.
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_evaluation_opens_a_run_where_the_store_is_gone(
     make: Make, store: Path, new_store: Path, tmp_path: Path
 ) -> None:
@@ -152,6 +153,7 @@ def test_evaluation_opens_a_run_where_the_store_is_gone(
     assert [run.data.metrics["test/acc"] for run in runs] == [metrics["test/acc"]]
 
 
+@pytest.mark.slow
 def test_interruption_leaves_one_run_without_doubles(make: Make, tmp_path: Path) -> None:
     settings = make("stages.0.epochs=3")
     train(settings, stop_after_epochs=2)
@@ -243,6 +245,7 @@ def test_store_that_is_none_is_one_sentence(make: Make, uri: str, said: str, tmp
 
 
 @pytest.mark.usefixtures("_impatient")
+@pytest.mark.slow
 def test_store_locked_for_a_while_costs_nothing(
     make: Make, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
