@@ -99,10 +99,7 @@ def _sweep(settings: Settings, root: Path, split: "pd.DataFrame", start: Path | 
             settings.trainer, precision, epochs=STEPS, clip_norm=settings.learning.clip_norm, callbacks=[sweep]
         )
         trainer.limit_val_batches = 0
-        try:
-            trainer.fit(classifier, datamodule=photographs)
-        except SystemExit as error:  # what Lightning makes of Ctrl-C
-            raise KeyboardInterrupt from error
+        trainer.fit(classifier, datamodule=photographs)
     return sweep
 
 

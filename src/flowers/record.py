@@ -16,11 +16,11 @@ from flowers.learning.classifier import Classifier
 from flowers.learning.history import METRICS, Row
 from flowers.learning.schedule import rates_at
 from flowers.learning.stages import describe_stages, stage_at
-from flowers.models.scorer import Scorer
 from flowers.provenance import split_digest
 from flowers.review import tracking
 from flowers.review.backlog import Backlog
 from flowers.review.figures import ConfusionPainter
+from flowers.scorer import Scorer
 from flowers.settings import Settings
 
 if TYPE_CHECKING:

@@ -227,10 +227,7 @@ def _fit(
         found = checkpoint.found() or start
         if found is not None and trainer_settings.progress != "none":
             print(f"going on from the checkpoint {found}", flush=True)
-        try:
-            trainer.fit(classifier, datamodule=photographs, ckpt_path=found, weights_only=True)
-        except SystemExit as error:  # what Lightning makes of Ctrl-C
-            raise KeyboardInterrupt from error
+        trainer.fit(classifier, datamodule=photographs, ckpt_path=found, weights_only=True)
     return history.rows
 
 

@@ -69,7 +69,7 @@ def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Prepare a batch for a network without changing what it shows.
 
     Args:
-        images: (B,3,H,W) uint8.
+        images: (B,3,H,W) uint8, or float32 in [0, 255].
         mean: (3,) of pixels in [0, 1].
         std: (3,) likewise.
 

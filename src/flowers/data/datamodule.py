@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from flowers.data.pixels import open_store
+from flowers.data.pixels import open_store, take_rows
 from flowers.seeds import derive_seed
 
 
@@ -59,7 +59,7 @@ class PhotoDataset(Dataset[Batch]):
     def images(self, rows: list[int]) -> Tensor:
         """Copy the given rows out of the store: (B,3,H,W) uint8."""
         # (B,H,W,3) in the store; the view is channels-last as it stands
-        return torch.from_numpy(self.pixels[rows]).permute(0, 3, 1, 2)
+        return torch.from_numpy(take_rows(self.pixels, rows)).permute(0, 3, 1, 2)
 
 
 class ShuffledBatches(Sampler[list[int]]):

@@ -193,9 +193,17 @@ class Classifier(lightning.LightningModule):
         loss = functional.cross_entropy(logits, targets, label_smoothing=self.learning.label_smoothing)
         self.train_loss.update(loss.detach(), weight=len(rows))
         self.train_acc.update(logits.detach(), batch.labels)
-        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True, prog_bar=True)
-        self.log("train/acc", self.train_acc, on_step=False, on_epoch=True, prog_bar=True)
+        if batch_idx == 0:
+            self._log_at_epoch_end("train/loss", self.train_loss)
+            self._log_at_epoch_end("train/acc", self.train_acc)
         return loss
+
+    def _log_at_epoch_end(self, name: str, metric: Metric) -> None:
+        """Have Lightning compute a metric when the epoch is over.
+
+        Once an epoch is enough, and what Lightning does on each call takes as long as a step of a linear head.
+        """
+        self.log(name, metric, on_step=False, on_epoch=True, prog_bar=True)
 
     def _augmented(self, images: Tensor, rows: Tensor) -> Tensor:
         """Augment photographs (B,3,H,W) uint8, given their rows, to (B,3,H,W) float32."""
@@ -236,8 +244,9 @@ class Classifier(lightning.LightningModule):
         self.val_loss.update(functional.cross_entropy(logits, batch.labels), weight=len(batch.labels))
         self.val_acc.update(logits, batch.labels)
         self.val_confusion.update(logits, batch.labels)
-        self.log("val/loss", self.val_loss, on_step=False, on_epoch=True, prog_bar=True)
-        self.log("val/acc", self.val_acc, on_step=False, on_epoch=True, prog_bar=True)
+        if batch_idx == 0:
+            self._log_at_epoch_end("val/loss", self.val_loss)
+            self._log_at_epoch_end("val/acc", self.val_acc)
 
 
 def _equal_parts(net: nn.Module, other: nn.Module, border: int) -> bool:

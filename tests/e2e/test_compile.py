@@ -1,0 +1,45 @@
+"""Training with `torch.compile`, where there is a C++ compiler and where there is none."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def train(photographs: Path, folder: Path, out: str, *words: str, **environment: str) -> str:
+    """Train a small network in a process of its own, and return what it said on stderr."""
+    command = [sys.executable, "-m", "flowers.train", "experiment=cnn_scratch", "model.image_px=32", "model.width=4"]
+    command += ["data=folder", f"data.root={photographs}", "trainer=brief", "stages.0.epochs=1", "learning.batch_size=8"]
+    command += ["tracking.enabled=false", "trainer.progress=lines", f"out_dir={out}", *words]
+    nothing_compiled_yet = {"TORCHINDUCTOR_CACHE_DIR": str(folder / f"compiled-{out}")}
+    done = subprocess.run(
+        command, cwd=folder, env=os.environ | nothing_compiled_yet | environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def test_without_a_compiler_training_goes_on_after_one_warning(photographs: Path, tmp_path: Path) -> None:
+    train(photographs, tmp_path, "plain")
+    said = train(photographs, tmp_path, "compiled", "trainer.compile=true", CXX="no-such-compiler")
+    assert said.count("torch.compile failed") == 1
+    plain, compiled = ((tmp_path / out / "model.safetensors").read_bytes() for out in ("plain", "compiled"))
+    assert compiled == plain
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler to compile with")
+def test_compiled_training_goes_the_way_of_the_plain_one(photographs: Path, tmp_path: Path) -> None:
+    words = ["trainer.precision=32-true", "model.dropout=0"]  # compiled dropout draws from a stream of its own
+    train(photographs, tmp_path, "plain", *words)
+    said = train(photographs, tmp_path, "compiled", *words, "trainer.compile=true")
+    assert "torch.compile failed" not in said
+    plain, compiled = (pd.read_csv(tmp_path / out / "history.csv") for out in ("plain", "compiled"))
+    losses = ["train/loss", "val/loss"]
+    np.testing.assert_allclose(compiled[losses], plain[losses], rtol=1e-3)
