@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from flowers.data.pixels import open_store
-from flowers.data.splits import read_splits
+from flowers.data.split_table import read_splits
 from flowers.errors import UserError
 from flowers.evaluate import evaluate
 from flowers.settings import Settings

@@ -180,13 +180,17 @@ def test_network_that_cannot_be_built_is_refused(override: str, part: str) -> No
 
 
 def test_no_default_stands_in_yaml_and_in_a_signature() -> None:
-    for schema in vars(settings_module).values():
-        if dataclasses.is_dataclass(schema) and schema is not settings_module.Stage:
-            defaults = [field.name for field in fields(schema) if field.default is not dataclasses.MISSING]
-            assert not defaults, f"{schema} repeats defaults of conf/: {defaults}"
-    stage_defaults = {field.name for field in fields(settings_module.Stage) if field.default is not dataclasses.MISSING}
+    schemas = {name: schema for name, schema in vars(settings_module).items() if dataclasses.is_dataclass(schema)}
+    defaults = {
+        name: {field.name: field.default for field in fields(schema) if field.default is not dataclasses.MISSING}
+        for name, schema in schemas.items()
+    }
+    assert {name for name, given in defaults.items() if given} <= {"Stage", "Split", "Learning"}
     for recipe in RECIPES:
         config = compose_config([f"experiment={recipe}", "out_dir=out"])
+        for node, schema in ((config.learning, "Learning"), (config.data.split, "Split")):
+            repeated = [key for key, default in defaults[schema].items() if key in node and node[key] == default]
+            assert not repeated, f"{recipe} repeats the defaults of {repeated}"
         for node, package in ((config.model, "flowers.models."), (config.data.source, "flowers.data.")):
             target = locate("node", node, package)
             for name, parameter in inspect.signature(target).parameters.items():
@@ -194,6 +198,5 @@ def test_no_default_stands_in_yaml_and_in_a_signature() -> None:
     for name in MODELS:
         for stage in compose_config([f"model={name}", *OPEN]).stages:
             for key, value in stage.items():
-                if key in stage_defaults:
-                    default = getattr(settings_module.Stage, str(key))
-                    assert value != default, f"conf/model/{name}.yaml repeats the default of {key}"
+                default = defaults["Stage"].get(str(key), dataclasses.MISSING)
+                assert value != default, f"conf/model/{name}.yaml repeats the default of {key}"

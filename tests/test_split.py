@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from flowers.data.splits import read_splits
+from flowers.data.split_table import read_splits
 from flowers.download import download
 from flowers.errors import UserError
 from flowers.settings import Settings

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.numpy import load_file
 
 from flowers.data.sources import prepare
-from flowers.data.splits import read_splits, write_splits
+from flowers.data.split_table import read_splits, write_splits
 from flowers.errors import UserError
 from flowers.learning import resume
 from flowers.provenance import split_digest

@@ -18,7 +18,8 @@ import time
 from pathlib import Path
 
 from flowers.data.intake import scan
-from flowers.data.splits import assign_splits, write_splits
+from flowers.data.split_table import write_splits
+from flowers.data.splits import assign_splits
 from flowers.settings import Split
 
 HERE = Path(__file__).parent

@@ -42,7 +42,7 @@ def evaluate(model_dir: Path, out: Path) -> dict[str, Any]:
         UserError: If the model or its photographs cannot be read, or there is no test split.
     """
     from flowers.data.pixels import open_store
-    from flowers.data.splits import read_splits
+    from flowers.data.split_table import read_splits
     from flowers.review.figures import confusion_figure
     from flowers.review.scores import confusion, score
     from flowers.trained import open_model, probabilities

@@ -2,8 +2,8 @@
 
 Hydra composes the YAML files of ``conf/``; :func:`flowers.recipe.read_settings` then converts the result into these
 dataclasses, which lock it: a key that is not here (or not a parameter of what a ``_target_`` names) is refused by
-name. Defaults stand in ``conf/``; a field has one here only where a row of a list may leave it out. This module
-imports nothing heavy, so that ``--help`` is quick.
+name. Defaults stand in ``conf/``; a field has one here, which means "not at all", only where few will ever set it or a
+row of a list may leave it out. This module imports nothing heavy, so that ``--help`` is quick.
 """
 
 from dataclasses import dataclass
@@ -24,6 +24,10 @@ class Split:
     folds: int
     """Number of cross-validation folds that train and validation photographs are numbered by, at least 2."""
     seed: int
+    per_class: list[int] | None = None
+    """Instead of shares: how many photographs of each class train, and how many validate; the others are the test."""
+    official: int | None = None
+    """Instead of shares: which of the divisions that the data set was published with, from 1."""
 
 
 @dataclass
@@ -89,6 +93,12 @@ class Learning:
     """Decay of the weights' exponential moving average, which is then what is validated and saved; 0: none."""
     clip_norm: float
     """Largest global gradient norm; 0: no clipping."""
+    class_weights: str = "none"
+    """For classes of unequal size, what a photograph counts in the loss: the same (`none`), so much that each class
+    counts the same (`inverse`), or half way there (`sqrt`)."""
+    sampling: str = "none"
+    """For classes of unequal size, how often a photograph is drawn: once an epoch (`none`), so often that each class
+    comes as often (`inverse`), or half way there (`sqrt`). An epoch is as long as ever: some of a large class wait."""
 
 
 @dataclass

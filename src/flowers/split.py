@@ -20,7 +20,8 @@ def split(settings: Settings) -> None:
         UserError: If there is no manifest, or the photographs cannot be divided as wished.
     """
     from flowers.data.intake import read_manifest
-    from flowers.data.splits import assign_splits, write_splits
+    from flowers.data.split_table import write_splits
+    from flowers.data.splits import assign_splits
 
     if not MANIFEST.exists():
         raise UserError(f"{MANIFEST} does not exist; run `dvc repro download` first.")

@@ -69,7 +69,7 @@ def find_photographs(settings: Settings) -> "tuple[Path, pd.DataFrame]":
     Returns:
         The folder that paths are relative to, and the rows of the split.
     """
-    from flowers.data.splits import read_splits
+    from flowers.data.split_table import read_splits
 
     data = settings.data
     if data.split_csv is not None:
@@ -116,11 +116,12 @@ def build_training(
         batch_size=settings.learning.batch_size,
         seed=settings.seed,
         cache_dir=Path(settings.data.cache_dir),
+        sampling=settings.learning.sampling,
     )
     classifier = Classifier(
         net,
         num_classes=len(classes),
-        train_count=len(photographs.train),
+        train_labels=photographs.train.labels,
         learning=settings.learning,
         stages=settings.stages,
         augment=settings.augment,

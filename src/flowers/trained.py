@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from flowers.data.augment import normalise
-from flowers.data.splits import write_splits
+from flowers.data.split_table import write_splits
 from flowers.errors import UserError
 from flowers.models.nets import Net
 from flowers.models.weights import load_weights, save_weights

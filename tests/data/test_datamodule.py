@@ -22,7 +22,10 @@ def split(photographs: Path) -> pd.DataFrame:
 
 
 def module_of(split: pd.DataFrame, root: Path, tmp_path: Path, batch_size: int = 5) -> PhotoDataModule:
-    return PhotoDataModule(split, root, image_px=24, batch_size=batch_size, seed=3, cache_dir=tmp_path / "cache")
+    cache_dir = tmp_path / "cache"
+    return PhotoDataModule(
+        split, root, image_px=24, batch_size=batch_size, seed=3, cache_dir=cache_dir, sampling="none"
+    )
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(10, 3), (12, 4), (7, 1), (5, 5), (3, 8)])
@@ -49,6 +52,21 @@ def test_the_order_is_a_function_of_seed_and_epoch() -> None:
 
     assert order(1, 4) == order(1, 4)
     assert len({str(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
+
+
+def test_rows_are_drawn_as_often_as_they_weigh() -> None:
+    weights = np.array([4.0] * 5 + [0.625] * 80 + [2.0] * 15)  # of mean 1
+    sampler = ShuffledBatches(100, 10, seed=0, weights=weights)
+    drawn = np.zeros(100)
+    for epoch in range(200):
+        sampler.set_epoch(epoch)
+        rows = [row for batch in sampler for row in batch]
+        assert len(rows) == 100
+        counts = np.bincount(rows, minlength=100)
+        assert (np.floor(weights) <= counts).all()
+        assert (counts <= np.ceil(weights)).all()
+        drawn += counts
+    np.testing.assert_allclose(drawn / 200, weights, atol=0.15)
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(10, 3), (12, 4), (3, 8), (1, 1)])

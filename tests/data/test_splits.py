@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flowers.data.splits import COLUMNS, assign_splits, check_splits, read_splits, write_splits
+from flowers.data.split_table import COLUMNS, check_splits, read_splits, write_splits
+from flowers.data.splits import assign_splits
 from flowers.errors import UserError
 from flowers.settings import Split
 
@@ -185,3 +186,40 @@ def test_leaks_are_found() -> None:
         check_splits(unique[unique["split"] != "val"])
     with pytest.raises(UserError, match="twice"):
         check_splits(pd.concat([unique, unique[:1]]))
+
+
+# Other ways to divide
+
+
+def test_so_many_of_each_class() -> None:
+    split = Split(0.15, 0.15, 5, seed=0, per_class=[65, 15])
+    table = assign_splits(manifest_of({"a": 80, "b": 80, "c": 97}), split)
+    counts = pd.crosstab(table["label"], table["split"]).reindex(columns=["train", "val", "test"]).to_numpy()
+    np.testing.assert_array_equal(counts, [[65, 15, 0], [65, 15, 0], [65, 15, 17]])
+    check_splits(table)
+    torn = assign_splits(manifest_of({"a": 90, "b": 85}, copies=10), split)
+    check_splits(torn)
+    assert (torn["split"] == "val").sum() == 30
+
+
+@pytest.mark.parametrize("per_class", [[65], [0, 15], [65, 15, 3], [70, 30]])
+def test_numbers_that_cannot_be(per_class: list[int]) -> None:
+    with pytest.raises(UserError, match=r"data\.split\.per_class"):
+        assign_splits(manifest_of({"a": 80, "b": 97}), Split(0.15, 0.15, 5, seed=0, per_class=per_class))
+
+
+def test_a_published_division_is_kept_without_its_leaks() -> None:
+    manifest = manifest_of({"a": 30, "b": 30})
+    published = {path: ("train", "val", "test")[i % 3] for i, path in enumerate(manifest["path"])}
+    digests = dict(zip(manifest["path"], manifest["sha256"], strict=True))
+    train, val, test, another = (f"a/{i}_0.jpg" for i in (0, 1, 2, 3))
+    split = Split(0.15, 0.15, 5, seed=0, official=1)
+    kept = assign_splits(manifest, split, published=published)
+    assert dict(zip(kept["path"], kept["split"], strict=True)) == published
+    alike = [(digests[train], digests[val]), (digests[val], digests[test])]
+    table = assign_splits(manifest, split, alike, published)
+    assert set(manifest["path"]) - set(table["path"]) == {train, val}
+    assert another in set(table["path"])
+    check_splits(table)
+    with pytest.raises(UserError, match=r"does not say what a/0_0.jpg is for"):
+        assign_splits(manifest, split, published={})

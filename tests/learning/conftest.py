@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning
 import pytest
+import torch
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
@@ -42,7 +43,9 @@ def batches_of(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> C
     split = assign_splits(scan(photographs, strict=True), Split(val_frac=0.15, test_frac=0.15, folds=5, seed=0))
 
     def make() -> PhotoDataModule:
-        return PhotoDataModule(split, photographs, image_px=32, batch_size=8, seed=0, cache_dir=cache_dir)
+        return PhotoDataModule(
+            split, photographs, image_px=32, batch_size=8, seed=0, cache_dir=cache_dir, sampling="none"
+        )
 
     return make
 
@@ -58,7 +61,7 @@ def make_classifier() -> Callable[..., Classifier]:
         return Classifier(
             net,
             num_classes=3,
-            train_count=24,
+            train_labels=rest.pop("train_labels", torch.arange(24) % 3),
             learning=replace(LEARNING, **of_learning),
             stages=stages,
             augment=replace(UNCHANGED, **of_augment),

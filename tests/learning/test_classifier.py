@@ -96,6 +96,33 @@ def test_one_batch_can_be_learnt_by_heart(
     assert float(loss.detach()) < 0.1
 
 
+@pytest.mark.parametrize("label_smoothing", [0, 0.1])
+def test_class_weights_decide_what_a_photograph_counts_in_the_loss(
+    label_smoothing: float,
+    make_net: Make,
+    make_classifier: Make,
+    batches_of: Callable[[], PhotoDataModule],
+    fit: Callable[..., lightning.Trainer],
+) -> None:
+    labels = torch.tensor([0] * 18 + [1] * 5 + [2])  # what the classifier is told; the batches have 8 of each
+    net = make_net("linear")
+    classifier = make_classifier(
+        net,
+        [Stage("all", 1, "all", 1e-12)],
+        class_weights="inverse",
+        label_smoothing=label_smoothing,
+        train_labels=labels,
+    )
+    weights = torch.tensor([24 / 3 / 18, 24 / 3 / 5, 24 / 3 / 1])
+    expected = []
+    for batch in batches_of().train_dataloader():
+        logs = net(prepared(batch)).log_softmax(dim=1).detach()
+        share = functional.one_hot(batch.labels, 3) * (1 - label_smoothing) + label_smoothing / 3
+        expected.append(-(share * logs * weights).sum(dim=1).mean())
+    trainer = fit(classifier, 1)
+    assert float(trainer.callback_metrics["train/loss"]) == pytest.approx(float(sum(expected)) / 3, rel=1e-4)
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_decay_shrinks_weights_and_leaves_biases_and_norms(
     optimizer: str, make_net: Make, make_classifier: Make

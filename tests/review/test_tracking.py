@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from flowers.data.pixels import open_store
-from flowers.data.splits import read_splits
+from flowers.data.split_table import read_splits
 from flowers.errors import UserError
 from flowers.evaluate import evaluate
 from flowers.learning.history import METRICS

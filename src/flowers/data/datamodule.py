@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from flowers.data.balance import UNBALANCED, photograph_weights
 from flowers.data.pixels import open_store, take_rows
 from flowers.seeds import derive_seed
 
@@ -69,10 +70,12 @@ class ShuffledBatches(Sampler[list[int]]):
     Lightning calls ``set_epoch``.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int) -> None:
+    def __init__(self, count: int, batch_size: int, seed: int, weights: np.ndarray | None = None) -> None:
+        """Draw rows in [0, count), all of them or in proportion to (count,) weights of mean 1."""
         self.count = count
         self.batch_size = min(batch_size, count)
         self.seed = seed
+        self.weights = weights
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -83,7 +86,14 @@ class ShuffledBatches(Sampler[list[int]]):
         return self.count // self.batch_size
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = np.random.default_rng(derive_seed(self.seed, "shuffle", self.epoch)).permutation(self.count)
+        rng = np.random.default_rng(derive_seed(self.seed, "shuffle", self.epoch))
+        order = rng.permutation(self.count)
+        if self.weights is not None:
+            # Systematic sampling: a row comes as often as its weight says, rounded up or down. The last of the running
+            # sums is `count` but for rounding, which must not lead beyond the last row.
+            sums = self.weights[order].cumsum()
+            drawn = np.searchsorted(sums, np.arange(self.count) + rng.random(), side="right")
+            order = rng.permutation(order[drawn.clip(max=self.count - 1)])
         for first in range(0, len(self) * self.batch_size, self.batch_size):
             yield order[first : first + self.batch_size].tolist()
 
@@ -122,7 +132,15 @@ class PhotoDataModule(lightning.LightningDataModule):
     """
 
     def __init__(
-        self, split: pd.DataFrame, root: Path, *, image_px: int, batch_size: int, seed: int, cache_dir: Path
+        self,
+        split: pd.DataFrame,
+        root: Path,
+        *,
+        image_px: int,
+        batch_size: int,
+        seed: int,
+        cache_dir: Path,
+        sampling: str,
     ) -> None:
         """Decode what is not yet in the store.
 
@@ -133,6 +151,10 @@ class PhotoDataModule(lightning.LightningDataModule):
             batch_size: Photographs in a training batch.
             seed: Of the order of training photographs.
             cache_dir: Where stores are kept.
+            sampling: How often a training photograph is drawn, see :func:`flowers.data.balance.photograph_weights`.
+
+        Raises:
+            UserError: If `sampling` is unknown.
         """
         super().__init__()
         self.classes = sorted(split["label"].unique())
@@ -142,10 +164,12 @@ class PhotoDataModule(lightning.LightningDataModule):
         )
         self.batch_size = batch_size
         self.seed = seed
+        weights = photograph_weights("learning.sampling", sampling, self.train.labels)
+        self.weights = None if sampling == UNBALANCED else weights.double().numpy()
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Load the training photographs, shuffled."""
-        return batches(self.train, ShuffledBatches(len(self.train), self.batch_size, self.seed))
+        return batches(self.train, ShuffledBatches(len(self.train), self.batch_size, self.seed, self.weights))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Load the validation photographs, in order."""

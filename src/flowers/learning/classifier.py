@@ -14,6 +14,7 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from flowers.data.augment import Draws, erase, mix_up, normalise, transform
+from flowers.data.balance import class_weights
 from flowers.data.datamodule import Batch
 from flowers.errors import UserError, suggestion
 from flowers.learning.features import NO_BANK, BankPlace, FeatureBank, apply_part, compile_part, frozen_border
@@ -44,13 +45,14 @@ class Classifier(lightning.LightningModule):
 
     mean: Tensor
     std: Tensor
+    class_weights: Tensor
 
     def __init__(
         self,
         net: nn.Module,
         *,
         num_classes: int,
-        train_count: int,
+        train_labels: Tensor,
         learning: Learning,
         stages: list[Stage],
         augment: Augment,
@@ -63,7 +65,7 @@ class Classifier(lightning.LightningModule):
         Args:
             net: Images (B,3,H,W) to logits (B,K), with ``mean`` and ``std`` for its input.
             num_classes: K.
-            train_count: Number of training photographs.
+            train_labels: (N,) int64, of the training photographs.
             learning: Loss and optimiser.
             stages: The stage table.
             augment: What training images undergo.
@@ -91,7 +93,9 @@ class Classifier(lightning.LightningModule):
         self.register_buffer("mean", torch.tensor(net.mean), persistent=False)
         self.register_buffer("std", torch.tensor(net.std), persistent=False)
         self.num_classes = num_classes
-        self.train_count = train_count
+        self.train_count = len(train_labels)
+        by_class = class_weights("learning.class_weights", learning.class_weights, train_labels, num_classes)
+        self.register_buffer("class_weights", by_class, persistent=False)
         self.learning = learning
         self.stages = stages
         self.augment = augment
@@ -190,7 +194,10 @@ class Classifier(lightning.LightningModule):
         # Photographs are blended where training begins, so that the bank can hold each by itself.
         activations, targets = mix_up(activations, batch.labels, self.draws, rows, self.augment, self.num_classes)
         logits = self.trained_part(self.net, self.border, None, activations).float()
-        loss = functional.cross_entropy(logits, targets, label_smoothing=self.learning.label_smoothing)
+        losses = functional.cross_entropy(
+            logits, targets, self.class_weights, reduction="none", label_smoothing=self.learning.label_smoothing
+        )
+        loss = losses.mean()
         self.train_loss.update(loss.detach(), weight=len(rows))
         self.train_acc.update(logits.detach(), batch.labels)
         if batch_idx == 0:
