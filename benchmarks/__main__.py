@@ -24,6 +24,9 @@ def main() -> None:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(measurements)}; default: all")
     parser.add_argument("--photographs", type=Path, metavar="DIR", help="class folders: train on them and test, too")
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="with --photographs: fine-tune these (MobileNetV2)"
+    )
     options = parser.parse_args()
     if unknown := set(options.names) - measurements.keys():
         parser.error(f"no measurement is called {', '.join(sorted(unknown))}: choose of {', '.join(measurements)}")
@@ -32,7 +35,7 @@ def main() -> None:
     for name in names:
         show(name, measurements[name]())
     if options.photographs:
-        show("photographs", photographs.measure(options.photographs))
+        show("photographs", photographs.measure(options.photographs, options.weights))
 
 
 def show(name: str, rows: list[tuple[str, str]]) -> None:
