@@ -24,9 +24,7 @@ def main() -> None:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(measurements)}; default: all")
     parser.add_argument("--photographs", type=Path, metavar="DIR", help="class folders: train on them and test, too")
-    parser.add_argument(
-        "--weights", type=Path, metavar="FILE", help="with --photographs: fine-tune these (MobileNetV2)"
-    )
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="of MobileNetV2, to be fine-tuned on them")
     options = parser.parse_args()
     if unknown := set(options.names) - measurements.keys():
         parser.error(f"no measurement is called {', '.join(sorted(unknown))}: choose of {', '.join(measurements)}")

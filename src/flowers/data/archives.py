@@ -16,6 +16,7 @@ MOST_INFLATION = 20
 SMALL_BYTES = 64 << 20
 """An archive may always unpack to this much: tiny ones of text do compress."""
 MOST_MEMBERS = 1_000_000
+CHUNK_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
@@ -68,7 +69,7 @@ def unpack(archive: Path, target: Path) -> None:
                     stream = tar.extractfile(member)
                     assert stream is not None  # it is a plain file
                     with stream, path.open("xb") as file:
-                        shutil.copyfileobj(stream, file, 1 << 20)
+                        shutil.copyfileobj(stream, file, CHUNK_BYTES)
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, UnicodeError) as error:
         raise _damaged(archive, error) from error
     except OSError as error:
@@ -81,7 +82,8 @@ def unpack(archive: Path, target: Path) -> None:
 
 
 def _damaged(archive: Path, error: Exception) -> UserError:
-    return UserError(f"{archive} is damaged or no tar archive ({error}); delete it and give the same command again.")
+    reason = str(error).partition("\n")[0].rstrip(":- ")
+    return UserError(f"{archive} is damaged or no tar archive ({reason}); delete it and give the same command again.")
 
 
 def _judge(archive: Path, tar: tarfile.TarFile) -> list[tuple[tarfile.TarInfo, PurePosixPath]]:
@@ -113,4 +115,8 @@ def _judge(archive: Path, tar: tarfile.TarFile) -> list[tuple[tarfile.TarInfo, P
         (files if member.isfile() else folders).add(place)
         folders.update(place.parents)
         places.append((member, place))
+    assert tar.fileobj is not None
+    for _ in range(limit // CHUNK_BYTES + 1):  # the checksum of what is compressed stands at its very end
+        if not tar.fileobj.read(CHUNK_BYTES):
+            break
     return places
