@@ -70,9 +70,9 @@ def test_files_and_folders_are_unpacked(pack: Pack, tmp_path: Path, mode: str) -
         (member("top/pipe", kind=tarfile.FIFOTYPE), "is neither a plain file nor a folder"),
         (member("top/null", kind=tarfile.CHRTYPE), "is neither a plain file nor a folder"),
         (member("top/disk", kind=tarfile.BLKTYPE), "is neither a plain file nor a folder"),
-        (member("top/daisy/1.jpg", b"another"), "takes the place of another member"),
-        (member("top/daisy/1.jpg/2.jpg", b"below a file"), "takes the place of another member"),
-        (member("top/daisy", b"over a folder"), "takes the place of another member"),
+        (member("top/daisy/1.jpg", kind=tarfile.DIRTYPE), "would be a file and a folder in one"),
+        (member("top/daisy/1.jpg/2.jpg", b"below a file"), "would be a file and a folder in one"),
+        (member("top/daisy", b"over a folder"), "would be a file and a folder in one"),
     ],
     ids=lambda value: value[0].name if isinstance(value, tuple) else "",
 )
@@ -102,16 +102,19 @@ def test_too_many_members_are_refused(pack: Pack, tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("mode", ["w:gz", "w:xz", "w"])
-def test_archive_damaged_anywhere_is_named(pack: Pack, tmp_path: Path, mode: str) -> None:
+def test_archive_cut_anywhere_is_named(pack: Pack, tmp_path: Path, mode: str) -> None:
     archive = pack(member("top/2.jpg", random.Random(0).randbytes(50_000)), mode=mode)
     whole = archive.read_bytes()
     for kept in (0, 5, 3000, len(whole) // 2):
-        zeroed = whole[:kept] + bytes(20) + whole[kept + 20 :]
-        for damaged in (whole[:kept], *([zeroed] if mode != "w" else [])):  # a plain tar has no digest of its content
-            archive.write_bytes(damaged)
-            with pytest.raises(UserError, match=r"photographs\.tgz is damaged or no tar archive"):
-                unpack(archive, tmp_path / "target")
-            assert {path.name for path in tmp_path.iterdir()} == {"photographs.tgz"}
+        archive.write_bytes(whole[:kept])
+        with pytest.raises(UserError, match=r"photographs\.tgz is damaged or no tar archive"):
+            unpack(archive, tmp_path / "target")
+        assert {path.name for path in tmp_path.iterdir()} == {"photographs.tgz"}
+
+
+def test_member_that_comes_twice_is_the_last(pack: Pack, tmp_path: Path) -> None:
+    unpack(pack(member("top/daisy/1.jpg", b"later")), tmp_path / "target")
+    assert (tmp_path / "target/top/daisy/1.jpg").read_bytes() == b"later"
 
 
 def test_text_is_no_archive(tmp_path: Path) -> None:

@@ -105,7 +105,9 @@ def test_oxford17_is_labelled_by_position(publish: Callable[..., dict[str, Any]]
     root = tmp_path / "root"
     oxford17(
         root,
-        archive=publish("17flowers.tgz", tar(files | {"jpg/files.txt": b"a list"})),
+        archive=publish(
+            "17flowers.tgz", tar(files | {"jpg/files.txt": b"a list", "jpg/._image_0001.jpg": b"a copier's note"})
+        ),
         splits=publish("datasplits.mat", mat(**lists)),
         downloads_dir="data",
     )

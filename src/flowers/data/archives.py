@@ -47,7 +47,8 @@ def unpack(archive: Path, target: Path) -> None:
     """Unpack a tar file, compressed or not, into a folder: whole, or not at all.
 
     Every member is judged before the first is written: only plain files and folders, each inside the target, and no
-    more bytes than photographs can need. Owners, rights and times are not taken over.
+    more bytes than photographs can need. Owners, rights and times are not taken over. That the content is undamaged is
+    for the archive's digest to say.
 
     Args:
         archive: Only read.
@@ -68,7 +69,7 @@ def unpack(archive: Path, target: Path) -> None:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     stream = tar.extractfile(member)
                     assert stream is not None  # it is a plain file
-                    with stream, path.open("xb") as file:
+                    with stream, path.open("wb") as file:
                         shutil.copyfileobj(stream, file, CHUNK_BYTES)
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, UnicodeError) as error:
         raise _damaged(archive, error) from error
@@ -102,8 +103,10 @@ def _judge(archive: Path, tar: tarfile.TarFile) -> list[tuple[tarfile.TarInfo, P
             problem = "is a link"
         elif member.issparse() or not (member.isfile() or member.isdir()):
             problem = "is neither a plain file nor a folder"
-        elif place in files or (member.isfile() and place in folders) or files & set(place.parents):
-            problem = "takes the place of another member"
+        elif (
+            (place in files and member.isdir()) or (place in folders and member.isfile()) or files & set(place.parents)
+        ):
+            problem = "would be a file and a folder in one"
         total += member.size
         if total > limit or len(places) >= MOST_MEMBERS:
             problem = f"makes it larger than the {limit:,} bytes and {MOST_MEMBERS:,} members it may have"
@@ -115,8 +118,4 @@ def _judge(archive: Path, tar: tarfile.TarFile) -> list[tuple[tarfile.TarInfo, P
         (files if member.isfile() else folders).add(place)
         folders.update(place.parents)
         places.append((member, place))
-    assert tar.fileobj is not None
-    for _ in range(limit // CHUNK_BYTES + 1):  # the checksum of what is compressed stands at its very end
-        if not tar.fileobj.read(CHUNK_BYTES):
-            break
     return places

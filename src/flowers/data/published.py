@@ -132,7 +132,7 @@ def _lay_out(root: Path, packed: Path, pattern: str, species: list[str], officia
     with whole_folder(root) as building:
         unpacked = building / ".unpacked"
         unpack(packed, unpacked)
-        found = {path.name for path in unpacked.glob("jpg/*.jpg")}
+        found = {path.name for path in unpacked.glob("jpg/[!.]*.jpg")}
         names = [pattern.format(number) for number in range(1, len(species) + 1)]
         if odd := sorted(found.symmetric_difference(names)):
             problem = "is in the archive without a label" if odd[0] in found else "has a label but is not there"
