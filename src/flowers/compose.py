@@ -18,7 +18,7 @@ from flowers.settings import HUB
 
 PHOTOGRAPHS = Path("artifacts/download")
 SPLIT = Path("artifacts/split/split.csv")
-_DATA_KEYS = ("data=", "data.source", "data.split", "data.root", "data.name", "data.strict")
+_DATA_KEYS = ("data=", "data.source", "data.decisions", "data.split", "data.root", "data.name", "data.strict")
 
 
 def compose(params: dict[str, Any], out: Path) -> list[Path]:
@@ -45,6 +45,7 @@ def compose(params: dict[str, Any], out: Path) -> list[Path]:
             f"data.root={PHOTOGRAPHS / dataset}",
             f"data.split_csv={SPLIT}",
             "data.source=null",
+            "data.decisions=null",  # the split has them
         ]
         config = compose_config([f"experiment={name}", f"data={dataset}", *overrides, *placed])
         settings = read_settings(config)

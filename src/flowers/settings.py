@@ -41,6 +41,9 @@ class Data:
     """What fills `root`: a `_target_` in `flowers.data` and its parameters; null: the photographs are there."""
     strict: bool
     """Refuse the whole folder if any file in it is refused, instead of setting that file aside."""
+    decisions: str | None
+    """A table of what a person decided about single photographs (:mod:`flowers.data.decisions`): to drop one, or count
+    it as another class. It is applied when the photographs are split; null: there is none."""
     split: Split
     split_csv: str | None
     """A split made earlier (the DVC stage's); null: intake and split are done on the way."""

@@ -19,13 +19,15 @@ def split(settings: Settings) -> None:
     Raises:
         UserError: If there is no manifest, or the photographs cannot be divided as wished.
     """
+    from flowers.data.decisions import decided
     from flowers.data.intake import read_manifest
     from flowers.data.split_table import write_splits
     from flowers.data.splits import assign_splits
 
     if not MANIFEST.exists():
         raise UserError(f"{MANIFEST} does not exist; run `dvc repro download` first.")
-    table = assign_splits(read_manifest(MANIFEST), settings.data.split)
+    manifest = decided(read_manifest(MANIFEST), settings.data.decisions)
+    table = assign_splits(manifest, settings.data.split)
     out = Path(settings.out_dir) / "split.csv"
     out.parent.mkdir(parents=True, exist_ok=True)
     write_splits(table, out)

@@ -164,6 +164,7 @@ def test_a_folder_without_photographs_is_not_remembered(
 
 def data(root: Path, tmp_path: Path, **changes: Any) -> Data:
     settings: dict[str, Any] = {"name": "mine", "root": str(root), "source": None, "strict": False, "split": SPLIT}
+    settings["decisions"] = None
     return Data(**settings | {"split_csv": None, "cache_dir": str(tmp_path / "cache")} | changes)
 
 

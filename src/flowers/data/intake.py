@@ -174,8 +174,10 @@ def summarise(manifest: pd.DataFrame, most_refused: int = 10) -> str:
     usable = manifest[manifest["status"] == "ok"]
     refused = manifest[manifest["status"] == "refused"]
     counts = usable["label"].value_counts().sort_index()
+    dropped = int((manifest["status"] == "dropped").sum())
     lines = [
-        f"{len(usable)} photographs in {len(counts)} classes, {len(refused)} files refused",
+        f"{len(usable)} photographs in {len(counts)} classes, {len(refused)} files refused"
+        + (f", {dropped} dropped by decisions" if dropped else ""),
         ", ".join(f"{label} {count}" for label, count in counts.items()),
     ]
     shown = refused.head(most_refused)

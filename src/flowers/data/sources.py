@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
+from flowers.data.decisions import decided
 from flowers.data.intake import read_manifest, scan, summarise
 from flowers.data.splits import assign_splits
 from flowers.settings import Data
@@ -33,6 +34,7 @@ def prepare(data: Data, fill: Fill | None) -> tuple[Path, pd.DataFrame, str]:
     """
     root = Path(data.root) if fill is None else obtain(Path(data.root), data.source or {}, fill)
     manifest, file = remembered_scan(root, data.strict, Path(data.cache_dir))
+    manifest = decided(manifest, data.decisions)
     summary = summarise(manifest)
     if (manifest["status"] == "refused").any():
         summary += f"\nmanifest of all files: {file}"

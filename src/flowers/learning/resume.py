@@ -40,7 +40,7 @@ def resume_key(settings: Settings, split_sha256: str, start: Path | None = None)
         del decisive["trainer"][name]
     if settings.weights is not None and Path(settings.weights).is_file():
         decisive["weights"] = file_digest(Path(settings.weights))  # the content counts, not where it lies
-    for name in ("root", "split_csv", "cache_dir"):
+    for name in ("root", "decisions", "split_csv", "cache_dir"):
         del decisive["data"][name]
     begun = None if start is None else file_digest(start)
     text = json.dumps([decisive, split_sha256, begun, code_digest(), torch.__version__, lightning.__version__])
