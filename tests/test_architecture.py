@@ -13,13 +13,25 @@ import yaml
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src"
 PACKAGE = SRC / "flowers"
-VERBS = {"download", "split", "compose", "train", "evaluate", "compare", "predict", "verify", "lr_find"}
+VERBS = {
+    "download",
+    "split",
+    "compose",
+    "train",
+    "evaluate",
+    "compare",
+    "predict",
+    "verify",
+    "lr_find",
+    "suspects",
+    "clean",
+}
 DOOR = {"commands", "recipe", "sweep"}
 HEAVY_OWNERS = {
     "mlflow": {"flowers.review.tracking"},
     "hydra": {"flowers.commands", "flowers.recipe", "flowers.sweep"},
     "lightning": {"flowers.train", "flowers.data.datamodule", "flowers.learning.*"},
-    "jinja2": {"flowers.review.report", "flowers.compare"},
+    "jinja2": {"flowers.review.report", "flowers.review.desk", "flowers.compare"},
     "matplotlib": {"flowers.review.*", "flowers.evaluate", "flowers.compare"},
     "timm": {"flowers.models.backbones"},
     "safetensors": {"flowers.models.weights"},

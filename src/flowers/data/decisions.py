@@ -1,7 +1,7 @@
 """What a person decided about single photographs, as a table that can be read, compared and versioned.
 
-A row says that the photograph `path` is to be kept as it is (`keep`), counted as another class (`relabel:CLASS`) or left
-out (`drop`), who said so and when. Photographs themselves stay where and as they are: decisions are applied to the
+A row says that the photograph `path` is to be kept as it is (`keep`), counted as another class (`relabel:CLASS`) or
+left out (`drop`), who said so and when. Photographs themselves stay where and as they are: decisions are applied to the
 manifest, whenever it is divided. The last decision on a path wins, so that the table only ever grows at its end.
 """
 
