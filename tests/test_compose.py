@@ -38,6 +38,7 @@ def test_each_experiment_is_resolved_into_a_file(tmp_path: Path) -> None:
         assert settings.out_dir == f"artifacts/train/{file.stem}"
         assert settings.data.root == "artifacts/download/sample"
         assert settings.data.split_csv == "artifacts/split/split.csv"
+        assert settings.data.decisions is None  # the split has them; a decision that changes nothing repeats nothing
         assert settings.data.source is None
 
 

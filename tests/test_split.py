@@ -51,6 +51,19 @@ def test_other_shares_and_seeds(downloaded: Path, make_settings: Callable[..., S
     assert set(one.loc[one["split"] == "val", "path"]) != set(two.loc[two["split"] == "val", "path"])
 
 
+def test_decisions_are_applied(downloaded: Path, make_settings: Callable[..., Settings]) -> None:
+    rows = ["daisy/daisy_00.jpg,drop", "daisy/daisy_01.jpg,relabel:roses"]
+    lines = "".join(f"{row},Ada,2026-01-31T12:00:00Z\n" for row in rows)
+    (downloaded / "decisions.csv").write_text("path,decision,by,when\n" + lines)
+    split(make_settings("out_dir=out", "data.decisions=decisions.csv"))
+    label_of = read_splits(downloaded / "out/split.csv").set_index("path")["label"]
+    assert "daisy/daisy_00.jpg" not in label_of
+    assert label_of["daisy/daisy_01.jpg"] == "roses"
+    assert label_of["daisy/daisy_02.jpg"] == "daisy"
+    with pytest.raises(UserError, match=r"other\.csv does not exist"):
+        split(make_settings("out_dir=out", "data.decisions=other.csv"))
+
+
 def test_missing_manifest_is_named(make_settings: Callable[..., Settings]) -> None:
     with pytest.raises(UserError, match=r"manifest\.csv does not exist; run `dvc repro download`"):
         split(make_settings())

@@ -179,6 +179,11 @@ def test_photographs_are_prepared_from_a_folder_or_a_source(folder: Path, tmp_pa
     assert prepare(data(folder, tmp_path), None)[2] == summary
     assert Path(summary.rpartition("manifest of all files: ")[2]).is_file()
     assert contents(folder) == before
+    decisions = tmp_path / "decisions.csv"
+    decisions.write_text("path,decision,by,when\nroses/roses_04.jpg,relabel:daisy,Ada,2026-01-31T12:00:00Z\n")
+    _, relabelled, summary_then = prepare(data(folder, tmp_path, decisions=str(decisions)), None)
+    assert relabelled.set_index("path")["label"]["roses/roses_04.jpg"] == "daisy"
+    assert "daisy 13, roses 10" in summary_then
     with pytest.raises(UserError, match=r"roses_03\.jpg.*data\.strict=false"):
         prepare(data(folder, tmp_path, strict=True), None)
 

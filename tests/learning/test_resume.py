@@ -163,7 +163,9 @@ def test_the_key_changes_with_all_that_decides_the_result_and_with_nothing_else(
         replace(settings, out_dir="elsewhere"),
         replace(settings, tracking=replace(settings.tracking, enabled=True, uri="sqlite:///other.db")),
         replace(settings, trainer=replace(settings.trainer, progress="none")),
-        replace(settings, data=replace(data, root="moved", cache_dir="moved", split_csv="split.csv")),
+        replace(
+            settings, data=replace(data, root="moved", decisions="moved.csv", cache_dir="moved", split_csv="split.csv")
+        ),
     ]
     assert {resume_key(one, "digest") for one in same} == {key}
     others = [

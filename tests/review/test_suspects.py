@@ -101,7 +101,9 @@ def test_order_and_figures(noisy: tuple) -> None:
     _, given, probabilities = noisy
     table = as_table(given)
     same = [int(np.flatnonzero(given == label)[5]) for label in (0, 1)]
-    table.loc[same[1], "sha256"] = table.loc[same[0], "sha256"]
+    digests = list(table["sha256"])
+    digests[same[1]] = digests[same[0]]
+    table["sha256"] = digests
     probabilities[same] = [[0.7, 0.2, 0.1], [0.7, 0.2, 0.1]]
     found = rank_suspects(table, probabilities, CLASSES)
     first = found.head(2)

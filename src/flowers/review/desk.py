@@ -210,6 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
         suspect, decision = self._suspect(request.get("number")), request.get("decision")
         if decision not in {"keep", "drop", *(f"relabel:{name}" for name in desk.classes)}:
             raise _RefusedError(400, "a decision is keep, drop or relabel to one of the classes")
+        desk.ledger.read()  # a table that cannot be read must not grow
         desk.ledger.append(suspect.path, decision, desk.by)
         return _json({"decisions": desk.decisions()})
 
