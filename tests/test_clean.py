@@ -16,9 +16,12 @@ import pytest
 from PIL import Image
 
 from flowers.clean import open_desk, picture, read_suspects
+from flowers.data.decisions import DecisionFile
 from flowers.errors import UserError
+from flowers.evaluate import evaluate
 from flowers.settings import Settings
 from flowers.split import split
+from flowers.train import train
 
 COLUMNS = "rank,path,label,suggested,probability_given,probability_suggested,loss,why"
 
@@ -136,3 +139,21 @@ def test_from_the_page_to_the_split(
     split(make_settings("data.decisions=decisions.csv"))
     table = pd.read_csv(tmp_path / "out/split.csv").set_index("path")
     assert table["label"]["daisy/daisy_00.jpg"] == "sunflowers"
+
+
+@pytest.mark.slow
+def test_what_comes_after_goes_by_the_label_and_not_by_the_folder(
+    photographs: Path, tmp_path: Path, make_settings: Callable[..., Settings]
+) -> None:
+    table = DecisionFile(tmp_path / "decisions.csv")
+    for file in sorted((photographs / "sunflowers").iterdir()):
+        table.append(f"sunflowers/{file.name}", "relabel:roses", "Ada")
+    table.append("daisy/daisy_00.jpg", "drop", "Ada")
+    train(make_settings("data.decisions=decisions.csv", "stages.0.epochs=1", "trainer.progress=none"))
+    assert json.loads((tmp_path / "out/run.json").read_text())["classes"] == ["daisy", "roses"]
+    assert "daisy/daisy_00.jpg" not in (tmp_path / "out/split.csv").read_text()
+    evaluate(tmp_path / "out", tmp_path / "test")
+    predictions = pd.read_csv(tmp_path / "test/predictions.csv")
+    folders = predictions["path"].str.partition("/")[0]
+    assert "sunflowers" in set(folders)
+    assert (predictions["label"] == folders.replace("sunflowers", "roses")).all()
