@@ -54,11 +54,12 @@ def suspects(settings: Settings) -> int:
     labels = judged["label"].map(classes.index).to_numpy()
     joint = confident_joint(labels, values)
     found = rank_suspects(judged, values, classes)
+    decisions = settings.data.decisions
     about = {
         "name": settings.name,
         "photographs": str(root.resolve()),
         "classes": classes,
-        "decisions": settings.data.decisions,
+        "decisions": None if decisions is None else str(Path(decisions).resolve()),
         "judged": len(judged),
         "folds": int(judged["fold"].nunique()),
         "suspects/acc": float((values.argmax(axis=1) == labels).mean()),
