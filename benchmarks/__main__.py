@@ -7,7 +7,7 @@ import argparse
 import platform
 from pathlib import Path
 
-from benchmarks import logging_cost, ordering, photographs, pipeline, rendering
+from benchmarks import duplicates, intake, logging_cost, ordering, photographs, pipeline, rendering
 from flowers.provenance import git_commit
 
 
@@ -18,6 +18,8 @@ def main() -> None:
         "rendering": rendering.measure,
         "logging_cost": logging_cost.measure,
         "ordering": ordering.measure,
+        "duplicates": duplicates.measure,
+        "intake": intake.measure,
     }
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--memory", type=int, metavar="TIMES", help=argparse.SUPPRESS)  # for the processes started here
     options = parser.parse_args()
     manifest = scan(options.photographs, strict=False)
-    split = assign_splits(manifest, Split(val_frac=0.2, test_frac=0.0, folds=5, seed=0))
+    split = assign_splits(manifest, Split(val_frac=0.2, test_frac=0.0, folds=5, seed=0, near_bits=-1))
     with tempfile.TemporaryDirectory() as folder:
         if options.memory:
             table = pd.concat([split] * options.memory, ignore_index=True)

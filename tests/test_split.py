@@ -1,10 +1,12 @@
 """The split is a file, and nothing else decides."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from flowers.data.split_table import read_splits
 from flowers.download import download
@@ -32,6 +34,26 @@ def test_split_is_written_stratified(
     said = capsys.readouterr().out
     assert "artifacts/split/split.csv" in said
     assert "roses" in said
+    assert "0 groups of near-duplicates" in said
+
+
+def test_copies_of_a_picture_stay_together_and_conflicts_are_said(
+    make_settings: Callable[..., Settings], photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(shutil.copytree(photographs, tmp_path / "mine"))
+    for name in ("00", "01", "02"):
+        with Image.open(root / f"roses/roses_{name}.jpg") as image:
+            image.resize((80, 80)).save(root / f"roses/large_{name}.jpg", quality=85)
+    with Image.open(root / "daisy/daisy_03.jpg") as image:
+        image.save(root / "sunflowers/daisy.png")
+    download(make_settings("out_dir=artifacts/download", f"data.root={root}"))
+    split(make_settings("out_dir=artifacts/split"))
+    table = read_splits(tmp_path / "artifacts/split/split.csv").set_index("path")
+    for name in ("00", "01", "02"):
+        assert table["group"][f"roses/large_{name}.jpg"] == table["group"][f"roses/roses_{name}.jpg"]
+    said = capsys.readouterr().out
+    assert "4 groups of near-duplicates (8 photographs)" in said
+    assert "the same picture under different labels: daisy/daisy_03.jpg, sunflowers/daisy.png" in said
 
 
 def test_split_is_independent_of_the_order_of_files(downloaded: Path, make_settings: Callable[..., Settings]) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import flowers.train
-from flowers.data.splits import read_splits, write_splits
+from flowers.data.split_table import read_splits, write_splits
 from flowers.errors import UserError
 from flowers.settings import Settings
 from flowers.suspects import suspects

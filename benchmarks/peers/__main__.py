@@ -51,7 +51,7 @@ def main() -> None:
     HOME.mkdir(parents=True, exist_ok=True)
     manifest = scan(photographs, strict=False)
     fraction = VAL_PHOTOGRAPHS / (manifest["status"] == "ok").sum()
-    split = assign_splits(manifest, Split(val_frac=float(fraction), test_frac=0.0, folds=5, seed=0))
+    split = assign_splits(manifest, Split(val_frac=float(fraction), test_frac=0.0, folds=5, seed=0, near_bits=-1))
     write_splits(split, HOME / "split.csv")
     print("| who | seconds | validation accuracy | peak memory (GiB) |\n|---|---|---|---|", flush=True)
     if options.only != "ours":

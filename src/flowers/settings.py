@@ -24,6 +24,9 @@ class Split:
     folds: int
     """Number of cross-validation folds that train and validation photographs are numbered by, at least 2."""
     seed: int
+    near_bits: int
+    """Photographs whose difference hashes differ in at most so many of 512 bits are taken for the same picture and kept
+    in one split, see :mod:`flowers.data.duplicates`; -1: only files of the same bytes."""
     per_class: list[int] | None = None
     """Instead of shares: how many photographs of each class train, and how many validate; the others are the test."""
     official: int | None = None

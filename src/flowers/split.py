@@ -19,20 +19,19 @@ def split(settings: Settings) -> None:
     Raises:
         UserError: If there is no manifest, or the photographs cannot be divided as wished.
     """
-    from flowers.data.decisions import decided
+    from flowers.data.division import divide
     from flowers.data.intake import read_manifest
     from flowers.data.split_table import write_splits
-    from flowers.data.splits import assign_splits
 
     if not MANIFEST.exists():
         raise UserError(f"{MANIFEST} does not exist; run `dvc repro download` first.")
-    manifest = decided(read_manifest(MANIFEST), settings.data.decisions)
-    table = assign_splits(manifest, settings.data.split)
+    table, summary = divide(read_manifest(MANIFEST), settings.data, MANIFEST.parent / settings.data.name)
     out = Path(settings.out_dir) / "split.csv"
     out.parent.mkdir(parents=True, exist_ok=True)
     write_splits(table, out)
     counts = table.groupby(["label", "split"]).size().unstack(fill_value=0)
-    print(f"{out}:\n{counts.reindex(columns=['train', 'val', 'test'], fill_value=0).to_string()}", flush=True)
+    print(f"{out}:\n{counts.reindex(columns=['train', 'val', 'test'], fill_value=0).to_string()}")
+    print(summary, flush=True)
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def _out_of_fold(settings: Settings, root: Path, table: "pd.DataFrame", work: Pa
 def _judge_fold(settings: Settings, root: Path, table: "pd.DataFrame", fold: int, work: Path) -> "np.ndarray":
     """Train without a fold and classify its photographs; the network is not kept."""
     from flowers.data.pixels import open_store
-    from flowers.data.splits import write_splits
+    from flowers.data.split_table import write_splits
     from flowers.train import train
     from flowers.trained import open_model, probabilities
 

@@ -18,7 +18,7 @@ CLASSES = ["daisy", "roses", "sunflowers"]
 @pytest.fixture(scope="module")
 def split(photographs: Path) -> pd.DataFrame:
     manifest = scan(photographs, strict=True)
-    return assign_splits(manifest, Split(val_frac=0.15, test_frac=0.15, folds=5, seed=0))
+    return assign_splits(manifest, Split(val_frac=0.15, test_frac=0.15, folds=5, seed=0, near_bits=-1))
 
 
 def module_of(split: pd.DataFrame, root: Path, tmp_path: Path, batch_size: int = 5) -> PhotoDataModule:

@@ -44,7 +44,7 @@ def test_good_files(root: Path) -> None:
     first = row(manifest, "daisy/0.jpg")
     assert first["sha256"] == hashlib.sha256((root / "daisy/0.jpg").read_bytes()).hexdigest()
     assert (first["width_px"], first["height_px"]) == (40, 30)
-    assert len(first["dhash"]) == 16
+    assert len(first["dhash"]) == 128
     assert set(manifest["status"]) == {"ok"}
     pd.testing.assert_frame_equal(manifest, intake.scan(root, strict=True, workers=1))
 
@@ -165,8 +165,8 @@ def test_dhash_survives_recompression_and_tells_photographs_apart(tmp_path: Path
     def bits_apart(one: Image.Image, two: Image.Image) -> int:
         return (int(intake.difference_hash(one), 16) ^ int(intake.difference_hash(two), 16)).bit_count()
 
-    assert bits_apart(smooth, open_rgb(tmp_path / "small.jpg")) <= 3
-    assert bits_apart(smooth, other) > 15
+    assert bits_apart(smooth, open_rgb(tmp_path / "small.jpg")) <= 24
+    assert bits_apart(smooth, other) > 120
 
 
 def test_errors_are_one_sentence(root: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from flowers.data.splits import assign_splits
 from flowers.errors import UserError
 from flowers.settings import Data, Split
 
-SPLIT = Split(val_frac=0.15, test_frac=0.15, folds=5, seed=0)
+SPLIT = Split(val_frac=0.15, test_frac=0.15, folds=5, seed=0, near_bits=-1)
 RENDERED: dict[str, Any] = {
     "_target_": "flowers.data.sample.render",
     "seed": 0,

@@ -12,7 +12,7 @@ from flowers.data.splits import assign_splits
 from flowers.errors import UserError
 from flowers.settings import Split
 
-SPLIT = Split(val_frac=0.15, test_frac=0.15, folds=5, seed=0)
+SPLIT = Split(val_frac=0.15, test_frac=0.15, folds=5, seed=0, near_bits=-1)
 
 
 def manifest_of(counts: dict[str, int], copies: int = 0, seed: int = 0) -> pd.DataFrame:
@@ -35,7 +35,7 @@ def places(table: pd.DataFrame) -> dict[str, tuple[str, int]]:
 @pytest.mark.parametrize("seed", range(5))
 def test_shares_are_exact_to_within_one(seed: int) -> None:
     counts = {"a": 100, "b": 37, "c": 3, "d": 250, "e": 11}
-    table = assign_splits(manifest_of(counts, seed=seed), Split(0.15, 0.2, 5, seed))
+    table = assign_splits(manifest_of(counts, seed=seed), Split(0.15, 0.2, 5, seed, -1))
     assert list(table.columns) == COLUMNS
     assert list(table["path"]) == sorted(table["path"])
     for label, count in counts.items():
@@ -57,7 +57,7 @@ def test_groups_never_cross(seed: int) -> None:
     manifest = pd.concat([manifest, mixed])
     digests = sorted(set(manifest["sha256"]))
     alike = [(digests[i], digests[i + 1]) for i in range(0, 12, 3)] + [(digests[1], digests[2]), ("x", "y")]
-    table = assign_splits(manifest, Split(0.2, 0.2, 4, seed), alike)
+    table = assign_splits(manifest, Split(0.2, 0.2, 4, seed, -1), alike)
     assert len(table) == len(manifest)
     for column in ("group", "sha256"):
         assert len(table[[column, "split", "fold"]].drop_duplicates()) == len(set(table[column]))
@@ -83,13 +83,13 @@ def test_depends_on_neither_order_nor_names() -> None:
     renamed = manifest.assign(path=manifest["path"].str.replace("/", "/z"))
     by_content = assign_splits(renamed, SPLIT).drop_duplicates("sha256").set_index("sha256")["split"]
     assert by_content.to_dict() == table.drop_duplicates("sha256").set_index("sha256")["split"].to_dict()
-    assert places(assign_splits(manifest, Split(0.15, 0.15, 5, 1))) != places(table)
+    assert places(assign_splits(manifest, Split(0.15, 0.15, 5, 1, -1))) != places(table)
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_one_photograph_more_moves_few_others(seed: int) -> None:
-    small = assign_splits(manifest_of({"a": 200, "b": 200}), Split(0.15, 0.15, 5, seed))
-    large = assign_splits(manifest_of({"a": 201, "b": 200}), Split(0.15, 0.15, 5, seed))
+    small = assign_splits(manifest_of({"a": 200, "b": 200}), Split(0.15, 0.15, 5, seed, -1))
+    large = assign_splits(manifest_of({"a": 201, "b": 200}), Split(0.15, 0.15, 5, seed, -1))
     before, after = places(small), places(large)
     assert sum(before[path][0] != after[path][0] for path in before) <= 3
     assert sum(before[path][1] != after[path][1] for path in before) <= 8
@@ -97,7 +97,7 @@ def test_one_photograph_more_moves_few_others(seed: int) -> None:
 
 
 def test_without_a_test_split() -> None:
-    table = assign_splits(manifest_of({"a": 50, "b": 100}), Split(0.2, 0.0, 5, 0))
+    table = assign_splits(manifest_of({"a": 50, "b": 100}), Split(0.2, 0.0, 5, 0, -1))
     assert table["split"].value_counts().to_dict() == {"train": 120, "val": 30}
     assert table["fold"].min() == 0
 
@@ -113,13 +113,13 @@ def test_refused_files_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        (Split(0.0, 0.1, 5, 0), "data.split.val_frac is 0.0"),
-        (Split(1.5, 0.1, 5, 0), "data.split.val_frac is 1.5"),
-        (Split(float("nan"), 0.1, 5, 0), "data.split.val_frac is nan"),
-        (Split(0.2, -0.1, 5, 0), "data.split.test_frac is -0.1"),
-        (Split(0.2, 1.0, 5, 0), "data.split.test_frac is 1.0"),
-        (Split(0.5, 0.5, 5, 0), "add up to less than 1"),
-        (Split(0.2, 0.1, 1, 0), "data.split.folds is 1"),
+        (Split(0.0, 0.1, 5, 0, -1), "data.split.val_frac is 0.0"),
+        (Split(1.5, 0.1, 5, 0, -1), "data.split.val_frac is 1.5"),
+        (Split(float("nan"), 0.1, 5, 0, -1), "data.split.val_frac is nan"),
+        (Split(0.2, -0.1, 5, 0, -1), "data.split.test_frac is -0.1"),
+        (Split(0.2, 1.0, 5, 0, -1), "data.split.test_frac is 1.0"),
+        (Split(0.5, 0.5, 5, 0, -1), "add up to less than 1"),
+        (Split(0.2, 0.1, 1, 0, -1), "data.split.folds is 1"),
     ],
 )
 def test_settings_out_of_range(split: Split, message: str) -> None:
@@ -130,10 +130,10 @@ def test_settings_out_of_range(split: Split, message: str) -> None:
 def test_class_too_small() -> None:
     with pytest.raises(UserError, match=r"Class b has 2 different photographs .* train, val, test need one each"):
         assign_splits(manifest_of({"a": 10, "b": 2}), SPLIT)
-    assign_splits(manifest_of({"a": 10, "b": 2}), Split(0.2, 0.0, 5, 0))
+    assign_splits(manifest_of({"a": 10, "b": 2}), Split(0.2, 0.0, 5, 0, -1))
     copies = pd.concat([manifest_of({"a": 10, "b": 1})] * 3)
     with pytest.raises(UserError, match="Class b has 1 different"):
-        assign_splits(copies.assign(path=[f"{i}" for i in range(len(copies))]), Split(0.2, 0.0, 5, 0))
+        assign_splits(copies.assign(path=[f"{i}" for i in range(len(copies))]), Split(0.2, 0.0, 5, 0, -1))
 
 
 def test_written_and_read_again(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_leaks_are_found() -> None:
 
 
 def test_so_many_of_each_class() -> None:
-    split = Split(0.15, 0.15, 5, seed=0, per_class=[65, 15])
+    split = Split(0.15, 0.15, 5, seed=0, near_bits=-1, per_class=[65, 15])
     table = assign_splits(manifest_of({"a": 80, "b": 80, "c": 97}), split)
     counts = pd.crosstab(table["label"], table["split"]).reindex(columns=["train", "val", "test"]).to_numpy()
     np.testing.assert_array_equal(counts, [[65, 15, 0], [65, 15, 0], [65, 15, 17]])
@@ -205,7 +205,7 @@ def test_so_many_of_each_class() -> None:
 @pytest.mark.parametrize("per_class", [[65], [0, 15], [65, 15, 3], [70, 30]])
 def test_numbers_that_cannot_be(per_class: list[int]) -> None:
     with pytest.raises(UserError, match=r"data\.split\.per_class"):
-        assign_splits(manifest_of({"a": 80, "b": 97}), Split(0.15, 0.15, 5, seed=0, per_class=per_class))
+        assign_splits(manifest_of({"a": 80, "b": 97}), Split(0.15, 0.15, 5, seed=0, near_bits=-1, per_class=per_class))
 
 
 def test_a_published_division_is_kept_without_its_leaks() -> None:
@@ -213,7 +213,7 @@ def test_a_published_division_is_kept_without_its_leaks() -> None:
     published = {path: ("train", "val", "test")[i % 3] for i, path in enumerate(manifest["path"])}
     digests = dict(zip(manifest["path"], manifest["sha256"], strict=True))
     train, val, test, another = (f"a/{i}_0.jpg" for i in (0, 1, 2, 3))
-    split = Split(0.15, 0.15, 5, seed=0, official=1)
+    split = Split(0.15, 0.15, 5, seed=0, near_bits=-1, official=1)
     kept = assign_splits(manifest, split, published=published)
     assert dict(zip(kept["path"], kept["split"], strict=True)) == published
     alike = [(digests[train], digests[val]), (digests[val], digests[test])]

@@ -40,7 +40,8 @@ UNCHANGED = Augment(
 def batches_of(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], PhotoDataModule]:
     """A function that makes the data module anew: 3 batches of 8 photographs of 32 px, and 6 for validation."""
     cache_dir = tmp_path_factory.mktemp("pixels")
-    split = assign_splits(scan(photographs, strict=True), Split(val_frac=0.15, test_frac=0.15, folds=5, seed=0))
+    shares = Split(val_frac=0.15, test_frac=0.15, folds=5, seed=0, near_bits=-1)
+    split = assign_splits(scan(photographs, strict=True), shares)
 
     def make() -> PhotoDataModule:
         return PhotoDataModule(

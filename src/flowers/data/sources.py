@@ -10,9 +10,8 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
-from flowers.data.decisions import decided
-from flowers.data.intake import read_manifest, scan, summarise
-from flowers.data.splits import assign_splits
+from flowers.data.division import divide
+from flowers.data.intake import read_manifest, scan
 from flowers.settings import Data
 
 Fill = Callable[..., None]
@@ -27,18 +26,17 @@ def prepare(data: Data, fill: Fill | None) -> tuple[Path, pd.DataFrame, str]:
         fill: What ``data.source`` names, if it names something.
 
     Returns:
-        The folder that paths are relative to, the rows of the split, and what intake found, in words.
+        The folder that paths are relative to, the rows of the split, and what was found, in words.
 
     Raises:
         UserError: If the photographs cannot be used.
     """
     root = Path(data.root) if fill is None else obtain(Path(data.root), data.source or {}, fill)
     manifest, file = remembered_scan(root, data.strict, Path(data.cache_dir))
-    manifest = decided(manifest, data.decisions)
-    summary = summarise(manifest)
+    split, summary = divide(manifest, data, root)
     if (manifest["status"] == "refused").any():
         summary += f"\nmanifest of all files: {file}"
-    return root, assign_splits(manifest, data.split), summary
+    return root, split, summary
 
 
 def obtain(root: Path, source: dict[str, Any], fill: Fill) -> Path:

@@ -1,0 +1,64 @@
+"""How long the intake of photographs of 1 megapixel takes, and whether its memory grows with their number."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from flowers.data.intake import scan
+from flowers.data.sample import draw
+from flowers.learning.precision import peak_memory_bytes
+
+NUMBERS = (2_500, 10_000)
+DIFFERENT, SIDE_PX = 200, 1000
+KNOBS = dict.fromkeys(("illumination", "occlusion", "deformation", "clutter", "variation"), 0.5)
+
+
+def measure() -> list[tuple[str, str]]:
+    """Take in a folder of each size, in a process of its own, whose memory is its alone."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number in NUMBERS:
+            fill(Path(folder) / "photographs", number)
+            command = [sys.executable, "-m", "benchmarks.intake", f"{folder}/photographs"]
+            seconds, mib = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+            figures = (
+                f"{float(seconds):.0f} s, {number / float(seconds):.0f} a second, peak memory {float(mib):.0f} MiB"
+            )
+            rows.append((f"{number:,} photographs of 1 megapixel", figures))
+    return rows
+
+
+def fill(root: Path, number: int) -> None:
+    """Fill two class folders up to a number of JPEGs, each with other bytes: some 200 pictures and their copies."""
+    rng = np.random.default_rng(0)
+    for index in range(number):
+        path = root / ("daisy", "roses")[index % 2] / f"{index:05d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            continue
+        if index < DIFFERENT:
+            small = draw("daisy", index + 1, seed=0, size_px=128, domain="garden", **KNOBS)
+            large = np.asarray(small.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC), dtype=np.int16)
+            grain = rng.integers(-12, 13, large.shape, dtype=np.int16)  # what a sensor adds, and JPEG has to keep
+            Image.fromarray((large + grain).clip(0, 255).astype(np.uint8)).save(path, quality=90)
+        else:
+            first = root / ("daisy", "roses")[index % 2] / f"{index % DIFFERENT:05d}.jpg"
+            path.write_bytes(first.read_bytes() + index.to_bytes(4, "big"))
+
+
+def main() -> None:
+    """Print seconds and MiB."""
+    begin = time.perf_counter()
+    manifest = scan(Path(sys.argv[1]), strict=True, workers=min(2, len(os.sched_getaffinity(0))))
+    assert manifest["sha256"].is_unique
+    print(time.perf_counter() - begin, peak_memory_bytes() / 2**20)
+
+
+if __name__ == "__main__":
+    main()
