@@ -21,14 +21,9 @@ from flowers.errors import UserError
 CONTENT = random.Random(0).randbytes(300_000)
 MD5 = hashlib.md5(CONTENT).hexdigest()
 HURRIED = Patience(
-    connect_s=2,
-    read_s=0.2,
-    least_bytes_per_s=1000,
-    retries=3,
-    progress_bytes=1000,
-    backoff_s=0.001,
-    longest_wait_s=0.01,
+    connect_s=5, read_s=5, least_bytes_per_s=1000, retries=3, progress_bytes=1000, backoff_s=0.001, longest_wait_s=0.01
 )
+IMPATIENT = replace(HURRIED, read_s=0.2)
 SOURCES = Path(__file__).parents[2] / "src"
 
 
@@ -88,7 +83,8 @@ def test_broken_transfer_goes_on_where_it_stopped(url: str, target: Path, web: A
     web.then(**how)
     if "ETag" in how.get("headers", {}):
         web.always(version="Sat, 21 Nov 2015 10:00:00 GMT")  # what If-Range is then compared with
-    assert get(url, target).read_bytes() == CONTENT
+    patience = IMPATIENT if "stall_after" in how else HURRIED
+    assert get(url, target, patience=patience).read_bytes() == CONTENT
     assert web.ranges() == [None, "bytes=100000-"]
     assert web.asked[1][1]["If-Range"] in ('"1"', "Sat, 21 Nov 2015 10:00:00 GMT")
     assert beside(target) == {target.name}
@@ -149,7 +145,7 @@ def test_refusal_is_final(url: str, target: Path, web: Any, status: int) -> None
 def test_retries_end(url: str, target: Path, web: Any, how: dict[str, Any], requests: int, said: str) -> None:
     web.always(**how)
     with pytest.raises(UserError, match=said) as raised:
-        get(url, target)
+        get(url, target, patience=IMPATIENT if "stall_after" in how else HURRIED)
     assert url in str(raised.value)
     assert len(web.asked) == requests
     assert not target.exists()
@@ -157,7 +153,7 @@ def test_retries_end(url: str, target: Path, web: Any, how: dict[str, Any], requ
 
 def test_trickle_counts_as_a_stall(url: str, target: Path, web: Any) -> None:
     web.then(piece_bytes=1, pause_s=0.05)
-    assert get(url, target).read_bytes() == CONTENT
+    assert get(url, target, patience=IMPATIENT).read_bytes() == CONTENT
     assert len(web.asked) == 2
 
 
