@@ -1,6 +1,7 @@
 """How long the search for near-duplicates takes, and how much memory, in 100,000 photographs."""
 
 import hashlib
+import resource
 import subprocess
 import sys
 import time
@@ -10,7 +11,6 @@ import pandas as pd
 
 from flowers.data.duplicates import near_duplicates
 from flowers.data.intake import HASH_CELLS
-from flowers.learning.precision import peak_memory_bytes
 
 PHOTOGRAPHS, COPIES, NEAR_BITS = 100_000, 1_000, 90
 
@@ -44,7 +44,7 @@ def main() -> None:
     table = manifest()
     begin = time.perf_counter()
     found = near_duplicates(table, NEAR_BITS)
-    print(time.perf_counter() - begin, peak_memory_bytes() / 2**30, len(found))
+    print(time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, len(found))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Photographs are taken over as they are, and nothing of the user's is touched."""
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -86,3 +88,24 @@ def test_photograph_that_vanished_is_named_and_nothing_is_half(folder: Path, tmp
     with pytest.raises(UserError, match=r"roses_03\.jpg vanished while it was read; run download again"):
         copy_accepted(manifest, folder, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
+
+
+def test_photograph_that_changed_is_named_and_nothing_is_half(folder: Path, tmp_path: Path) -> None:
+    manifest = scan(folder, strict=False)
+    (folder / "roses/roses_03.jpg").write_bytes((folder / "roses/roses_04.jpg").read_bytes())
+    with pytest.raises(UserError, match=r"roses_03\.jpg changed while it was read; run download again"):
+        copy_accepted(manifest, folder, tmp_path / "copy")
+    assert {path.name for path in tmp_path.iterdir()} == {"photographs"}
+
+
+def test_no_room_for_the_copies(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = scan(folder, strict=False)
+
+    def full(source: Path, target: Path) -> None:
+        target.write_bytes(b"")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(UserError, match=r"copy cannot be filled \(No space left on device\): make room there"):
+        copy_accepted(manifest, folder, tmp_path / "copy")
+    assert {path.name for path in tmp_path.iterdir()} == {"photographs"}

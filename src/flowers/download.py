@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowers.commands import run_command
+from flowers.digests import file_digest
 from flowers.errors import UserError
 from flowers.recipe import locate
 from flowers.settings import Settings
@@ -23,7 +24,7 @@ def download(settings: Settings) -> None:
     Raises:
         UserError: If the photographs cannot be used, or there are some in the folder already.
     """
-    from flowers.data.intake import scan, summarise
+    from flowers.data.intake import scan, summarise, write_manifest
 
     data = settings.data
     out = Path(settings.out_dir)
@@ -38,7 +39,7 @@ def download(settings: Settings) -> None:
         fill = locate("data.source", data.source, "flowers.data.")
         fill(photographs, **{name: value for name, value in data.source.items() if name != "_target_"})
         manifest = scan(photographs, data.strict)
-    manifest.to_csv(out / "manifest.csv", index=False)
+    write_manifest(manifest, out / "manifest.csv")
     print(f"{photographs}:\n{summarise(manifest)}", flush=True)
 
 
@@ -46,23 +47,31 @@ def copy_accepted(manifest: "pd.DataFrame", root: Path, target: Path) -> None:
     """Copy the photographs that intake accepted, byte for byte.
 
     Args:
-        manifest: With ``path`` and ``status``.
+        manifest: With ``path``, ``sha256`` and ``status``.
         root: Folder that its paths are relative to.
         target: Made anew, whole or not at all.
 
     Raises:
-        UserError: If a photograph went away in the meantime.
+        UserError: If a photograph went away or changed in the meantime, or there is no room.
     """
     partial = target.with_name(f".{target.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
-    for path in manifest.loc[manifest["status"] == "ok", "path"]:
-        copy = partial / path
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            shutil.copyfile(root / path, copy)
-        except FileNotFoundError as error:
-            raise UserError(f"{root / path} vanished while it was read; run download again.") from error
-    partial.replace(target)
+    accepted = manifest[manifest["status"] == "ok"]
+    try:
+        for path, digest in zip(accepted["path"], accepted["sha256"], strict=True):
+            copy = partial / path
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                shutil.copyfile(root / path, copy)
+            except FileNotFoundError as error:
+                raise UserError(f"{root / path} vanished while it was read; run download again.") from error
+            if file_digest(copy) != digest:
+                raise UserError(f"{root / path} changed while it was read; run download again.")
+        partial.replace(target)
+    except OSError as error:  # it may name the photograph, where the place that it is copied to is meant
+        raise UserError(f"{target} cannot be filled ({error.strerror}): make room there.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Every kind of file that a person may leave in a class folder gets its row and its reason."""
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -148,6 +149,109 @@ def test_names_links_nesting_and_what_is_passed_over(root: Path, tmp_path: Path)
     refused = manifest[manifest["status"] == "refused"].set_index("path")["reason"].to_dict()
     assert refused == {"circle": "a link to a folder", "rose/latin\\xe9.jpg": "its name is not UTF-8"}
     manifest.to_csv(tmp_path / "manifest.csv", index=False)  # every name can be written
+
+
+def test_what_systems_leave_behind_is_passed_over(root: Path) -> None:
+    for folder in (root, root / "daisy"):
+        for name in ("@eaDir", "__MACOSX", "#recycle"):
+            (folder / name).mkdir()
+            noise(5).save(folder / name / "0.jpg")
+    for name in ("Thumbs.db", "desktop.ini", "._0.jpg", ".DS_Store", "Icon\r"):
+        (root / "daisy" / name).write_bytes(b"\x00\x05\x16\x07")
+    (root / "daisy" / "thumbs").mkdir()  # a person's own, though it sounds alike
+    noise(6).save(root / "daisy" / "thumbs" / "db.jpg")
+    paths = ["daisy/0.jpg", "daisy/1.jpg", "daisy/thumbs/db.jpg", "rose/0.jpg", "rose/1.jpg"]
+    assert list(intake.scan(root, strict=True)["path"]) == paths
+    assert intake.image_files(root) == paths
+
+
+def test_long_and_odd_names_survive_the_manifest(root: Path, tmp_path: Path) -> None:
+    odd = [
+        "x" * 251 + ".jpg",
+        " lead.jpg",
+        "tail.jpg ",
+        'q"u,o;te.jpg',
+        "-0.jpg",
+        "NA",
+        "0012",
+        "花🌸\u0301.WebP",
+    ]
+    for index, name in enumerate(odd):
+        noise(index + 50).save(root / "daisy" / name, "WEBP" if name.endswith("P") else "JPEG")
+    (root / "NA").mkdir()
+    noise(90).save(root / "NA" / "nan.jpg")
+    noise(91).save(root / "daisy" / "a\rb.jpg")
+    manifest = intake.scan(root, strict=False)
+    assert row(manifest, "daisy/a\\rb.jpg")["reason"] == "its name has a carriage return"
+    assert {f"daisy/{name}" for name in odd} | {"NA/nan.jpg"} < set(manifest["path"])
+    intake.write_manifest(manifest, tmp_path / "deep" / "manifest.csv")
+    pd.testing.assert_frame_equal(intake.read_manifest(tmp_path / "deep" / "manifest.csv"), manifest.astype(str))
+
+
+def test_links_that_lead_to_themselves(root: Path) -> None:
+    (root / "daisy" / "self.jpg").symlink_to("self.jpg")
+    (root / "daisy" / "here").symlink_to(".")
+    (root / "loop").symlink_to("loop")
+    refused = intake.scan(root, strict=False).query("status == 'refused'")
+    assert dict(zip(refused["path"], refused["reason"], strict=True)) == {
+        "daisy/here": "a link to a folder",
+        "daisy/self.jpg": "a link that leads nowhere",
+    }
+
+
+def test_a_folder_that_changes_while_it_is_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(2, 6):
+        noise(index).save(root / "daisy" / f"{index}.jpg")
+    decode, listed = intake.decode, intake._files
+    done: list[int] = []
+
+    def files_then_change(folder: Path, top: bool = False) -> list[tuple[Path, str]]:
+        found = list(listed(folder, top))
+        if top:
+            (root / "daisy" / "2.jpg").unlink()  # between listing and reading
+            (root / "daisy" / "3.jpg").unlink()
+            (root / "daisy" / "3.jpg").mkdir()
+        return found
+
+    def decode_then_change(*args: Any, **options: Any) -> Any:
+        result = decode(*args, **options)
+        path = Path(args[0].name)
+        if path.name == "4.jpg":
+            noise(44).save(path)  # written over
+        if path.name == "5.jpg":
+            noise(55).save(path.with_name("new"), "JPEG")
+            path.with_name("new").replace(path)  # another file of that name
+        if path.name == "1.jpg" and not done:
+            done.append(1)
+            path.unlink()
+        return result
+
+    monkeypatch.setattr(intake, "_files", files_then_change)
+    monkeypatch.setattr(intake, "decode", decode_then_change)
+    refused = intake.scan(root, strict=False, workers=1).query("status == 'refused'")
+    assert dict(zip(refused["path"], refused["reason"], strict=True)) == {
+        "daisy/1.jpg": "cannot be read: No such file or directory",
+        "daisy/2.jpg": "cannot be read: No such file or directory",
+        "daisy/3.jpg": "cannot be read: Is a directory",
+        "daisy/4.jpg": "it changed while it was read",
+        "daisy/5.jpg": "it changed while it was read",
+    }
+
+
+def test_no_room_for_the_manifest(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest, file = intake.scan(root, strict=True), tmp_path / "manifest.csv"
+    intake.write_manifest(manifest, file)
+    before = file.read_bytes()
+
+    def full(table: pd.DataFrame, path: Path, **_: Any) -> None:
+        path.write_text("path,la")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
+    with pytest.raises(UserError, match=r"manifest\.csv cannot be written \(No space left on device\)"):
+        intake.write_manifest(manifest, file)
+    assert file.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.csv", "photos"]
 
 
 def test_originals_are_untouched(root: Path) -> None:

@@ -21,6 +21,8 @@ from flowers.errors import UserError
 COLUMNS = ["path", "label", "sha256", "width_px", "height_px", "dhash", "status", "reason"]
 FILES_PER_TASK = 16
 HASH_CELLS = 16
+SYSTEM_NAMES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "#recycle", "$recycle.bin"}
+"""Files and folders that systems leave behind, in lower case: what nobody put there is not worth a reason."""
 
 
 def difference_hash(image: Image.Image) -> str:
@@ -46,10 +48,10 @@ def difference_hash(image: Image.Image) -> str:
 def scan(root: Path, strict: bool, workers: int | None = None) -> pd.DataFrame:
     """Read and decode every file in the class folders.
 
-    Names that begin with a dot and files directly in `root` (a licence, say) are passed over. Folders inside
-    a class folder belong to the class. Pillow decodes and hashlib hashes without Python's lock, so threads
-    do: on two cores 1,200 photographs of 1024 px a second (one core 730), of 224 px, where much is Python,
-    2,400 to 3,700 (one core 2,600).
+    Names that begin with a dot, those of :data:`SYSTEM_NAMES` and files directly in `root` (a licence, say) are
+    passed over. Folders inside a class folder belong to the class. A file that changes meanwhile is refused.
+    Pillow decodes and hashlib hashes without Python's lock, so threads do: on two cores 1,200 photographs of
+    1024 px a second (one core 730), of 224 px, where much is Python, 2,400 to 3,700 (one core 2,600).
 
     Args:
         root: Folder of class folders.
@@ -100,7 +102,7 @@ def scan(root: Path, strict: bool, workers: int | None = None) -> pd.DataFrame:
 def _files(folder: Path, top: bool = False) -> Iterator[tuple[Path, str]]:
     """Yield every visible file below a folder, with the reason where it must not even be opened."""
     try:
-        entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        entries = [entry for entry in folder.iterdir() if not _is_passed_over(entry.name)]
     except OSError as error:
         yield folder, f"the folder cannot be listed: {error.strerror}"
         return
@@ -118,6 +120,10 @@ def _files(folder: Path, top: bool = False) -> Iterator[tuple[Path, str]]:
             yield entry, "a link that leads nowhere" if is_link else "not a regular file"
 
 
+def _is_passed_over(name: str) -> bool:
+    return name.startswith(".") or name.lower() in SYSTEM_NAMES
+
+
 def _leads_outside(link: Path, root: Path) -> bool:
     """Say whether a link leads to a folder that neither holds `root` nor lies in it."""
     target, root = link.resolve(), root.resolve()
@@ -132,19 +138,30 @@ def _inspect(root: Path, path: str, reason: str) -> tuple[str, str, str, int, in
     except UnicodeEncodeError:
         path, label = (os.fsencode(name).decode(errors="backslashreplace") for name in (path, label))
         return path, label, "", 0, 0, "", "refused", "its name is not UTF-8"
+    if "\r" in path:  # in a CSV file it would end the row
+        path, label = (name.replace("\r", "\\r") for name in (path, label))
+        return path, label, "", 0, 0, "", "refused", "its name has a carriage return"
     try:
         if reason:
             raise PhotographError(reason)
         with (root / path).open("rb") as stream:
+            before = _state(os.fstat(stream.fileno()))
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
             if stream.tell() == 0:
                 raise PhotographError("zero bytes")
             stream.seek(0)
             image, (width_px, height_px) = decode(stream, shorter_px=64)
+        if _state((root / path).stat()) != before:
+            raise PhotographError("it changed while it was read")
         return path, label, digest, width_px, height_px, difference_hash(image), "ok", ""
     except (PhotographError, OSError) as error:
         text = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
         return path, label, digest, 0, 0, "", "refused", text
+
+
+def _state(found: os.stat_result) -> tuple[int, int, int]:
+    """Tell what changes with a file: which one it is, its size and its time."""
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def image_files(root: Path) -> list[str]:
@@ -164,6 +181,24 @@ def image_files(root: Path) -> list[str]:
 def read_manifest(path: Path) -> pd.DataFrame:
     """Read a manifest that was written as CSV; all columns are text, since a class may be called 007 or NA."""
     return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+def write_manifest(manifest: pd.DataFrame, path: Path) -> None:
+    """Write a manifest as CSV, creating the folder; whole or not at all.
+
+    Raises:
+        UserError: The disk is full, say.
+    """
+    partial = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        manifest.to_csv(partial, index=False)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}): make room there or choose another folder."
+        ) from error
 
 
 def summarise(manifest: pd.DataFrame, most_refused: int = 10) -> str:

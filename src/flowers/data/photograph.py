@@ -3,6 +3,9 @@
 Damage ends in a :class:`PhotographError` that says what is wrong; no other error or warning of a decoder gets out.
 """
 
+import contextlib
+import ctypes
+import logging
 import os
 import struct
 import threading
@@ -11,12 +14,34 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import PIL
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
+try:
+    import pillow_heif
+except ImportError:
+    pillow_heif = None
+else:
+    pillow_heif.register_heif_opener()
+
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", *(["HEIF"] if pillow_heif else []))
 """What is opened. Pillow knows more, some of which start another program (EPS calls Ghostscript)."""
+HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+"""What stands in bytes 8 to 11 of the photographs of many telephones."""
 LARGEST_PX = 89_478_485
 """Pixels from which Pillow suspects a decompression bomb: 256 MiB of RGB."""
+
+
+def _silence_libtiff() -> None:
+    """Keep libtiff from writing to stderr what Pillow raises as well; a Pillow built in another way stays as it is."""
+    for library in (Path(PIL.__file__).parents[1] / "pillow.libs").glob("libtiff*"):
+        with contextlib.suppress(OSError, AttributeError):
+            tiff = ctypes.CDLL(str(library))  # Pillow's own, which is loaded once in a process
+            tiff.TIFFSetErrorHandler(None)
+            tiff.TIFFSetWarningHandler(None)
+
+
+_silence_libtiff()
 
 
 class PhotographError(Exception):
@@ -39,9 +64,10 @@ class _QuietPillow:
     def __enter__(self) -> None:
         with self._lock:
             if self._inside == 0:
+                logging.getLogger("PIL").setLevel(logging.CRITICAL)  # it logs errors that it raises as well
                 self._outer = warnings.catch_warnings()
                 self._outer.__enter__()
-                warnings.filterwarnings("ignore", module=r"PIL\.")
+                warnings.filterwarnings("ignore", module=r"PIL\.|pillow_heif")
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
@@ -95,6 +121,8 @@ def decode(source: Path | BinaryIO, shorter_px: int | None) -> tuple[Image.Image
     except Image.DecompressionBombError:
         raise PhotographError(f"larger than {LARGEST_PX // 1_000_000} megapixels") from None
     except UnidentifiedImageError:
+        if pillow_heif is None and _is_heif(source):
+            raise PhotographError("a HEIC file: pip install pillow-heif, or save it as JPEG") from None
         raise PhotographError("not an image in a known format, or cut off in its header") from None
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged input
         if isinstance(error, OSError) and error.errno is not None:
@@ -102,6 +130,16 @@ def decode(source: Path | BinaryIO, shorter_px: int | None) -> tuple[Image.Image
         cut_off = isinstance(error, EOFError | struct.error) or "truncated" in str(error).lower()
         text = " ".join(str(error).split()) or type(error).__name__
         raise PhotographError(f"{'truncated' if cut_off else 'damaged'}: {text}") from error
+
+
+def _is_heif(source: Path | BinaryIO) -> bool:
+    """Look at a file's first bytes."""
+    if isinstance(source, Path):
+        with source.open("rb") as stream:
+            return _is_heif(stream)
+    source.seek(0)
+    start = source.read(12)
+    return start[4:8] == b"ftyp" and start[8:] in HEIF_BRANDS
 
 
 def _flatten(image: Image.Image) -> Image.Image:

@@ -1,8 +1,10 @@
 """Where photographs come from: a folder as it is, or a source that fills one."""
 
+import contextlib
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,8 @@ import pandas as pd
 from filelock import FileLock
 
 from flowers.data.division import divide
-from flowers.data.intake import read_manifest, scan
+from flowers.data.intake import HASH_CELLS, read_manifest, scan, write_manifest
+from flowers.data.photograph import FORMATS
 from flowers.settings import Data
 
 Fill = Callable[..., None]
@@ -71,17 +74,24 @@ def remembered_scan(root: Path, strict: bool, cache_dir: Path) -> tuple[pd.DataF
     Returns:
         The manifest, and the file that it is remembered in.
     """
-    # A class folder may be a link, which rglob would not follow from above.
-    classes = [entry for entry in root.iterdir() if entry.is_dir()] if root.is_dir() else []
-    files = sorted(path for folder in classes for path in folder.rglob("*") if path.is_file())
-    listing = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    key = hashlib.sha256(json.dumps([str(root.resolve()), strict, listing]).encode()).hexdigest()[:16]
+    reader = [*FORMATS, HASH_CELLS]  # what another version, or with another library, would find otherwise
+    key = hashlib.sha256(json.dumps([str(root.resolve()), strict, reader, _listing(root)]).encode()).hexdigest()[:16]
     remembered = cache_dir / f"manifest-{key}.csv"
     if remembered.exists():
         return read_manifest(remembered), remembered
     manifest = scan(root, strict)
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    partial = remembered.with_suffix(f".{os.getpid()}.part")
-    manifest.to_csv(partial, index=False)
-    partial.replace(remembered)
+    write_manifest(manifest, remembered)
     return manifest, remembered
+
+
+def _listing(root: Path) -> list[tuple[str, int, int]]:
+    """List name, size and time of change of every file in the class folders; what vanishes meanwhile is left out."""
+    # A class folder may be a link, which rglob would not follow from above.
+    classes = [entry for entry in root.iterdir() if os.path.isdir(entry)] if root.is_dir() else []  # noqa: PTH112
+    found = []
+    for path in sorted(path for folder in classes for path in folder.rglob("*")):
+        with contextlib.suppress(OSError):
+            state = path.stat()
+            if stat.S_ISREG(state.st_mode):
+                found.append((str(path), state.st_size, state.st_mtime_ns))
+    return found
