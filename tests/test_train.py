@@ -84,6 +84,21 @@ def test_nothing_is_said_or_warned_beside_the_lines(make_settings: Make, capfd: 
     assert capfd.readouterr().err == ""
 
 
+def test_photographs_that_must_not_be_written_to(make_settings: Make, folder: Path, tmp_path: Path) -> None:
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = {path: (path.lstat(), path.is_dir() or path.read_bytes()) for path in (folder, *folder.rglob("*"))}
+    train(make_settings("stages.0.epochs=1", f"data.root={folder}"))
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+    after = {path: (path.lstat(), path.is_dir() or path.read_bytes()) for path in (folder, *folder.rglob("*"))}
+    assert after.keys() == before.keys()
+    for path, (state, content) in before.items():  # so it is seen where it would be allowed, to root
+        assert (after[path][0].st_mtime_ns, after[path][0].st_mode) == (state.st_mtime_ns, state.st_mode)
+        assert after[path][1] == content
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755)
+
+
 # The same again
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
+from flowers.data.sources import remembered_scan
 from flowers.learning.classifier import Classifier
 from flowers.learning.history import METRICS, Row
 from flowers.learning.schedule import rates_at
@@ -45,6 +46,11 @@ def record_start(
         config = Path(folder) / "config.yaml"
         OmegaConf.save(OmegaConf.create(asdict(settings)), config)
         tracking.log_settings(config, short_params(settings))
+        refused = refused_files(settings, root)
+        if not refused.empty:
+            file = Path(folder) / "refused.csv"
+            refused.to_csv(file, index=False)
+            tracking.log_file(file)
     tracking.log_tags({"stages": describe_stages(settings.stages)})
     tracking.log_split(split, name=settings.data.name, source=str(root), digest=split_digest(split))
     logged = tracking.logged_steps("val/acc")
@@ -64,6 +70,19 @@ def record_start(
         )
 
     return record
+
+
+def refused_files(settings: Settings, root: Path) -> pd.DataFrame:
+    """List what the intake refused, where the training made it on the way.
+
+    Returns:
+        Columns path, label and reason; no rows where ``download`` made the intake.
+    """
+    data = settings.data
+    if data.split_csv is not None:
+        return pd.DataFrame(columns=["path", "label", "reason"])
+    manifest, _ = remembered_scan(root, data.strict, Path(data.cache_dir))
+    return manifest.loc[manifest["status"] == "refused", ["path", "label", "reason"]]
 
 
 def stage_figures(epoch: int, classifier: Classifier) -> dict[str, float]:

@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def seeds() -> dict[str, bytes]:
     exif[0x0112] = 6
     exif[0x010F] = "camera"
     pages = {"save_all": True, "append_images": [rough, smooth]}
-    kinds = {
+    kinds: dict[str, tuple[Image.Image, str, dict[str, Any]]] = {
         "plain.jpg": (smooth, "JPEG", {"exif": exif}),
         "progressive.jpg": (smooth, "JPEG", {"progressive": True, "quality": 60}),
         "cmyk.jpg": (smooth.convert("CMYK"), "JPEG", {}),

@@ -14,6 +14,7 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 
 from flowers.data.pixels import open_store
@@ -88,8 +89,12 @@ def locked(store: Path) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def test_run_holds_all_that_is_promised(make: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    accuracy = train(make())
+def test_run_holds_all_that_is_promised(
+    make: Make, photographs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(shutil.copytree(photographs, tmp_path / "mine"))
+    (root / "roses" / "cut.jpg").write_bytes((root / "roses" / "roses_00.jpg").read_bytes()[:300])
+    accuracy = train(make(f"data.root={root}"))
     out = tmp_path / "out"
     run = run_of(out)
     assert run.info.status == "FINISHED"
@@ -105,7 +110,10 @@ def test_run_holds_all_that_is_promised(make: Make, tmp_path: Path, capfd: pytes
     inputs = {entry.dataset.name: entry for entry in run.inputs.dataset_inputs}
     assert inputs.keys() == {"folder-train", "folder-val"}
     artifacts = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id)}
-    assert {"config.yaml", "run.json", "history.csv", "split.csv"} <= artifacts
+    assert {"config.yaml", "run.json", "history.csv", "split.csv", "refused.csv"} <= artifacts
+    refused = pd.read_csv(f"{run.info.artifact_uri}/refused.csv")
+    assert refused["path"].tolist() == ["roses/cut.jpg"]
+    assert refused["reason"].str.startswith("truncated").all()
 
     model = open_model(out)
     split = read_splits(out / "split.csv")
