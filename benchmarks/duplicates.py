@@ -1,7 +1,6 @@
 """How long the search for near-duplicates takes, and how much memory, in 100,000 photographs."""
 
 import hashlib
-import resource
 import subprocess
 import sys
 import time
@@ -9,6 +8,7 @@ import time
 import numpy as np
 import pandas as pd
 
+from benchmarks.intake import peak_kib
 from flowers.data.duplicates import near_duplicates
 from flowers.data.intake import HASH_CELLS
 
@@ -44,7 +44,7 @@ def main() -> None:
     table = manifest()
     begin = time.perf_counter()
     found = near_duplicates(table, NEAR_BITS)
-    print(time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, len(found))
+    print(time.perf_counter() - begin, peak_kib() / 2**20, len(found))
 
 
 if __name__ == "__main__":
