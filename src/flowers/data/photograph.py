@@ -42,6 +42,7 @@ def _silence_libtiff() -> None:
 
 
 _silence_libtiff()
+logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what it logs as an error it raises as well
 
 
 class PhotographError(Exception):
@@ -64,7 +65,6 @@ class _QuietPillow:
     def __enter__(self) -> None:
         with self._lock:
             if self._inside == 0:
-                logging.getLogger("PIL").setLevel(logging.CRITICAL)  # it logs errors that it raises as well
                 self._outer = warnings.catch_warnings()
                 self._outer.__enter__()
                 warnings.filterwarnings("ignore", module=r"PIL\.|pillow_heif")
