@@ -1,0 +1,107 @@
+"""What spoils a photograph in the world, at three strengths each: pure functions of pixels.
+
+The idea, and where they overlap the strengths (blur, noise and JPEG: severities 1, 3 and 5, occlusion and rotation are
+ours), are those of Hendrycks and Dietterich 2019, "Benchmarking Neural Network Robustness to Common Corruptions and
+Perturbations". A test is run on what they make; nothing is ever trained on it.
+"""
+
+import io
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from flowers.seeds import derive_seed
+
+Pixels = NDArray[np.uint8]
+
+STRENGTHS = (1, 2, 3)
+EXPOSURE_STOPS = (1.0, 2.0, 3.0)
+"""Twice, four and eight times as much light, or as little."""
+BLUR_FRAC = (0.005, 0.013, 0.027)
+"""Standard deviation of the Gaussian, as a share of the side: 1.1, 2.9 and 6 px of 224."""
+NOISE_FRAC = (0.08, 0.18, 0.38)
+"""Standard deviation of the noise, as a share of the range from black to white."""
+OCCLUDED_FRAC = (0.1, 0.25, 0.4)
+"""Share of the area that the square covers."""
+JPEG_QUALITY = (25, 15, 7)
+ROTATION_DEG = (15.0, 35.0, 70.0)
+_GAMMA = 2.2
+_GREY = 128
+
+
+def expose(pixels: Pixels, strength: int, rng: np.random.Generator) -> Pixels:
+    """Take the photograph with too much or too little light, each as likely."""
+    stops = EXPOSURE_STOPS[strength - 1] * rng.choice((-1, 1))
+    scaled = pixels * 2 ** (stops / _GAMMA)  # linear light is the 2.2nd power of what a file holds
+    return scaled.clip(0, 255).round().astype(np.uint8)
+
+
+def blur(pixels: Pixels, strength: int, rng: np.random.Generator) -> Pixels:
+    """Blur as a lens out of focus does."""
+    radius = BLUR_FRAC[strength - 1] * pixels.shape[0]
+    return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(radius)))
+
+
+def add_noise(pixels: Pixels, strength: int, rng: np.random.Generator) -> Pixels:
+    """Add Gaussian noise to each pixel and channel, as a sensor does in the dark."""
+    noise = rng.normal(0, 255 * NOISE_FRAC[strength - 1], pixels.shape)
+    return (pixels + noise).clip(0, 255).round().astype(np.uint8)
+
+
+def occlude(pixels: Pixels, strength: int, rng: np.random.Generator) -> Pixels:
+    """Cover a grey square somewhere (Zeiler and Fergus 2014, "Visualizing and Understanding Convolutional Nets")."""
+    side = pixels.shape[0]
+    covered = round(side * math.sqrt(OCCLUDED_FRAC[strength - 1]))
+    top, left = (int(share * (side - covered + 1)) for share in rng.random(2))
+    result = pixels.copy()
+    result[top : top + covered, left : left + covered] = _GREY
+    return result
+
+
+def compress(pixels: Pixels, strength: int, rng: np.random.Generator) -> Pixels:
+    """Save as a JPEG of low quality, and read it again."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=JPEG_QUALITY[strength - 1])
+    with Image.open(stream) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def rotate(pixels: Pixels, strength: int, rng: np.random.Generator) -> Pixels:
+    """Turn to either side; what comes in at the corners mirrors the edge, for black corners would be another test."""
+    side = pixels.shape[0]
+    margin = math.ceil(side * (math.sqrt(2) - 1) / 2) + 1
+    angle_deg = ROTATION_DEG[strength - 1] * rng.choice((-1, 1))
+    padded = Image.fromarray(np.pad(pixels, ((margin, margin), (margin, margin), (0, 0)), mode="symmetric"))
+    turned = padded.rotate(angle_deg, Image.Resampling.BICUBIC)
+    return np.asarray(turned)[margin : margin + side, margin : margin + side]
+
+
+CORRUPTIONS: dict[str, tuple[Callable[[Pixels, int, np.random.Generator], Pixels], tuple[str, ...]]] = {
+    "illumination": (expose, tuple(f"±{stops:g} stops" for stops in EXPOSURE_STOPS)),
+    "blur": (blur, tuple(f"σ {100 * share:g} %" for share in BLUR_FRAC)),
+    "noise": (add_noise, tuple(f"σ {share:g}" for share in NOISE_FRAC)),
+    "occlusion": (occlude, tuple(f"{100 * share:g} %" for share in OCCLUDED_FRAC)),
+    "jpeg": (compress, tuple(f"quality {quality}" for quality in JPEG_QUALITY)),
+    "rotation": (rotate, tuple(f"±{angle:g}°" for angle in ROTATION_DEG)),
+}
+"""The functions by name, and what the three strengths are, in words."""
+
+
+def corrupt(pixels: Pixels, name: str, strength: int, identity: str) -> Pixels:
+    """Spoil one photograph, in the same way each time.
+
+    Args:
+        pixels: (H,H,3) uint8, RGB. Not changed.
+        name: A key of :data:`CORRUPTIONS`.
+        strength: 1, 2 or 3.
+        identity: The photograph's sha256, which seeds what is random. The strength does not: a stronger corruption is
+            the weaker one gone further, to the same side.
+
+    Returns:
+        (H,H,3) uint8, RGB.
+    """
+    function, _ = CORRUPTIONS[name]
+    return function(pixels, strength, np.random.default_rng(derive_seed(0, "corruption", name, identity)))

@@ -1,0 +1,156 @@
+"""Test a trained model on another data set: on the classes that both of them have, whatever each calls them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import OmegaConf
+
+from flowers.class_names import CLASS_NAMES, match_classes, read_class_names
+from flowers.data.sources import obtain, remembered_scan
+from flowers.data.splits import read_splits
+from flowers.errors import UserError, suggestion
+from flowers.measure import measure, predict_table
+from flowers.recipe import CONF_DIR, compose_config, locate, read_settings
+from flowers.review.scores import score
+from flowers.trained import TrainedModel, open_model
+
+LISTED = 20
+"""So many names of what was left out are printed; metrics.json has all."""
+
+
+@dataclass(frozen=True)
+class OtherPhotographs:
+    """What a model is tested on.
+
+    Attributes:
+        name: The data set's.
+        root: Folder that the paths are relative to.
+        table: `path`, `label` (as the model says it), `sha256`; at least one row.
+        other_classes: Classes of the data set that the model does not know, left out.
+        unmet_classes: Classes of the model without a photograph in the data set.
+        trained_on: Photographs left out, as the model was trained or chosen with the same bytes.
+        refused: Files left out, as they are no usable photographs, with the reason.
+    """
+
+    name: str
+    root: Path
+    table: pd.DataFrame
+    other_classes: list[str]
+    unmet_classes: list[str]
+    trained_on: list[str]
+    refused: dict[str, str]
+
+
+def evaluate_elsewhere(model_dir: Path, data: str, out: Path | None) -> dict[str, Any]:
+    """Score a trained model on another data set, beside its score on its own test photographs of the same classes.
+
+    Args:
+        model_dir: A folder that ``train`` wrote.
+        data: A name of ``conf/data``, or a folder of class folders.
+        out: Folder for the results; None: ``shift-NAME`` in the model's.
+
+    Returns:
+        What ``metrics.json`` holds: that of :func:`flowers.review.scores.score`, further ``data``, what was left out
+        (``other_classes``, ``unmet_classes``, ``trained_on``, ``refused``), and ``own``: accuracy, its interval and the
+        number of the model's own test photographs of these classes (null without any).
+
+    Raises:
+        UserError: If the model or the photographs cannot be used, or have no class in common.
+    """
+    model = open_model(model_dir)
+    split = read_splits(model_dir / "split.csv")
+    found = find_photographs(model, split, data)
+    shared = sorted(found.table["label"].unique())
+    for what, names in (
+        ("classes that the model does not know", found.other_classes),
+        ("classes of the model that it lacks", found.unmet_classes),
+        ("photographs that the model was trained on", found.trained_on),
+        ("files that are no photographs", list(found.refused)),
+    ):
+        if names:
+            print(f"left out of {found.name}, {what}: {', '.join(names[:LISTED])}{' …' if len(names) > LISTED else ''}")
+    own = split[(split["split"] == "test") & split["label"].isin(shared)].reset_index(drop=True)
+    notes: dict[str, Any] = {
+        "data": found.name,
+        "classes": shared,
+        "other_classes": found.other_classes,
+        "unmet_classes": found.unmet_classes,
+        "trained_on": found.trained_on,
+        "refused": found.refused,
+        "own": None if own.empty else _own(model, own),
+    }
+    out = out or model_dir / f"shift-{found.name}"
+    title = f"{model.settings.name}: {found.name}, {len(found.table)} photographs"
+    metrics = measure(model, found.root, found.table, out, title, where=f"shift/{found.name}", notes=notes)
+    low, high = metrics["interval"]["test/acc"]
+    said = f"{out}: acc {metrics['test/acc']:.3f} (95 % interval {low:.3f} to {high:.3f}) on {found.name}"
+    if notes["own"]:
+        said += f", {notes['own']['acc']:.3f} on its own test photographs of the same {len(shared)} classes"
+    print(said, flush=True)
+    return metrics
+
+
+def _own(model: TrainedModel, table: pd.DataFrame) -> dict[str, Any]:
+    """Score the model on photographs of its own data set."""
+    labels, predicted = predict_table(model, Path(model.run["photographs"]), table)
+    scores = score(labels, predicted, model.classes)
+    return {"acc": scores["test/acc"], "interval": scores["interval"]["test/acc"], "photographs": len(table)}
+
+
+def find_photographs(model: TrainedModel, split: pd.DataFrame, data: str) -> OtherPhotographs:
+    """Get the photographs of a data set, and keep those that the model can be fairly tested on.
+
+    Args:
+        model: The model.
+        split: The photographs that it was trained, chosen and tested with.
+        data: A name of ``conf/data``, whose photographs are then obtained as a training does; or a folder of class
+            folders.
+
+    Raises:
+        UserError: If there is no such data set, or nothing in it that the model knows.
+    """
+    name, root, manifest = _take_in(data, Path(model.settings.data.cache_dir))
+    ok = manifest[manifest["status"] == "ok"]
+    refused = manifest[manifest["status"] == "refused"]
+    meant = match_classes(model.classes, sorted(ok["label"].unique()), read_class_names(CLASS_NAMES))
+    seen = set(split.loc[split["split"] != "test", "sha256"])
+    known = ok[ok["label"].isin(meant)]
+    leaked = known["sha256"].isin(seen)
+    table = known.loc[~leaked, ["path", "label", "sha256"]].reset_index(drop=True)
+    table["label"] = table["label"].map(meant)
+    if known.empty:
+        raise UserError(
+            f"{root} has no class of the model ({', '.join(model.classes)}), but "
+            f"{', '.join(sorted(set(ok['label'])))}; say in conf/{CLASS_NAMES.name} which mean the same."
+        )
+    if table.empty:
+        raise UserError(f"{root} holds nothing but photographs that {model.folder} was trained on; name other ones.")
+    return OtherPhotographs(
+        name,
+        root,
+        table,
+        other_classes=sorted(set(ok["label"]) - meant.keys()),
+        unmet_classes=sorted(set(model.classes) - set(table["label"])),
+        trained_on=known.loc[leaked, "path"].tolist(),
+        refused=dict(zip(refused["path"], refused["reason"], strict=True)),
+    )
+
+
+def _take_in(data: str, cache_dir: Path) -> tuple[str, Path, pd.DataFrame]:
+    """Obtain what `data` names: its name, its folder and its manifest."""
+    names = sorted(file.stem for file in (CONF_DIR / "data").glob("*.yaml"))
+    if data in names:
+        composed = compose_config([f"data={data}", "name=shift", "out_dir=."])  # what only a command has
+        if OmegaConf.is_missing(composed.data, "root"):
+            raise UserError(f"data={data} names no photographs by itself: name their folder with data=DIR.")
+        settings = read_settings(composed).data
+        root = Path(settings.root)
+        if settings.source is not None:
+            root = obtain(root, settings.source, locate("data.source", settings.source, "flowers.data."))
+        return data, root, remembered_scan(root, settings.strict, cache_dir)[0]
+    if Path(data).is_dir():
+        root = Path(data)
+        return root.resolve().name, root, remembered_scan(root, strict=False, cache_dir=cache_dir)[0]
+    raise UserError(f"data={data} is neither a folder nor a data set of conf/data: {suggestion(data, names)}")
