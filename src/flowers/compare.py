@@ -184,7 +184,7 @@ def table(experiments: "Sequence[Experiment]") -> str:
     Returns:
         Aligned lines without a last line end; plain ASCII, which every terminal shows.
     """
-    from flowers.review.report import duration, magnitude, percent
+    from flowers.review.page import duration, magnitude, percent
 
     titles = ("test acc", "95 % interval", "macro F1", "val acc", "train acc", "parameters", "training")
     lines = [("", "experiment", *titles)]

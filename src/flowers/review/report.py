@@ -1,23 +1,18 @@
 """The page that compares experiments: ranked, with their uncertainty, and with the evidence below."""
 
 import dataclasses
-import io
 import itertools
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from flowers.review import matrix
 from flowers.review.figures import confusion_figure, curves_figure
+from flowers.review.page import percent, svg, write_page
 from flowers.review.scores import largest_error_frac
 
 MEMORISING_FRAC = 0.05
@@ -121,16 +116,10 @@ def write_comparison(rows: Sequence[Experiment], out: Path) -> None:
         out: The file to write; its folder is made.
     """
     experiments = ranked(rows)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(percent=percent, magnitude=magnitude, duration=duration)
     low, high, ticks = _axis([bound for experiment in experiments for bound in experiment.interval])
-    page = environment.get_template("compare.html.jinja").render(
+    write_page(
+        out,
+        "compare.html.jinja",
         experiments=experiments,
         readings=readings(experiments),
         sections=[_section(number, experiment) for number, experiment in enumerate(experiments)],
@@ -139,33 +128,6 @@ def write_comparison(rows: Sequence[Experiment], out: Path) -> None:
         ticks=ticks,
         folded=len(experiments[0].classes) > _FOLDED_CLASSES,
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page, encoding="utf-8")
-
-
-def percent(share: float | None, decimals: int = 1) -> str:
-    """Write a share in [0, 1] as a percentage; None and NaN as a dash."""
-    return "–" if share is None or np.isnan(share) else f"{100 * share:.{decimals}f} %"
-
-
-def magnitude(number: float) -> str:
-    """Write a large count in thousands, millions or billions, with three digits."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.3g} {unit}"
-    return f"{number:.0f}"
-
-
-def duration(seconds: float) -> str:
-    """Write a duration in the two units that matter."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 59.5:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def short_commit(commit: str | None) -> str:
@@ -183,33 +145,6 @@ def stage_starts(history: pd.DataFrame) -> list[tuple[int, str]]:
         (int(epoch), str(name))
         for epoch, name in zip(history.loc[begins, "epoch"], history.loc[begins, "stage"], strict=True)
     ]
-
-
-def svg(figure: Figure, salt: str) -> Markup:
-    """Write a figure as inline SVG that takes its ink from the page, so that it can be read in dark mode too.
-
-    Args:
-        figure: The figure; its background is left out.
-        salt: Told apart from those of the page's other figures, and the same in every run.
-
-    Returns:
-        The `<svg>` element, without any address in it except the names of XML's own namespaces.
-    """
-    target = io.StringIO()
-    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    # Text stays text: smaller, sharper, and found by the browser's search.
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
-        figure.savefig(target, format="svg", facecolor="none", metadata=metadata)
-    text = target.getvalue()
-    text = text[text.index("<svg") :]
-    # Groups' names repeat from figure to figure, and nothing refers to them.
-    text = re.sub(r'<g id="[^"]*"', "<g", text)
-    for color, variable in ((matrix.INK, "ink"), (matrix.FAINT, "faint"), (matrix.WRONG, "wrong")):
-        text = text.replace(color, f"var(--{variable})")
-    text = text.replace(matrix.RIGHT, "var(--right)")
-    # Outlines come with six decimals of a point, which would be most of the page's size.
-    text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\.\d{2})\d+", r"\1", tag[0]), text)
-    return Markup(text)  # matplotlib has escaped all names in it
 
 
 def _section(number: int, experiment: Experiment) -> dict[str, Any]:
