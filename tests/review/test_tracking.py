@@ -16,7 +16,9 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
+from flowers.card import card
 from flowers.data.pixels import open_store
 from flowers.data.split_table import read_splits
 from flowers.errors import UserError
@@ -27,6 +29,7 @@ from flowers.record import short_params
 from flowers.review import tracking
 from flowers.review.backlog import Backlog
 from flowers.settings import Settings, Tracking
+from flowers.shift import evaluate_elsewhere
 from flowers.train import train
 from flowers.trained import open_model, probabilities
 
@@ -134,7 +137,7 @@ def test_run_holds_all_that_is_promised(
 
 def test_evaluation_continues_the_run(make: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     train(make())
-    metrics = evaluate(tmp_path / "out", tmp_path / "evaluated")
+    metrics = evaluate(tmp_path / "out", tmp_path / "evaluated", corruptions=True)
     run = run_of(tmp_path / "out")
     assert len(mlflow.search_runs(experiment_names=["folder"])) == 1
     assert run.info.status == "FINISHED"
@@ -145,7 +148,31 @@ def test_evaluation_continues_the_run(make: Make, tmp_path: Path, capfd: pytest.
     assert [step for step, _ in history(run, "val/acc")] == [1, 2]
     names = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id, "test")}
     assert {"test/confusion.png", "test/confusion.json", "test/metrics.json", "test/predictions.csv"} <= names
+    assert {"test/corruptions.png", "test/corruptions.csv"} <= names
+    assert [step for step, _ in history(run, "corrupted/blur/acc")] == [0, 1, 2, 3]
     assert capfd.readouterr().err == ""
+
+
+def test_another_data_set_and_a_card_stand_beside_the_test(make: Make, photographs: Path, tmp_path: Path) -> None:
+    settings = make()
+    train(settings)
+    evaluate(tmp_path / "out", tmp_path / "evaluated")
+    before = run_of(tmp_path / "out").data.metrics
+    for label in ("daisy", "roses"):
+        (tmp_path / "garden" / label).mkdir(parents=True)
+        for path in sorted((photographs / label).iterdir())[:4]:
+            Image.open(path).rotate(90).save(tmp_path / "garden" / label / path.name)
+    metrics = evaluate_elsewhere(tmp_path / "out", str(tmp_path / "garden"), None)
+    run = run_of(tmp_path / "out")
+    assert run.data.metrics["shift/garden/acc"] == metrics["test/acc"]
+    assert {name: run.data.metrics[name] for name in before} == before
+    names = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id, "shift/garden")}
+    assert "shift/garden/metrics.json" in names
+
+    card(settings)
+    (run,) = mlflow.search_runs(experiment_names=["folder"], filter_string="tags.kind = 'card'", output_format="list")
+    names = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id, "card")}
+    assert names == {"card/index.html", "card/card.json"}
 
 
 @pytest.mark.slow
