@@ -70,6 +70,14 @@ def test_own_test_photographs_of_the_same_classes_stand_beside(model: Path, else
     assert low <= own["acc"] <= high
 
 
+def test_a_model_that_came_without_its_photographs(model: Path, elsewhere: Path, tmp_path: Path) -> None:
+    run = json.loads((model / "run.json").read_text())
+    (model / "run.json").write_text(json.dumps(run | {"photographs": str(tmp_path / "gone")}))
+    metrics = evaluate_elsewhere(model, str(elsewhere), None)
+    assert metrics["own"] is None
+    assert metrics["photographs"] == 6
+
+
 def test_what_the_model_was_trained_on_is_left_out(
     model: Path, photographs: Path, elsewhere: Path, tmp_path: Path
 ) -> None:

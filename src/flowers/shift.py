@@ -1,5 +1,6 @@
 """Test a trained model on another data set: on the classes that both of them have, whatever each calls them."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def evaluate_elsewhere(model_dir: Path, data: str, out: Path | None) -> dict[str
     Returns:
         What ``metrics.json`` holds: that of :func:`flowers.review.scores.score`, further ``data``, what was left out
         (``other_classes``, ``unmet_classes``, ``trained_on``, ``refused``), and ``own``: accuracy, its interval and the
-        number of the model's own test photographs of these classes (null without any).
+        number of the model's own test photographs of these classes (null where there are none, or not here).
 
     Raises:
         UserError: If the model or the photographs cannot be used, or have no class in common.
@@ -71,7 +72,9 @@ def evaluate_elsewhere(model_dir: Path, data: str, out: Path | None) -> dict[str
     ):
         if names:
             print(f"left out of {found.name}, {what}: {', '.join(names[:LISTED])}{' …' if len(names) > LISTED else ''}")
-    own = split[(split["split"] == "test") & split["label"].isin(shared)].reset_index(drop=True)
+    # The model may have come to a machine without the photographs that made it.
+    here = Path(model.run["photographs"]).is_dir()
+    own = split[here & (split["split"] == "test") & split["label"].isin(shared)].reset_index(drop=True)
     notes: dict[str, Any] = {
         "data": found.name,
         "classes": shared,
@@ -83,7 +86,8 @@ def evaluate_elsewhere(model_dir: Path, data: str, out: Path | None) -> dict[str
     }
     out = out or model_dir / f"shift-{found.name}"
     title = f"{model.settings.name}: {found.name}, {len(found.table)} photographs"
-    metrics = measure(model, found.root, found.table, out, title, where=f"shift/{found.name}", notes=notes)
+    where = "shift/" + re.sub(r"[^\w. -]", "_", found.name)  # MLflow accepts no other characters in a name
+    metrics = measure(model, found.root, found.table, out, title, where=where, notes=notes)
     low, high = metrics["interval"]["test/acc"]
     said = f"{out}: acc {metrics['test/acc']:.3f} (95 % interval {low:.3f} to {high:.3f}) on {found.name}"
     if notes["own"]:
@@ -106,7 +110,7 @@ def find_photographs(model: TrainedModel, split: pd.DataFrame, data: str) -> Oth
         model: The model.
         split: The photographs that it was trained, chosen and tested with.
         data: A name of ``conf/data``, whose photographs are then obtained as a training does; or a folder of class
-            folders.
+            folders (`./NAME` where it is called like one of those).
 
     Raises:
         UserError: If there is no such data set, or nothing in it that the model knows.

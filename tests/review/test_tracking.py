@@ -159,15 +159,15 @@ def test_another_data_set_and_a_card_stand_beside_the_test(make: Make, photograp
     evaluate(tmp_path / "out", tmp_path / "evaluated")
     before = run_of(tmp_path / "out").data.metrics
     for label in ("daisy", "roses"):
-        (tmp_path / "garden" / label).mkdir(parents=True)
+        (tmp_path / "garden (2)" / label).mkdir(parents=True)
         for path in sorted((photographs / label).iterdir())[:4]:
-            Image.open(path).rotate(90).save(tmp_path / "garden" / label / path.name)
-    metrics = evaluate_elsewhere(tmp_path / "out", str(tmp_path / "garden"), None)
+            Image.open(path).rotate(90).save(tmp_path / "garden (2)" / label / path.name)
+    metrics = evaluate_elsewhere(tmp_path / "out", str(tmp_path / "garden (2)"), None)
     run = run_of(tmp_path / "out")
-    assert run.data.metrics["shift/garden/acc"] == metrics["test/acc"]
+    assert run.data.metrics["shift/garden _2_/acc"] == metrics["test/acc"]
     assert {name: run.data.metrics[name] for name in before} == before
-    names = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id, "shift/garden")}
-    assert "shift/garden/metrics.json" in names
+    names = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id, "shift/garden _2_")}
+    assert "shift/garden _2_/metrics.json" in names
 
     card(settings)
     (run,) = mlflow.search_runs(experiment_names=["folder"], filter_string="tags.kind = 'card'", output_format="list")
