@@ -66,6 +66,17 @@ def test_what_the_pipeline_made_is_described_with_its_split(make_settings: Calla
         card(settings)
 
 
+def test_refusals_of_a_folder_that_went_through_the_pipeline_are_told(
+    garden: Path, make_settings: Callable[..., Settings]
+) -> None:
+    download(make_settings(f"data.root={garden}", "out_dir=artifacts/download"))
+    split(make_settings("out_dir=artifacts/split"))
+    made = ("data.root=artifacts/download/folder", "data.split_csv=artifacts/split/split.csv", "out_dir=artifacts")
+    page = card(make_settings(*made))
+    assert page == Path("artifacts/card/index.html")
+    assert "roses/empty.jpg" in page.read_text(encoding="utf-8")
+
+
 def test_a_split_made_earlier_is_used(
     garden: Path, make_settings: Callable[..., Settings], photographs: Path, tmp_path: Path
 ) -> None:

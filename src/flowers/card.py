@@ -93,6 +93,8 @@ def _read(data: Data) -> "tuple[Path, pd.DataFrame, pd.DataFrame]":
         return photographs, read_splits(split_csv), read_manifest(manifest)
     if data.split_csv is not None:
         root, split = Path(data.root), read_splits(Path(data.split_csv))
+        if root.parent == manifest.parent and manifest.is_file():  # it knows of files that were not copied there
+            return root, split, read_manifest(manifest)
     else:
         fill = None if data.source is None else locate("data.source", data.source, "flowers.data.")
         root, split, _ = prepare(data, fill)
