@@ -11,7 +11,7 @@ import pytest
 
 from flowers.card import brightness, card
 from flowers.data.sources import prepare
-from flowers.data.splits import write_splits
+from flowers.data.split_table import write_splits
 from flowers.download import download
 from flowers.errors import UserError
 from flowers.settings import Settings

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from flowers.data.splits import read_splits
+from flowers.data.split_table import read_splits
 from flowers.errors import UserError
 from flowers.evaluate import main
 from flowers.settings import Settings

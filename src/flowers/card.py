@@ -83,7 +83,7 @@ def _read(data: Data) -> "tuple[Path, pd.DataFrame, pd.DataFrame]":
     """Find the photographs' folder, their split and the manifest of all files that were looked at."""
     from flowers.data.intake import read_manifest
     from flowers.data.sources import prepare, remembered_scan
-    from flowers.data.splits import read_splits
+    from flowers.data.split_table import read_splits
 
     photographs, manifest = PIPELINE / "download" / data.name, PIPELINE / "download" / "manifest.csv"
     split_csv = PIPELINE / "split" / "split.csv"

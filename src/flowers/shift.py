@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from flowers.class_names import CLASS_NAMES, match_classes, read_class_names
 from flowers.data.sources import obtain, remembered_scan
-from flowers.data.splits import read_splits
+from flowers.data.split_table import read_splits
 from flowers.errors import UserError, suggestion
 from flowers.measure import measure, predict_table
 from flowers.recipe import CONF_DIR, compose_config, locate, read_settings
