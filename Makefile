@@ -27,12 +27,12 @@ install: $(READY)       ## make .venv, or renew it after the lock has changed
 repro: $(READY)         ## download, split, train, evaluate and compare what params.yaml names
 	dvc repro
 
-test: $(READY)          ## the fast suite, then the slow one
-	python -m pytest -m "not slow"
+# Whole trainings and pipelines use all cores by themselves; the many small tests are shared out.
+test: test-fast         ## the fast suite, then the slow one
 	python -m pytest -m slow
 
 test-fast: $(READY)     ## the fast suite alone
-	python -m pytest -m "not slow"
+	python -m pytest -m "not slow" -n logical --maxprocesses 4
 
 lint: $(READY)          ## ruff's lint and format check, then the type checker
 	ruff check .

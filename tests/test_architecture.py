@@ -26,6 +26,7 @@ VERBS = {
     "suspects",
     "clean",
     "card",
+    "check",
 }
 DOOR = {"commands", "recipe", "sweep"}
 HEAVY_OWNERS = {

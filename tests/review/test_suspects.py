@@ -26,7 +26,7 @@ def as_table(labels: NDArray[np.int64]) -> pd.DataFrame:
         {
             "path": [f"{row:04d}.jpg" for row in rows],
             "label": [CLASSES[label] for label in labels],
-            "sha256": [f"{row:064x}" for row in rows],
+            "group": [f"{row:016x}" for row in rows],
         }
     )
 
@@ -101,9 +101,9 @@ def test_order_and_figures(noisy: tuple) -> None:
     _, given, probabilities = noisy
     table = as_table(given)
     same = [int(np.flatnonzero(given == label)[5]) for label in (0, 1)]
-    digests = list(table["sha256"])
-    digests[same[1]] = digests[same[0]]
-    table["sha256"] = digests
+    groups = list(table["group"])
+    groups[same[1]] = groups[same[0]]
+    table["group"] = groups
     probabilities[same] = [[0.7, 0.2, 0.1], [0.7, 0.2, 0.1]]
     found = rank_suspects(table, probabilities, CLASSES)
     first = found.head(2)

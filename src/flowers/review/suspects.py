@@ -78,7 +78,7 @@ def rank_suspects(table: pd.DataFrame, probabilities: NDArray[np.floating], clas
     label less that of the other class); then the largest losses of what is left.
 
     Args:
-        table: N rows with `path`, `label` and `sha256`.
+        table: N rows with `path`, `label` and `group` (of the same picture), as in a split.
         probabilities: (N,K) out of fold.
         classes: Names of the K columns.
 
@@ -97,7 +97,7 @@ def rank_suspects(table: pd.DataFrame, probabilities: NDArray[np.floating], clas
     suggested = np.where(wrong, confident, others.argmax(axis=1))
 
     copied = np.zeros(len(labels), dtype=bool)
-    for positions in pd.Series(rows).groupby(table["sha256"].to_numpy()).indices.values():
+    for positions in pd.Series(rows).groupby(table["group"].to_numpy()).indices.values():
         present = np.unique(labels[positions])
         if len(present) > 1:
             copied[positions] = True
@@ -119,7 +119,7 @@ def rank_suspects(table: pd.DataFrame, probabilities: NDArray[np.floating], clas
             "loss": losses,
             "why": np.select([copied, wrong], [COPIES, CONFIDENT], LOSS),
             "order": np.select([copied, wrong], [0, 1], 2),
-            "group": np.where(copied, table["sha256"], ""),
+            "group": np.where(copied, table["group"], ""),
         }
     )
     result["margin"] = result["probability_given"] - result["probability_suggested"]
