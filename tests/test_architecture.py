@@ -33,7 +33,7 @@ HEAVY_OWNERS = {
     "mlflow": {"flowers.review.tracking"},
     "hydra": {"flowers.commands", "flowers.recipe", "flowers.sweep"},
     "lightning": {"flowers.train", "flowers.data.datamodule", "flowers.learning.*"},
-    "jinja2": {"flowers.review.page", "flowers.review.desk"},
+    "jinja2": {"flowers.review.page"},
     "matplotlib": {"flowers.review.*", "flowers.measure"},
     "timm": {"flowers.models.backbones"},
     "safetensors": {"flowers.models.weights"},

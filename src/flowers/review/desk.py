@@ -14,9 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Protocol
 
-import jinja2
-
 from flowers.errors import UserError
+from flowers.review.page import open_template
 
 PHOTO_PX, THUMB_PX = 1400, 160
 _LONGEST_REQUEST = 4096
@@ -100,14 +99,7 @@ class _Server(ThreadingHTTPServer):
         self.desk = desk
         self.token = secrets.token_urlsafe(24)
         self.hosts = {f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost")}
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self.page = environment.get_template("desk.html.jinja")
+        self.page = open_template("desk.html.jinja")
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Pass over a browser that hung up, as they do on every change of page."""

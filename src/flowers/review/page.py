@@ -16,14 +16,8 @@ from PIL import Image
 from flowers.review import matrix
 
 
-def write_page(out: Path, template: str, **values: Any) -> None:
-    """Fill a template into a file.
-
-    Args:
-        out: The file to write; its folder is made.
-        template: A file of `templates`.
-        **values: What it is filled with; text is escaped.
-    """
+def open_template(name: str) -> jinja2.Template:
+    """Open a file of `templates`; text that it is filled with is escaped, and a missing value is an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -32,7 +26,18 @@ def write_page(out: Path, template: str, **values: Any) -> None:
         lstrip_blocks=True,
     )
     environment.filters.update(percent=percent, magnitude=magnitude, duration=duration)
-    page = environment.get_template(template).render(**values)
+    return environment.get_template(name)
+
+
+def write_page(out: Path, template: str, **values: Any) -> None:
+    """Fill a template into a file.
+
+    Args:
+        out: The file to write; its folder is made.
+        template: A file of `templates`.
+        **values: What it is filled with.
+    """
+    page = open_template(template).render(**values)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page, encoding="utf-8")
 
