@@ -34,8 +34,8 @@ from flowers.recipe import build_network, compose_config, read_settings
 from flowers.settings import Settings, Split, Stage
 from flowers.train import build_training
 
-PAIRS = 5
-STEPS, WARM_STEPS = 60, 3
+PAIRS = 3
+STEPS, WARM_STEPS = 40, 3
 BATCH = 32
 HEAD_BATCH = 128  # as in the recipe
 HEAD_EPOCHS = 20
