@@ -56,9 +56,7 @@ def test_near_duplicates_over_a_border_are_named(divided: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize(("column", "part"), [("sha256", "has other bytes in"), ("path", "is not in")])
-def test_a_photograph_that_the_manifest_does_not_know_is_named(
-    column: str, part: str, divided: pd.DataFrame
-) -> None:
+def test_a_photograph_that_the_manifest_does_not_know_is_named(column: str, part: str, divided: pd.DataFrame) -> None:
     path = divided["path"].iloc[0]
     divided.loc[0, column] = "0" * 64
     write_manifest(divided, MANIFEST)

@@ -1,7 +1,7 @@
 """Check a split for leaks: ``python -m flowers.check split=artifacts/split/split.csv manifest=MANIFEST near_bits=90``.
 
-Fails, with exit code 2, where a group or the same bytes lie in two splits or folds. With a manifest, it fails also where
-near-duplicates do, or where the split names a photograph that the manifest does not know, or knows with other bytes.
+Fails, with exit code 2, where a group or the same bytes lie in two splits or folds. With a manifest, it fails also
+where near-duplicates do, or where the split names a photograph that the manifest does not know, or has other bytes of.
 """
 
 from dataclasses import dataclass
@@ -44,12 +44,13 @@ def check(split: Path, manifest: Path | None, near_bits: int) -> str:
         if digests.get(row.path) != row.sha256:
             problem = "has other bytes in" if row.path in digests else "is not in"
             raise UserError(f"{row.path} of {split} {problem} {manifest}; run split again.")
-    place = table.set_index("path")[["split", "fold"]].apply(tuple, axis=1)
-    for pair in near_duplicates(known, near_bits).itertuples():
-        if pair.path_a in place and pair.path_b in place and place[pair.path_a] != place[pair.path_b]:
+    places = {row.path: (row.split, row.fold) for row in table.itertuples()}
+    pairs = near_duplicates(known[known["path"].isin(places.keys())], near_bits)
+    for one, other, bits in zip(pairs["path_a"], pairs["path_b"], pairs["bits"], strict=True):
+        if places[one] != places[other]:
             raise UserError(
-                f"{pair.path_a} and {pair.path_b} show the same picture ({pair.bits} bits apart) but are in different "
-                "splits or folds; run split again, or put them together."
+                f"{one} and {other} show the same picture ({bits} bits apart) but are in different splits or folds; "
+                "run split again, or put them together."
             )
     return f"{words}\nno near-duplicates of up to {near_bits} bits do, and all files are those of {manifest}"
 
