@@ -7,13 +7,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from flowers.check import check, main
+from flowers.check import check, list_similar, main
 from flowers.data.intake import read_manifest, write_manifest
 from flowers.data.split_table import read_splits, write_splits
 from flowers.download import download
 from flowers.errors import UserError
 from flowers.settings import Settings
 from flowers.split import split
+from flowers.train import train
 
 MANIFEST = Path("artifacts/download/manifest.csv")
 SPLIT = Path("out/split.csv")
@@ -64,3 +65,20 @@ def test_a_photograph_that_the_manifest_does_not_know_is_named(column: str, part
         check(SPLIT, MANIFEST, -1)
     with pytest.raises(UserError, match=r"none\.csv does not exist"):
         check(SPLIT, Path("none.csv"), -1)
+
+
+def test_what_looks_alike_to_a_network_is_listed(make_settings: Callable[..., Settings], tmp_path: Path) -> None:
+    train(make_settings("stages.0.epochs=1"))
+    table = read_splits(SPLIT)
+    number, *pairs = list_similar(SPLIT, tmp_path / "out", 0.9).splitlines()
+    assert number == f"{len(pairs)} pairs in different splits look alike to {tmp_path / 'out'}"
+    assert pairs, "photographs of the same colour look alike to any network"
+    assert pairs == sorted(pairs, key=lambda line: -float(line.split()[0]))
+    place = dict(zip(table["path"], table["split"], strict=True))
+    for line in pairs:
+        cosine, one, where, _, other, there = line.split()
+        assert 0.9 <= float(cosine) <= 1
+        assert (where, there) == (f"({place[one]})", f"({place[other]})")
+        assert where != there
+    with pytest.raises(UserError, match=r"least_cosine=1\.5 must be"):
+        list_similar(SPLIT, tmp_path / "out", 1.5)

@@ -2,13 +2,22 @@
 
 Fails, with exit code 2, where a group or the same bytes lie in two splits or folds. With a manifest, it fails also
 where near-duplicates do, or where the split names a photograph that the manifest does not know, or has other bytes of.
+
+``model=DIR`` also lists the photographs that look alike to a trained network and lie in different splits: other shots
+of one scene, which no hash finds. It is a list to look at, and fails nothing.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flowers.commands import exit_on_user_error, read_arguments
 from flowers.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from flowers.models.nets import Net
 
 
 def check(split: Path, manifest: Path | None, near_bits: int) -> str:
@@ -55,6 +64,54 @@ def check(split: Path, manifest: Path | None, near_bits: int) -> str:
     return f"{words}\nno near-duplicates of up to {near_bits} bits do, and all files are those of {manifest}"
 
 
+def list_similar(split: Path, model_dir: Path, least_cosine: float) -> str:
+    """List pairs of photographs that look alike to a network and lie in different splits, the most similar first.
+
+    Args:
+        split: A ``split.csv`` of the photographs that the model was made with.
+        model_dir: A folder that ``train`` wrote; the better it knows flowers, the better the list.
+        least_cosine: Of what its head is given, in (0, 1].
+
+    Raises:
+        UserError: If the split or the model cannot be read, or a photograph is gone.
+    """
+    from flowers.data.duplicates import similar_features
+    from flowers.data.pixels import open_store
+    from flowers.data.split_table import read_splits
+    from flowers.trained import open_model
+
+    if not 0 < least_cosine <= 1:
+        raise UserError(f"least_cosine={least_cosine} must be above 0 and at most 1; 0.92 is a good beginning.")
+    table, model = read_splits(split), open_model(model_dir)
+    photographs = Path(model.run["photographs"])
+    pixels = open_store(photographs, table, model.net.image_px, Path(model.settings.data.cache_dir))
+    pairs = similar_features(_head_inputs(model.net, pixels), least_cosine)
+    places, paths = table["split"].to_numpy(), table["path"].to_numpy()
+    torn = [
+        f"{cosine:.3f}  {paths[one]} ({places[one]}) and {paths[other]} ({places[other]})"
+        for one, other, cosine in zip(pairs["row_a"], pairs["row_b"], pairs["cosine"], strict=True)
+        if places[one] != places[other]
+    ]
+    return "\n".join([f"{len(torn)} pairs in different splits look alike to {model_dir}", *torn])
+
+
+def _head_inputs(net: "Net", pixels: "np.ndarray") -> "np.ndarray":
+    """Describe photographs (N,H,W,3) uint8 by what the network's head is given: (N,D) float32, maps averaged."""
+    import torch
+
+    from flowers.trained import probabilities
+
+    parts: list[torch.Tensor] = []
+    head = list(net.children())[-1]
+    hook = head.register_forward_pre_hook(lambda _, inputs: parts.append(inputs[0].cpu()))
+    try:
+        probabilities(net, pixels)
+    finally:
+        hook.remove()
+    features = torch.cat(parts)
+    return (features.mean(dim=(2, 3)) if features.ndim == 4 else features.flatten(1)).numpy()
+
+
 @dataclass
 class Arguments:
     """Keys of the command."""
@@ -62,6 +119,8 @@ class Arguments:
     split: Path = Path("artifacts/split/split.csv")
     manifest: Path | None = None
     near_bits: int = -1
+    model: Path | None = None
+    least_cosine: float = 0.92
 
 
 def main() -> None:
@@ -69,6 +128,8 @@ def main() -> None:
     with exit_on_user_error():
         arguments = read_arguments(Arguments, __doc__)
         print(check(arguments.split, arguments.manifest, arguments.near_bits), flush=True)
+        if arguments.model is not None:
+            print(list_similar(arguments.split, arguments.model, arguments.least_cosine), flush=True)
 
 
 if __name__ == "__main__":
