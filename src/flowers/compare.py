@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from flowers.review.report import Experiment
+    from flowers.review.comparison import Experiment
 
 COLUMNS = (
     "rank",
@@ -75,7 +75,7 @@ def compare(names: Sequence[str], artifacts: Path) -> "list[Experiment]":
     Raises:
         UserError: One is unfinished, or they were not trained and tested on the same photographs.
     """
-    from flowers.review.report import ranked, write_comparison
+    from flowers.review.comparison import ranked, write_comparison
 
     experiments = ranked([read_experiment(name, artifacts) for name in dict.fromkeys(names)])
     _check_comparable(experiments)
@@ -153,7 +153,7 @@ def read_experiment(name: str, artifacts: Path) -> "Experiment":
     """
     import pandas as pd
 
-    from flowers.review.report import Experiment
+    from flowers.review.comparison import Experiment
 
     trained, evaluated = artifacts / "train" / name, artifacts / "evaluate" / name
     run = _read_json(trained / "run.json", _OF_RUN, name)

@@ -131,7 +131,7 @@ def record_end(out: Path, classifier: Classifier, photographs: "PhotoDataModule"
     pixels = np.ascontiguousarray(examples.transpose(0, 3, 1, 2), dtype=np.float32)
     backlog.add(
         *(partial(tracking.log_file, out / name) for name in ("run.json", "history.csv", "split.csv")),
-        lambda: tracking.log_model(Scorer(classifier.final_net), pixels, photographs.classes),
+        lambda: tracking.log_model(Scorer(classifier.final_net, 1.0), pixels, photographs.classes),
     )
     if backlog.missing:
         print(f"flowers: the MLflow run lacks the last {backlog.missing} records; {out} is whole.", file=sys.stderr)

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from flowers.data.augment import normalise
 
 
-class Scorer(nn.Module):
-    """A network together with what surrounds it: pixels in, probabilities out."""
+class PixelLogits(nn.Module):
+    """A network together with the preparation of its input: pixels in, logits out."""
 
     mean: Tensor
     std: Tensor
@@ -19,5 +19,26 @@ class Scorer(nn.Module):
         self.register_buffer("std", torch.tensor(net.std))
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Map upright RGB pixels (B,3,H,W) float32 in [0, 255] to logits (B,K)."""
+        logits: Tensor = self.net(normalise(pixels, self.mean, self.std))
+        return logits
+
+
+class Scorer(PixelLogits):
+    """A network together with all that surrounds it: pixels in, probabilities out."""
+
+    temperature: Tensor
+
+    def __init__(self, net: nn.Module, temperature: float) -> None:
+        """Surround a network.
+
+        Args:
+            net: Normalised images to logits.
+            temperature: What logits are divided by before the softmax; above 1 makes answers less sure.
+        """
+        super().__init__(net)
+        self.register_buffer("temperature", torch.tensor(temperature))
+
+    def forward(self, pixels: Tensor) -> Tensor:
         """Map upright RGB pixels (B,3,H,W) float32 in [0, 255] to probabilities (B,K)."""
-        return self.net(normalise(pixels, self.mean, self.std)).softmax(dim=1)
+        return (super().forward(pixels) / self.temperature).softmax(dim=1)

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from types import MappingProxyType
 
-import torch
 from torch import Tensor, nn
 
 
@@ -105,8 +104,10 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.conv1 = _convolution(fan_in, fan_out, 3, stride)
         self.norm1 = nn.BatchNorm2d(fan_out)
+        self.relu1 = nn.ReLU()  # modules, not functions: guided backpropagation hooks into them
         self.conv2 = _convolution(fan_out, fan_out, 3, 1)
         self.norm2 = nn.BatchNorm2d(fan_out)
+        self.relu2 = nn.ReLU()
         nn.init.zeros_(self.norm2.weight)
         shortcut: list[nn.Module] = [nn.AvgPool2d(stride, ceil_mode=True)] if stride > 1 else []
         if fan_in != fan_out:
@@ -115,9 +116,9 @@ class ResidualBlock(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map activations (B,C,H,W) to (B,C',⌈H/stride⌉,⌈W/stride⌉)."""
-        residual = torch.relu(self.norm1(self.conv1(images)))
+        residual = self.relu1(self.norm1(self.conv1(images)))
         residual = self.norm2(self.conv2(residual))
-        return torch.relu(residual + self.shortcut(images))
+        return self.relu2(residual + self.shortcut(images))
 
 
 class ResNetSmall(Net):

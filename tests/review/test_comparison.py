@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flowers.review.comparison import Experiment, ranked, readings, stage_starts, write_comparison
 from flowers.review.page import duration, magnitude, percent
-from flowers.review.report import Experiment, ranked, readings, stage_starts, write_comparison
 from flowers.review.scores import confusion, score
 
 CLASSES = ["daisy", "roses", "tulips"]
