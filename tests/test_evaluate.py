@@ -13,9 +13,10 @@ from flowers.data.pixels import open_store
 from flowers.data.split_table import read_splits
 from flowers.errors import UserError
 from flowers.evaluate import evaluate
+from flowers.review.confidence import calibrated
 from flowers.settings import Settings
 from flowers.train import train
-from flowers.trained import open_model, probabilities
+from flowers.trained import answer, open_model, probabilities
 
 CLASSES = ["daisy", "roses", "sunflowers"]
 
@@ -33,7 +34,10 @@ def test_saved_model_has_the_validation_accuracy_of_the_training(model: Path) ->
     val = split[split["split"] == "val"].reset_index(drop=True)
     root = Path(opened.run["photographs"])
     pixels = open_store(root, val, 32, Path(opened.settings.data.cache_dir))
-    predicted = probabilities(opened.net, pixels)
+    answers = answer(opened.net, pixels, val["path"].tolist())
+    assert opened.validation is not None
+    np.testing.assert_array_equal(answers.logits, opened.validation.logits)
+    predicted = calibrated(answers.logits, 1.0)
     labels = val["label"].map(opened.classes.index).to_numpy()
     assert (predicted.argmax(axis=1) == labels).mean() == pytest.approx(opened.run["final"]["val/acc"])
     loss = -np.log(predicted[np.arange(len(labels)), labels]).mean()
@@ -41,11 +45,12 @@ def test_saved_model_has_the_validation_accuracy_of_the_training(model: Path) ->
 
 
 def test_probabilities_do_not_depend_on_the_batch(model: Path) -> None:
-    net = open_model(model).net
+    opened = open_model(model)
     pixels = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), dtype=np.uint8)
-    one, other = probabilities(net, pixels, batch_size=7), probabilities(net, pixels, batch_size=2)
-    np.testing.assert_allclose(one, other, atol=1e-6)
-    np.testing.assert_allclose(one.sum(axis=1), 1, atol=1e-5)
+    one, other = (answer(opened.net, pixels, list("abcdefg"), batch_size=size) for size in (7, 2))
+    np.testing.assert_allclose(one.logits, other.logits, atol=1e-5)
+    np.testing.assert_allclose(one.features, other.features, atol=1e-5)
+    np.testing.assert_allclose(probabilities(opened, pixels, list("abcdefg")).sum(axis=1), 1, atol=1e-5)
 
 
 def test_writes_figures_of_the_test_split(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

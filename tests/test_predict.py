@@ -51,7 +51,7 @@ def test_table_has_a_row_for_each_photograph(
     capfd.readouterr()
     assert call(monkeypatch, f"model={model}", f"photos={mine}", "out=there/predictions.csv") == 0
     table = pd.read_csv(tmp_path / "there/predictions.csv")
-    assert list(table.columns) == ["path", "prediction", "probability", *CLASSES]
+    assert list(table.columns) == ["path", "prediction", "probability", "strangeness", *CLASSES]
     assert set(table["path"]) == {"roses_00.jpg", "deep/roses_01.jpg", "deep/deeper/roses_02.jpg"}
     assert (table[CLASSES].idxmax(axis=1) == table["prediction"]).all()
     assert (table[CLASSES].max(axis=1) == table["probability"]).all()

@@ -9,15 +9,9 @@ of one scene, which no hash finds. It is a list to look at, and fails nothing.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flowers.commands import exit_on_user_error, read_arguments
 from flowers.errors import UserError
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from flowers.models.nets import Net
 
 
 def check(split: Path, manifest: Path | None, near_bits: int) -> str:
@@ -78,14 +72,14 @@ def list_similar(split: Path, model_dir: Path, least_cosine: float) -> str:
     from flowers.data.duplicates import similar_features
     from flowers.data.pixels import open_store
     from flowers.data.split_table import read_splits
-    from flowers.trained import open_model
+    from flowers.trained import answer, open_model
 
     if not 0 < least_cosine <= 1:
         raise UserError(f"least_cosine={least_cosine} must be above 0 and at most 1; 0.92 is a good beginning.")
     table, model = read_splits(split), open_model(model_dir)
     photographs = Path(model.run["photographs"])
     pixels = open_store(photographs, table, model.net.image_px, Path(model.settings.data.cache_dir))
-    pairs = similar_features(_head_inputs(model.net, pixels), least_cosine)
+    pairs = similar_features(answer(model.net, pixels, table["path"].tolist()).features, least_cosine)
     places, paths = table["split"].to_numpy(), table["path"].to_numpy()
     torn = [
         f"{cosine:.3f}  {paths[one]} ({places[one]}) and {paths[other]} ({places[other]})"
@@ -93,23 +87,6 @@ def list_similar(split: Path, model_dir: Path, least_cosine: float) -> str:
         if places[one] != places[other]
     ]
     return "\n".join([f"{len(torn)} pairs in different splits look alike to {model_dir}", *torn])
-
-
-def _head_inputs(net: "Net", pixels: "np.ndarray") -> "np.ndarray":
-    """Describe photographs (N,H,W,3) uint8 by what the network's head is given: (N,D) float32, maps averaged."""
-    import torch
-
-    from flowers.trained import probabilities
-
-    parts: list[torch.Tensor] = []
-    head = list(net.children())[-1]
-    hook = head.register_forward_pre_hook(lambda _, inputs: parts.append(inputs[0].cpu()))
-    try:
-        probabilities(net, pixels)
-    finally:
-        hook.remove()
-    features = torch.cat(parts)
-    return (features.mean(dim=(2, 3)) if features.ndim == 4 else features.flatten(1)).numpy()
 
 
 @dataclass

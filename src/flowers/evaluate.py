@@ -1,8 +1,10 @@
 """Measure a trained model on the test photographs: ``python -m flowers.evaluate model=artifacts/train/cnn_scratch``.
 
 The only command that reads the test split. Writes ``metrics.json`` (each overall figure with its 95 % interval),
-``predictions.csv``, ``confusion.csv`` and figures, and adds them to the MLflow run that the training opened.
+``predictions.csv``, ``confusion.csv``, figures and ``report.html``, one page with all that is known of the model, and
+adds them to the MLflow run that the training opened.
 
+``outliers=NAME`` or ``outliers=DIR`` asks whether the model notices photographs of what it was never taught.
 ``corruptions=true`` also spoils the test photographs in six ways and writes ``corruptions.csv`` and its figure.
 ``data=NAME`` or ``data=DIR`` tests on another data set instead, as far as its classes are the model's.
 """
@@ -23,15 +25,17 @@ class Arguments:
     out_dir: Path | None = None
     data: str | None = None
     corruptions: bool = False
+    outliers: str | None = None
 
 
-def evaluate(model_dir: Path, out: Path, corruptions: bool = False) -> dict[str, Any]:
+def evaluate(model_dir: Path, out: Path, corruptions: bool = False, outliers: str | None = None) -> dict[str, Any]:
     """Score a trained model on the test split that it was trained beside.
 
     Args:
         model_dir: A folder that ``train`` wrote.
         out: Folder for the results.
         corruptions: Score it also on the same photographs when they are spoilt.
+        outliers: Photographs of none of its classes to confront it with: a name of ``conf/data``, or a folder.
 
     Returns:
         What ``metrics.json`` holds.
@@ -56,6 +60,10 @@ def evaluate(model_dir: Path, out: Path, corruptions: bool = False) -> dict[str,
         from flowers.robustness import evaluate_spoilt
 
         evaluate_spoilt(model, test, out)
+    if outliers is not None:
+        from flowers.strangers import evaluate_strangers
+
+        metrics["strangers"] = evaluate_strangers(model, outliers, out)
     return metrics
 
 
@@ -64,10 +72,12 @@ def main() -> None:
     with exit_on_user_error():
         arguments = read_arguments(Arguments, __doc__)
         if arguments.data is None:
-            evaluate(arguments.model, arguments.out_dir or arguments.model / "test", arguments.corruptions)
+            out = arguments.out_dir or arguments.model / "test"
+            evaluate(arguments.model, out, arguments.corruptions, arguments.outliers)
             return
-        if arguments.corruptions:
-            raise UserError("corruptions=true spoils the model's own test photographs; leave it or data=… out.")
+        for key in ("corruptions", "outliers"):
+            if getattr(arguments, key):
+                raise UserError(f"{key}=… belongs to the model's own test photographs; leave it or data=… out.")
         from flowers.shift import evaluate_elsewhere
 
         evaluate_elsewhere(arguments.model, arguments.data, arguments.out_dir)

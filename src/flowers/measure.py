@@ -11,15 +11,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from flowers.data.pixels import open_store
+from flowers.review.confidence import calibrated, describe_confidence
 from flowers.review.figures import confusion_figure
+from flowers.review.outliers import distances, energy, strangeness
 from flowers.review.scores import confusion, score
-from flowers.trained import TrainedModel, probabilities
+from flowers.trained import Answers, TrainedModel, answer
 
 
-def predict_table(model: TrainedModel, root: Path, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Classify the photographs of a table: true classes (N,) and probabilities (N,K)."""
+def answer_table(model: TrainedModel, root: Path, table: pd.DataFrame) -> tuple[np.ndarray, Answers]:
+    """Apply a model to the photographs of a table: true classes (N,), and what the network makes of them."""
     pixels = open_store(root, table, model.net.image_px, Path(model.settings.data.cache_dir))
-    return table["label"].map(model.classes.index).to_numpy(), probabilities(model.net, pixels)
+    labels = table["label"].map(model.classes.index).to_numpy(int)
+    return labels, answer(model.net, pixels, table["path"].tolist())
 
 
 def measure(
@@ -37,37 +40,81 @@ def measure(
         notes: Added to the metrics.
 
     Returns:
-        What ``metrics.json`` holds.
+        What ``metrics.json`` holds: see :func:`flowers.review.scores.score`,
+        :func:`flowers.review.confidence.describe_confidence`; and ``temperature``.
     """
-    labels, predicted = predict_table(model, root, table)
-    metrics = {**score(labels, predicted, model.classes), **notes}
+    labels, answers = answer_table(model, root, table)
+    predicted = calibrated(answers.logits, model.temperature)
+    val = model.validation
+    val_predicted = None if val is None else calibrated(val.logits, model.temperature)
+    sure = describe_confidence(predicted, labels, val_predicted, None if val is None else val.labels)
+    metrics = {**score(labels, predicted, model.classes), **sure, "temperature": model.temperature, **notes}
     counts = confusion(labels, predicted.argmax(axis=1), len(model.classes))
     figure = confusion_figure(counts, model.classes, title)
-    predictions, confusions = _tables(table, predicted, counts, model.classes)
     (out / "figures").mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    predictions.to_csv(out / "predictions.csv", index=False, float_format="%.6f")
-    confusions.to_csv(out / "confusion.csv", index=False)
+    write_predictions(out, table, predicted, model.classes)
+    outlier_scores(model, table["path"].tolist(), answers).to_csv(
+        out / "outliers.csv", index=False, float_format="%.6f"
+    )
     figure.savefig(out / "figures/confusion.png", dpi=150)
     if model.settings.tracking.enabled:
-        _record(model, out, metrics, confusions, figure, where)
+        _record(model, out, metrics, figure, where)
     return metrics
 
 
-def _tables(
-    test: pd.DataFrame, predicted: np.ndarray, counts: np.ndarray, classes: list[str]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    names = [classes[i] for i in predicted.argmax(axis=1)]
-    predictions = pd.DataFrame({"path": test["path"], "label": test["label"], "prediction": names})
-    predictions = predictions.join(pd.DataFrame(predicted, columns=classes))
-    confusions = pd.DataFrame(counts, columns=classes)
+def write_predictions(out: Path, table: pd.DataFrame, predicted: np.ndarray, classes: list[str]) -> None:
+    """Write ``predictions.csv`` (a row for each photograph) and ``confusion.csv`` (a row for each true class).
+
+    Args:
+        out: The folder; it is there.
+        table: `path` and `label` of N photographs.
+        predicted: (N,K) probabilities.
+        classes: The K names.
+    """
+    winners = predicted.argmax(axis=1)
+    predictions = pd.DataFrame(
+        {"path": table["path"], "label": table["label"], "prediction": [classes[i] for i in winners]}
+    )
+    predictions = predictions.join(pd.DataFrame(predicted, columns=classes, index=table.index))
+    predictions.to_csv(out / "predictions.csv", index=False, float_format="%.6f")
+    labels = table["label"].map(classes.index).to_numpy(int)
+    confusions = pd.DataFrame(confusion(labels, winners, len(classes)), columns=classes)
     confusions.insert(0, "truth", classes)
-    return predictions, confusions
+    confusions.to_csv(out / "confusion.csv", index=False)
 
 
-def _record(
-    model: TrainedModel, out: Path, metrics: dict[str, Any], confusions: pd.DataFrame, figure: Figure, where: str
-) -> None:
+def outlier_scores(model: TrainedModel, names: list[str], answers: Answers) -> pd.DataFrame:
+    """Tell how little photographs resemble those that the model was chosen on.
+
+    Args:
+        model: The model.
+        names: What the N photographs are called.
+        answers: What the network makes of them.
+
+    Returns:
+        Columns `path`; `distance` (see :func:`flowers.review.outliers.distances`) and `strangeness` (see there), empty
+        for a model that kept no validation features; `energy` and `confidence` (the answer's probability).
+    """
+    val = model.validation
+    far = np.full(len(names), np.nan)
+    strange = far.copy()
+    if val is not None:
+        far = distances(answers.features, val.features)
+        strange = strangeness(far, distances(val.features, val.features, among_themselves=True))
+    confidence = calibrated(answers.logits, model.temperature).max(axis=1)
+    return pd.DataFrame(
+        {
+            "path": names,
+            "distance": far,
+            "strangeness": strange,
+            "energy": energy(answers.logits),
+            "confidence": confidence,
+        }
+    )
+
+
+def _record(model: TrainedModel, out: Path, metrics: dict[str, Any], figure: Figure, where: str) -> None:
     """Add the results to the training's MLflow run."""
     from flowers.review import tracking
 
@@ -77,7 +124,7 @@ def _record(
     with training_run(model, {f"{where}/acc interval": f"{low:.3f} to {high:.3f}"}):
         tracking.log_metrics(flat)
         tracking.log_figure(figure, f"{where}/confusion.png")
-        tracking.log_table(confusions, f"{where}/confusion.json")
+        tracking.log_table(pd.read_csv(out / "confusion.csv", keep_default_na=False), f"{where}/confusion.json")
         for name in ("metrics.json", "predictions.csv"):
             tracking.log_file(out / name, where)
 

@@ -1,7 +1,11 @@
 """Classify photographs: ``python -m flowers.predict model=DIR photos=DIR out=predictions.csv``.
 
-Writes a row for each photograph below ``photos``: its path, the predicted class, that class's probability, then the
-probability of every class.
+Writes a row for each photograph below ``photos``: its path, the predicted class, that class's probability, its
+strangeness (the share of the model's validation photographs that are more ordinary: above 0.99, say, it may be no
+flower of these classes), then the probability of every class.
+
+``accuracy=0.95`` withholds the answers that are not sure enough: the threshold is the one that made the rest 95 % right
+on the validation photographs. ``prediction`` is then empty.
 """
 
 from dataclasses import dataclass
@@ -14,6 +18,8 @@ from flowers.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from flowers.trained import TrainedModel
+
 
 @dataclass
 class Arguments:
@@ -22,70 +28,76 @@ class Arguments:
     model: Path
     photos: Path
     out: Path = Path("predictions.csv")
+    accuracy: float | None = None
 
 
-def predict(model_dir: Path, photos: Path) -> "tuple[pd.DataFrame, dict[str, str]]":
+def predict(model_dir: Path, photos: Path, accuracy: float | None = None) -> "tuple[pd.DataFrame, dict[str, str]]":
     """Classify every photograph in a folder, class folders or not.
 
     Args:
         model_dir: A folder that ``train`` wrote.
         photos: A folder, searched through all its sub-folders, or a single photograph.
+        accuracy: Withhold answers that are less sure than this accuracy asks for, in (0, 1].
 
     Returns:
-        A table with ``path`` (relative to the folder), ``prediction``, ``probability`` and a column for each class; and
-        why other files could not be read, by path.
+        A table with ``path`` (relative to the folder), ``prediction`` (empty where it is withheld), ``probability``,
+        ``strangeness`` and a column for each class; and why other files could not be read, by path.
 
     Raises:
-        UserError: If the model or the folder cannot be used, or no photograph could be read.
+        UserError: If the model or the folder cannot be used, no photograph could be read, or there is no threshold for
+            this accuracy.
     """
-    import numpy as np
     import pandas as pd
 
-    from flowers.data.intake import image_files
-    from flowers.data.photograph import PhotographError
-    from flowers.data.pixels import read_square
-    from flowers.trained import open_model, probabilities
+    from flowers.loose import answer_folder
+    from flowers.measure import outlier_scores
+    from flowers.review.confidence import calibrated
+    from flowers.trained import open_model
 
     model = open_model(model_dir)
-    image_px = model.net.image_px
-    root = photos.parent if photos.is_file() else photos
-    files = [photos.name] if photos.is_file() else image_files(photos)
-    names: list[str] = []
-    squares: list[np.ndarray] = []
-    refused: dict[str, str] = {}
-    parts: list[np.ndarray] = []
-    for position, name in enumerate(files, start=1):
-        try:
-            squares.append(read_square(root / name, image_px))
-            names.append(name)
-        except (PhotographError, OSError) as error:
-            refused[name] = str(error)
-        # In portions, so that memory does not grow with the folder.
-        if squares and (len(squares) == 256 or position == len(files)):
-            parts.append(probabilities(model.net, np.stack(squares)))
-            squares.clear()
-    if not parts:
-        raise UserError(f"{photos} holds no photograph that can be read; name a folder of photographs with photos=DIR.")
-    predicted = np.concatenate(parts)
-    winners = predicted.argmax(axis=1)
+    least = 0.0 if accuracy is None else _threshold(model, accuracy)
+    names, answers, refused = answer_folder(model, photos, key="photos")
+    predicted = calibrated(answers.logits, model.temperature)
+    sure = predicted.max(axis=1)
     table = pd.DataFrame(
         {
             "path": names,
-            "prediction": [model.classes[i] for i in winners],
-            "probability": predicted[np.arange(len(predicted)), winners],
+            "prediction": [
+                model.classes[i] if p >= least else "" for i, p in zip(predicted.argmax(axis=1), sure, strict=True)
+            ],
+            "probability": sure,
+            "strangeness": outlier_scores(model, names, answers)["strangeness"],
         }
     )
     return table.join(pd.DataFrame(predicted, columns=model.classes)), refused
+
+
+def _threshold(model: "TrainedModel", accuracy: float) -> float:
+    """Find how sure an answer must be for an accuracy, on the model's validation photographs."""
+    from flowers.review.confidence import calibrated, threshold_for
+
+    if not 0 < accuracy <= 1:
+        raise UserError(f"accuracy={accuracy} must be above 0 and at most 1; 0.95, say.")
+    if model.validation is None:
+        raise UserError(
+            f"{model.folder} has no validation.npz to find a threshold with; train again, or leave accuracy."
+        )
+    val = calibrated(model.validation.logits, model.temperature)
+    found = threshold_for(accuracy, val.max(axis=1), val.argmax(axis=1) == model.validation.labels)
+    if found is None:
+        raise UserError(f"accuracy={accuracy} is beyond {model.folder}, however sure it is; ask for a lower one.")
+    return found
 
 
 def main() -> None:
     """Classify what the command line names."""
     with exit_on_user_error():
         arguments = read_arguments(Arguments, __doc__)
-        table, refused = predict(arguments.model, arguments.photos)
+        table, refused = predict(arguments.model, arguments.photos, arguments.accuracy)
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(arguments.out, index=False, float_format="%.6f")
-        print(f"{arguments.out}: {len(table)} photographs")
+        withheld = int((table["prediction"] == "").sum())
+        print(f"{arguments.out}: {len(table)} photographs" + (f", {withheld} answers withheld" if withheld else ""))
         for name, reason in refused.items():
             print(f"not read: {name} ({reason})")
 

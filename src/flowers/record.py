@@ -118,20 +118,23 @@ def short_params(settings: Settings) -> dict[str, Any]:
     return params | {"split_seed": settings.data.split.seed}
 
 
-def record_end(out: Path, classifier: Classifier, photographs: "PhotoDataModule", backlog: Backlog) -> None:
+def record_end(
+    out: Path, classifier: Classifier, photographs: "PhotoDataModule", temperature: float, backlog: Backlog
+) -> None:
     """Give the active MLflow run the trained model and its record.
 
     Args:
         out: The trained model's folder.
         classifier: What was trained.
         photographs: Two of them become the model's input example.
+        temperature: Of the model's probabilities.
         backlog: From :func:`record_start`.
     """
     examples = photographs.val.pixels[:2] if len(photographs.val) > 1 else photographs.train.pixels[:2]
     pixels = np.ascontiguousarray(examples.transpose(0, 3, 1, 2), dtype=np.float32)
     backlog.add(
         *(partial(tracking.log_file, out / name) for name in ("run.json", "history.csv", "split.csv")),
-        lambda: tracking.log_model(Scorer(classifier.final_net, 1.0), pixels, photographs.classes),
+        lambda: tracking.log_model(Scorer(classifier.final_net, temperature), pixels, photographs.classes),
     )
     if backlog.missing:
         print(f"flowers: the MLflow run lacks the last {backlog.missing} records; {out} is whole.", file=sys.stderr)

@@ -26,12 +26,10 @@ def evaluate_spoilt(model: TrainedModel, test: pd.DataFrame, out: Path) -> None:
         out: Folder for `corruptions.csv` and `figures/corruptions.png`; it is there.
     """
     pixels = open_store(Path(model.run["photographs"]), test, model.net.image_px, Path(model.settings.data.cache_dir))
-    labels = test["label"].map(model.classes.index).to_numpy()
-    digests = test["sha256"].tolist()
-    table = measure_corruptions(model, pixels, digests, labels)
+    table = measure_corruptions(model, pixels, test)
     chance = float(test["label"].value_counts(normalize=True).iloc[0])
     title = f"{model.settings.name}: {len(test)} test photographs, spoilt"
-    figure = corruptions_figure(table, examples(pixels[0], digests[0]), chance, title)
+    figure = corruptions_figure(table, examples(pixels[0], test["sha256"][0]), chance, title)
     table.to_csv(out / "corruptions.csv", index=False, float_format="%.6f")
     figure.savefig(out / "figures/corruptions.png", dpi=150)
     spoilt = table[table["strength"] > 0]
@@ -52,9 +50,7 @@ def evaluate_spoilt(model: TrainedModel, test: pd.DataFrame, out: Path) -> None:
             tracking.log_file(out / "corruptions.csv", "test")
 
 
-def measure_corruptions(
-    model: TrainedModel, pixels: np.ndarray, digests: list[str], labels: np.ndarray
-) -> pd.DataFrame:
+def measure_corruptions(model: TrainedModel, pixels: np.ndarray, test: pd.DataFrame) -> pd.DataFrame:
     """Test a model on photographs in each corruption of :mod:`flowers.data.corruptions`.
 
     The corruption is applied to what the network would see, at its size.
@@ -62,14 +58,15 @@ def measure_corruptions(
     Args:
         model: The model.
         pixels: (N,H,H,3) uint8.
-        digests: The N photographs' sha256.
-        labels: (N,) true classes.
+        test: The N photographs: `path`, `label`, `sha256`.
 
     Returns:
         A row for the photographs as they are (`corruption` none, `strength` 0) and for each corruption and strength:
         `corruption`, `strength`, `setting` (in words), `acc`, `acc_low`, `acc_high` (95 % interval, as in
         :func:`flowers.review.scores.score`), `loss` in nats, `photographs`.
     """
+    labels = test["label"].map(model.classes.index).to_numpy()
+    paths, digests = test["path"].tolist(), test["sha256"].tolist()
     cases = [("none", 0, "as it is")]
     cases += [(name, level, CORRUPTIONS[name][1][level - 1]) for name in CORRUPTIONS for level in STRENGTHS]
     rows = []
@@ -84,7 +81,7 @@ def measure_corruptions(
                         for photograph, digest in zip(batch, digests[first : first + AT_ONCE], strict=True)
                     ]
                 )
-            parts.append(probabilities(model.net, batch))
+            parts.append(probabilities(model, batch, paths[first : first + AT_ONCE]))
         scores = score(labels, np.concatenate(parts), model.classes)
         low, high = scores["interval"]["test/acc"]
         rows.append((name, strength, setting, scores["test/acc"], low, high, scores["test/loss"], len(labels)))

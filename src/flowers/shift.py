@@ -12,8 +12,9 @@ from flowers.class_names import CLASS_NAMES, match_classes, read_class_names
 from flowers.data.sources import obtain, remembered_scan
 from flowers.data.split_table import read_splits
 from flowers.errors import UserError, suggestion
-from flowers.measure import measure, predict_table
+from flowers.measure import answer_table, measure
 from flowers.recipe import CONF_DIR, compose_config, locate, read_settings
+from flowers.review.confidence import calibrated
 from flowers.review.scores import score
 from flowers.trained import TrainedModel, open_model
 
@@ -98,8 +99,8 @@ def evaluate_elsewhere(model_dir: Path, data: str, out: Path | None) -> dict[str
 
 def _own(model: TrainedModel, table: pd.DataFrame) -> dict[str, Any]:
     """Score the model on photographs of its own data set."""
-    labels, predicted = predict_table(model, Path(model.run["photographs"]), table)
-    scores = score(labels, predicted, model.classes)
+    labels, answers = answer_table(model, Path(model.run["photographs"]), table)
+    scores = score(labels, calibrated(answers.logits, model.temperature), model.classes)
     return {"acc": scores["test/acc"], "interval": scores["interval"]["test/acc"], "photographs": len(table)}
 
 
@@ -115,7 +116,8 @@ def find_photographs(model: TrainedModel, split: pd.DataFrame, data: str) -> Oth
     Raises:
         UserError: If there is no such data set, or nothing in it that the model knows.
     """
-    name, root, manifest = _take_in(data, Path(model.settings.data.cache_dir))
+    name, root, strict = find_folder(data, "data")
+    manifest, _ = remembered_scan(root, strict, Path(model.settings.data.cache_dir))
     ok = manifest[manifest["status"] == "ok"]
     refused = manifest[manifest["status"] == "refused"]
     meant = match_classes(model.classes, sorted(ok["label"].unique()), read_class_names(CLASS_NAMES))
@@ -142,19 +144,29 @@ def find_photographs(model: TrainedModel, split: pd.DataFrame, data: str) -> Oth
     )
 
 
-def _take_in(data: str, cache_dir: Path) -> tuple[str, Path, pd.DataFrame]:
-    """Obtain what `data` names: its name, its folder and its manifest."""
+def find_folder(data: str, key: str) -> tuple[str, Path, bool]:
+    """Find, and obtain where it is not here yet, what a user calls other photographs.
+
+    Args:
+        data: A name of ``conf/data``, or a folder (`./NAME` where it is called like one of those).
+        key: What it was given with.
+
+    Returns:
+        The data set's name, its folder, and whether a file in it that cannot be used is an error.
+
+    Raises:
+        UserError: If there is neither such a data set nor such a folder.
+    """
     names = sorted(file.stem for file in (CONF_DIR / "data").glob("*.yaml"))
     if data in names:
         composed = compose_config([f"data={data}", "name=shift", "out_dir=."])  # what only a command has
         if OmegaConf.is_missing(composed.data, "root"):
-            raise UserError(f"data={data} names no photographs by itself: name their folder with data=DIR.")
+            raise UserError(f"{key}={data} names no photographs by itself: name their folder with {key}=DIR.")
         settings = read_settings(composed).data
         root = Path(settings.root)
         if settings.source is not None:
             root = obtain(root, settings.source, locate("data.source", settings.source, "flowers.data."))
-        return data, root, remembered_scan(root, settings.strict, cache_dir)[0]
+        return data, root, settings.strict
     if Path(data).is_dir():
-        root = Path(data)
-        return root.resolve().name, root, remembered_scan(root, strict=False, cache_dir=cache_dir)[0]
-    raise UserError(f"data={data} is neither a folder nor a data set of conf/data: {suggestion(data, names)}")
+        return Path(data).resolve().name, Path(data), False
+    raise UserError(f"{key}={data} is neither a folder nor a data set of conf/data: {suggestion(data, names)}")

@@ -163,7 +163,7 @@ def _judge_fold(settings: Settings, root: Path, table: "pd.DataFrame", fold: int
     train(replace(settings, out_dir=str(folder), data=data, tracking=tracking))
     model = open_model(folder)
     unseen = parts[parts["split"] == "val"].reset_index(drop=True)
-    judged = probabilities(model.net, open_store(root, unseen, model.net.image_px, cache))
+    judged = probabilities(model, open_store(root, unseen, model.net.image_px, cache), unseen["path"].tolist())
     shutil.rmtree(cache, ignore_errors=True)
     shutil.rmtree(folder)
     return judged

@@ -143,7 +143,7 @@ def _train(
 ) -> float:
     from flowers.learning import resume
     from flowers.provenance import git_commit, split_digest
-    from flowers.trained import write_model
+    from flowers.trained import answer, write_model
 
     photographs, classifier = build_training(settings, root, split, folder)
     note = resume.read_note(folder)
@@ -178,9 +178,10 @@ def _train(
         rows = _fit(settings, classifier, photographs, folder, start, watchers, stop_after_epochs)
         if stop_after_epochs is not None:
             return float("nan")
-        write_model(out, settings, classifier.final_net, root, split, rows, run_id)
+        validation = answer(classifier.final_net, photographs.val.pixels, photographs.val.paths)
+        temperature = write_model(out, settings, classifier.final_net, root, split, rows, validation, run_id)
         if run_id is not None:
-            record_end(out, classifier, photographs, backlog)
+            record_end(out, classifier, photographs, temperature, backlog)
     resume.keep_stages(folder, out)
     resume.discard(folder)
     print(f"trained model: {out}  (val/acc {rows[-1]['val/acc']:.3f})", flush=True)

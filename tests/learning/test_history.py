@@ -57,7 +57,8 @@ def test_a_diverged_training_is_said_and_leaves_no_row(
     history = History([])
     classifier = make_classifier(make_net("mlp"), [Stage("all", 2, "all", 1e-3)])
     with pytest.raises(
-        UserError, match=rf"{loss} of epoch 1 is nan: .* lower max_lr of stage 'all' or set learning.clip"
+        UserError,
+        match=rf"{loss} of epoch 1 is nan for \w+/\w+_\d\d\.jpg, one of [68] such .* lower max_lr of stage 'all'",
     ):
         fit(classifier, 2, history, Spoil())
     assert history.rows == []

@@ -129,7 +129,7 @@ def test_run_holds_all_that_is_promised(
 
     with torch.inference_mode():
         found = network(torch.from_numpy(pixels.transpose(0, 3, 1, 2).astype(np.float32))).numpy()
-    np.testing.assert_allclose(found, probabilities(model.net, pixels), atol=1e-5)
+    np.testing.assert_allclose(found, probabilities(model, pixels, val["path"].tolist()), atol=1e-5)
     signature = mlflow.models.get_model_info(logged.model_uri).signature
     assert "(-1, 3, 32, 32)" in str(signature.inputs)
     assert capfd.readouterr().err == ""

@@ -15,6 +15,8 @@ from flowers.errors import UserError, suggestion
 LEAVES = ("strap", "oval", "lobed", "heart")
 DOMAINS = ("garden", "herbarium")
 SMALLEST_PX = 16
+MEADOW = "meadow"
+"""Stands for a species where an image is to have no flower: what would be behind and before it remains."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class Picture:
     domain: str
 
     def __post_init__(self) -> None:
-        if self.species not in SPECIES:
-            raise UserError(f"species '{self.species}' cannot be drawn: {suggestion(self.species, SPECIES)}")
+        if self.species not in SPECIES and self.species != MEADOW:
+            raise UserError(f"species '{self.species}' cannot be drawn: {suggestion(self.species, [*SPECIES, MEADOW])}")
         if self.domain not in DOMAINS:
             raise UserError(f"domain '{self.domain}' is not known: {suggestion(self.domain, DOMAINS)}")
         if self.size_px < SMALLEST_PX:

@@ -37,6 +37,7 @@ class PhotoDataset(Dataset[Batch]):
     """Decoded photographs, fetched by whole batches of row numbers.
 
     Attributes:
+        paths: What each is called.
         with_images: Whether batches hold images; without, they tell which photographs are meant, and their labels.
     """
 
@@ -45,6 +46,7 @@ class PhotoDataset(Dataset[Batch]):
         if (codes < 0).any():
             unknown = sorted(set(table["label"]) - set(classes))
             raise ValueError(f"labels {unknown} are not among the classes {classes}")
+        self.paths = list(table["path"])
         self.labels = torch.from_numpy(codes.astype(np.int64))
         self.pixels = open_store(root, table, image_px, cache_dir)
         self.with_images = True

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from flowers.data import herbarium, scene
-from flowers.data.arrangement import Knobs, Picture, choose_look, draw_plant, places
+from flowers.data.arrangement import MEADOW, Knobs, Picture, choose_look, draw_plant, places
 from flowers.errors import UserError
 
 SUPERSAMPLING = 2
@@ -29,10 +29,12 @@ def paint(picture: Picture) -> Image.Image:
     else:
         canvas = scene.backdrop(behind, canvas_px, knobs.clutter, knobs.variation)
         scene.scatter(canvas, behind, knobs.clutter)
-    look, surface = choose_look(picture), picture.rng("surface")
+    surface = picture.rng("surface")
     layer = Image.new("RGBA", (canvas_px, canvas_px))
-    for k, spot in enumerate(places(picture)):
-        draw_plant(layer, picture, look, spot, k)
+    if picture.species != MEADOW:
+        look = choose_look(picture)
+        for k, spot in enumerate(places(picture)):
+            draw_plant(layer, picture, look, spot, k)
     layer = scene.warp(layer, surface, knobs.deformation)
     if on_paper:
         layer = herbarium.pressed(layer, surface)
@@ -60,7 +62,7 @@ def draw(
     """Draw one image.
 
     Args:
-        species: A key of :data:`flowers.data.species.SPECIES`.
+        species: A key of :data:`flowers.data.species.SPECIES`, or `meadow` for no flower at all.
         index: Which one, from 1.
         seed: Non-negative; another seed gives other images.
         size_px: Width and height, at least 16.

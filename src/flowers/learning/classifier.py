@@ -41,6 +41,7 @@ class Classifier(lightning.LightningModule):
         net: The network that is optimised.
         averaged: The exponential moving average of its weights and buffers, or None.
         val_confusion: (K,K) counts of the last validation, rows truth, columns prediction.
+        last_losses: (B,) loss of each photograph of the batch that was just seen.
     """
 
     mean: Tensor
@@ -105,6 +106,7 @@ class Classifier(lightning.LightningModule):
         self.trained_part = compile_part() if compiled else apply_part
         self.border = 0
         self.view = 0
+        self.last_losses = torch.empty(0)
         self.bank: FeatureBank | None = None
         self.val_bank: FeatureBank | None = None
         self._bank_stage = -1
@@ -198,6 +200,7 @@ class Classifier(lightning.LightningModule):
             logits, targets, self.class_weights, reduction="none", label_smoothing=self.learning.label_smoothing
         )
         loss = losses.mean()
+        self.last_losses = losses.detach()
         self.train_loss.update(loss.detach(), weight=len(rows))
         self.train_acc.update(logits.detach(), batch.labels)
         if batch_idx == 0:
@@ -248,7 +251,8 @@ class Classifier(lightning.LightningModule):
         else:
             features = self.val_bank.take(0, batch.ids.cpu()).to(self.device)
             logits = apply_part(self.final_net, self.border, None, features).float()
-        self.val_loss.update(functional.cross_entropy(logits, batch.labels), weight=len(batch.labels))
+        self.last_losses = functional.cross_entropy(logits, batch.labels, reduction="none")
+        self.val_loss.update(self.last_losses.mean(), weight=len(batch.labels))
         self.val_acc.update(logits, batch.labels)
         self.val_confusion.update(logits, batch.labels)
         if batch_idx == 0:

@@ -1,14 +1,15 @@
 """What happened in each epoch: kept as rows, and told to whoever watches."""
 
-import math
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 
+from flowers.data.datamodule import Batch
 from flowers.errors import UserError
 from flowers.learning.classifier import Classifier
 from flowers.learning.schedule import rates_at
@@ -38,6 +39,29 @@ class History(Callback):
         """Start the clock."""
         self._started_s = time.perf_counter()
 
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        """Stop at the first loss that is no number: all that follows would be none either."""
+        _check_finite(trainer, pl_module, batch, "train")
+
+    def on_validation_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Stop at a loss that is no number; the last step of an epoch shows in the validation alone."""
+        _check_finite(trainer, pl_module, batch, "val")
+
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Make the row of the epoch that has just ended."""
         assert isinstance(pl_module, Classifier)
@@ -49,12 +73,6 @@ class History(Callback):
         row.update(figures)
         row["lr"] = rates_at(stages, pl_module.groups, epoch * steps, steps)["head"]
         row["epoch_s"] = time.perf_counter() - self._started_s
-        for name in ("train/loss", "val/loss"):  # the last step of an epoch shows in the validation alone
-            if not math.isfinite(figures[name]):
-                raise UserError(
-                    f"{name} of epoch {epoch + 1} is {row[name]}: the training diverged; lower max_lr of stage "
-                    f"'{row['stage']}' or set learning.clip_norm=1."
-                )
         self.rows.append(row)
         for watcher in self.watchers:
             watcher(row, pl_module)
@@ -66,6 +84,23 @@ class History(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Come out of the checkpoint."""
         self.rows = list(state_dict["rows"])
+
+
+def _check_finite(trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Batch, split: str) -> None:
+    """Name the photograph whose loss is no number.
+
+    Raises:
+        UserError: If there is one.
+    """
+    assert isinstance(pl_module, Classifier)
+    bad = torch.nonzero(~pl_module.last_losses.isfinite()).flatten().tolist()
+    if bad:
+        path = getattr(trainer.datamodule, split).paths[int(batch.ids[bad[0]])]  # type: ignore[attr-defined]
+        raise UserError(
+            f"{split}/loss of epoch {trainer.current_epoch + 1} is {float(pl_module.last_losses[bad[0]])} for {path}, "
+            f"one of {len(bad)} such photographs in its batch of {len(batch.ids)}: the training diverged; lower max_lr "
+            f"of stage '{pl_module.stage.name}' or set learning.clip_norm=1."
+        )
 
 
 def print_row(row: Row, classifier: Classifier) -> None:
