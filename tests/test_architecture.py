@@ -27,6 +27,7 @@ VERBS = {
     "clean",
     "card",
     "check",
+    "report",
 }
 DOOR = {"commands", "recipe", "sweep"}
 HEAVY_OWNERS = {
@@ -68,7 +69,6 @@ EXCLUDED: dict[str, dict[str, str]] = {
     },
     "evaluate": {
         "flowers.review.tracking": MLFLOW_ONLY,
-        "flowers.shift": "taken only with data=…, which the stage does not give",
         "flowers.robustness": "taken only with corruptions=true, which the stage does not give",
     },
 }
@@ -77,7 +77,7 @@ NAMED: dict[str, tuple[str, ...]] = {
     "download": ("data/*.yaml",),
     "pretrain": ("data/species.yaml", "model/resnet_small.yaml"),
     "train": ("model/*.yaml",),
-    "evaluate": ("model/*.yaml",),
+    "evaluate": ("model/*.yaml", "data/strangers.yaml"),
 }
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from flowers.data.pixels import open_store
 from flowers.data.split_table import read_splits
@@ -60,11 +62,15 @@ def test_writes_figures_of_the_test_split(model: Path, tmp_path: Path, capfd: py
         "metrics.json",
         "predictions.csv",
         "confusion.csv",
-        "figures/confusion.png",
+        "outliers/test.csv",
+        "report.html",
+        *(f"figures/{name}.png" for name in ("confusion", "coverage", "curves", "reliability")),
     }
     assert json.loads((out / "metrics.json").read_text()) == metrics
     overall = {"test/acc", "test/loss", "test/macro_f1", "test/top2_acc"}
-    assert {name for name in metrics if name.startswith("test/")} == overall
+    sure = {"test/ece", "test/ece_floor", "test/aurc"}
+    assert {name for name in metrics if name.startswith("test/")} == overall | sure
+    assert metrics["temperature"] == open_model(model).temperature > 0
     assert metrics["interval"].keys() == overall
     for name, (low, high) in metrics["interval"].items():
         assert low <= metrics[name] <= high
@@ -86,7 +92,11 @@ def test_writes_figures_of_the_test_split(model: Path, tmp_path: Path, capfd: py
     counted = pd.crosstab(predictions["label"], predictions["prediction"]).reindex(columns=CLASSES, fill_value=0)
     assert (confusion[CLASSES].to_numpy() == counted.to_numpy()).all()
     shown = capfd.readouterr()
-    assert shown.out.splitlines()[-1].startswith(f"{out}: test/acc ")
+    assert shown.out.splitlines()[-2].startswith(f"{out}: test/acc ")
+    assert shown.out.splitlines()[-1] == f"the page: {out}/report.html"
+    outliers = pd.read_csv(out / "outliers/test.csv")
+    assert list(outliers["path"]) == list(predictions["path"])
+    assert outliers["strangeness"].between(0, 1).all()
     assert shown.err == ""
 
 
@@ -144,3 +154,53 @@ def test_damaged_model_is_named(model: Path, tmp_path: Path, name: str, content:
 def test_missing_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere is no trained model.*name a folder that flowers\.train wrote"):
         evaluate(tmp_path / "nowhere", tmp_path / "evaluated")
+
+
+def test_weights_that_give_no_numbers_are_told_with_a_photograph(model: Path, tmp_path: Path) -> None:
+    weights = load_file(model / "model.safetensors")
+    weights["head.5.bias"].fill_(float("nan"))
+    save_file(weights, model / "model.safetensors")
+    with pytest.raises(UserError, match=r"answer to \w+/\w+\.jpg \(and 5 others of 6\) is no number: its weights are"):
+        evaluate(model, tmp_path / "evaluated")
+    assert not (tmp_path / "evaluated").exists()
+
+
+def test_model_of_a_version_without_validation_answers(model: Path, tmp_path: Path) -> None:
+    (model / "validation.npz").unlink()
+    run = json.loads((model / "run.json").read_text())
+    del run["temperature"]
+    (model / "run.json").write_text(json.dumps(run))
+    metrics = evaluate(model, tmp_path / "evaluated")
+    assert metrics["temperature"] == 1
+    assert metrics["withholding"] == []
+    assert pd.read_csv(tmp_path / "evaluated/outliers/test.csv")["distance"].isna().all()
+    assert "No thresholds" in (tmp_path / "evaluated/report.html").read_text()
+
+
+def test_damaged_validation_answers_are_named(model: Path, tmp_path: Path) -> None:
+    for content in (b"", b"damaged"):
+        (model / "validation.npz").write_bytes(content)
+        with pytest.raises(UserError, match=r"validation\.npz is damaged .*; train again"):
+            evaluate(model, tmp_path / "evaluated")
+
+
+def test_strangers_are_scored_beside_the_test(model: Path, photographs: Path, tmp_path: Path) -> None:
+    strangers = tmp_path / "others"
+    (strangers / "deep").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for k in range(5):
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(strangers / f"deep/{k}.png")
+    (strangers / "broken.jpg").write_bytes(b"none")
+    out = tmp_path / "evaluated"
+    metrics = evaluate(model, out, outliers=str(strangers))
+    found = metrics["strangers"]
+    assert json.loads((out / "metrics.json").read_text())["strangers"] == found
+    assert (found["photographs"], list(found["refused"])) == (5, ["broken.jpg"])
+    assert found["separation"].keys() == {"distance", "energy", "confidence"}
+    table, own = pd.read_csv(out / "outliers/strangers.csv"), pd.read_csv(out / "outliers/test.csv")
+    pairs = table["distance"].to_numpy()[:, None] - own["distance"].to_numpy()
+    assert found["separation"]["distance"] == pytest.approx((np.sign(pairs) / 2 + 0.5).mean(), abs=1e-5)
+    assert found["noticed_frac"] == (table["strangeness"] > 0.95).mean()
+    assert (out / "figures/strangers.png").is_file()
+    with pytest.raises(UserError, match="outliers=nowhere is neither a folder nor a data set"):
+        evaluate(model, tmp_path / "again", outliers="nowhere")

@@ -11,8 +11,10 @@ import pytest
 
 from flowers.errors import UserError
 from flowers.predict import main, predict
+from flowers.review.confidence import calibrated, threshold_for
 from flowers.settings import Settings
 from flowers.train import train
+from flowers.trained import open_model
 
 CLASSES = ["daisy", "roses", "sunflowers"]
 
@@ -125,3 +127,34 @@ def test_wrong_call_is_one_sentence(
     shown = capfd.readouterr().err
     assert shown.startswith("flowers: ")
     assert shown.count("\n") == 1
+
+
+def test_unsure_answers_are_withheld(model: Path, photographs: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    opened = open_model(model)
+    assert opened.validation is not None
+    val = calibrated(opened.validation.logits, opened.temperature)
+    right = val.argmax(axis=1) == opened.validation.labels
+    wanted = float(right.mean())
+    threshold = threshold_for(wanted, val.max(axis=1), right)
+    assert threshold is not None
+    table, _ = predict(model, photographs, accuracy=wanted)
+    assert (table["prediction"].ne("") == (table["probability"] >= threshold)).all()
+    everything, _ = predict(model, photographs)
+    assert everything["prediction"].ne("").all()
+    for accuracy, said in ((0.0, "must be above 0"), (1.5, "must be above 0")):
+        with pytest.raises(UserError, match=said):
+            predict(model, photographs, accuracy=accuracy)
+
+
+def test_an_accuracy_out_of_reach_is_said(model: Path, photographs: Path) -> None:
+    with np.load(model / "validation.npz") as arrays:
+        spoilt = dict(arrays)
+    spoilt["labels"] = (spoilt["logits"].argmax(axis=1) + 1) % 3  # it is always wrong
+    np.savez(model / "validation.npz", **spoilt)
+    with pytest.raises(UserError, match=r"accuracy=0\.9 is beyond"):
+        predict(model, photographs, accuracy=0.9)
+    (model / "validation.npz").unlink()
+    with pytest.raises(UserError, match=r"has no validation\.npz to find a threshold in"):
+        predict(model, photographs, accuracy=0.9)
+    table, _ = predict(model, photographs)
+    assert table["strangeness"].isna().all()

@@ -45,6 +45,7 @@ def evaluate(model_dir: Path, out: Path, corruptions: bool = False, outliers: st
     """
     from flowers.data.split_table import read_splits
     from flowers.measure import measure
+    from flowers.report import report
     from flowers.trained import open_model
 
     model = open_model(model_dir)
@@ -60,10 +61,11 @@ def evaluate(model_dir: Path, out: Path, corruptions: bool = False, outliers: st
         from flowers.robustness import evaluate_spoilt
 
         evaluate_spoilt(model, test, out)
-    if outliers is not None:
+    if outliers:
         from flowers.strangers import evaluate_strangers
 
         metrics["strangers"] = evaluate_strangers(model, outliers, out)
+    report(model, out)
     return metrics
 
 

@@ -51,11 +51,12 @@ def measure(
     metrics = {**score(labels, predicted, model.classes), **sure, "temperature": model.temperature, **notes}
     counts = confusion(labels, predicted.argmax(axis=1), len(model.classes))
     figure = confusion_figure(counts, model.classes, title)
-    (out / "figures").mkdir(parents=True, exist_ok=True)
+    for folder in ("figures", "outliers"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     write_predictions(out, table, predicted, model.classes)
     outlier_scores(model, table["path"].tolist(), answers).to_csv(
-        out / "outliers.csv", index=False, float_format="%.6f"
+        out / "outliers/test.csv", index=False, float_format="%.6f"
     )
     figure.savefig(out / "figures/confusion.png", dpi=150)
     if model.settings.tracking.enabled:

@@ -79,9 +79,7 @@ def _threshold(model: "TrainedModel", accuracy: float) -> float:
     if not 0 < accuracy <= 1:
         raise UserError(f"accuracy={accuracy} must be above 0 and at most 1; 0.95, say.")
     if model.validation is None:
-        raise UserError(
-            f"{model.folder} has no validation.npz to find a threshold with; train again, or leave accuracy."
-        )
+        raise UserError(f"{model.folder} has no validation.npz to find a threshold in; train again, or leave accuracy.")
     val = calibrated(model.validation.logits, model.temperature)
     found = threshold_for(accuracy, val.max(axis=1), val.argmax(axis=1) == model.validation.labels)
     if found is None:

@@ -23,7 +23,7 @@ def evaluate_strangers(model: TrainedModel, data: str, out: Path) -> dict[str, A
     Args:
         model: The model.
         data: A name of ``conf/data``, or a folder with photographs anywhere in it. All of them count as strangers.
-        out: The evaluation's folder, with `metrics.json` and `outliers.csv`; `strangers.csv` is added.
+        out: The evaluation's folder, with `metrics.json` and `outliers/test.csv`; `outliers/strangers.csv` is added.
 
     Returns:
         What is added to `metrics.json` under `strangers`: `data`, `root`, `photographs`; `separation`, for each score
@@ -38,7 +38,7 @@ def evaluate_strangers(model: TrainedModel, data: str, out: Path) -> dict[str, A
     names, answers, refused = answer_folder(model, root, key="outliers")
     table = outlier_scores(model, names, answers)
     table.insert(1, "prediction", [model.classes[i] for i in answers.logits.argmax(axis=1)])
-    ordinary = pd.read_csv(out / "outliers.csv")
+    ordinary = pd.read_csv(out / "outliers/test.csv")
     known = model.validation is not None
     scores = {
         "distance": 1.0 if known else None,
@@ -59,18 +59,20 @@ def evaluate_strangers(model: TrainedModel, data: str, out: Path) -> dict[str, A
         "alarmed_frac": _alarmed(ordinary) if known else None,
         "refused": refused,
     }
-    table.to_csv(out / "strangers.csv", index=False, float_format="%.6f")
+    table.to_csv(out / "outliers/strangers.csv", index=False, float_format="%.6f")
     metrics_json = out / "metrics.json"
     metrics = json.loads(metrics_json.read_text()) | {"strangers": found}
     metrics_json.write_text(json.dumps(metrics, indent=2) + "\n")
     best = apart.get("distance", apart["energy"])
-    print(f"{out}/strangers.csv: {len(table)} photographs of {name}, told from the test ones in {best:.1%} of pairs")
+    print(
+        f"{out}/outliers/strangers.csv: {len(table)} photographs of {name}, told from test ones in {best:.1%} of pairs"
+    )
     if model.settings.tracking.enabled:
         from flowers.review import tracking
 
         with training_run(model, {}):
             tracking.log_metrics({f"strangers/{score}": value for score, value in apart.items()})
-            tracking.log_file(out / "strangers.csv", "test")
+            tracking.log_file(out / "outliers/strangers.csv", "test")
     return found
 
 

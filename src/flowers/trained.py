@@ -24,6 +24,8 @@ from flowers.review.confidence import calibrated, fit_temperature
 from flowers.settings import Settings
 
 VALIDATION = "validation.npz"
+WIDEST_FEATURES = 4096
+"""A linear layer that is given more sees the photograph itself, or all places of a map."""
 
 
 class Answers(NamedTuple):
@@ -32,7 +34,7 @@ class Answers(NamedTuple):
     logits: np.ndarray
     """(N,K) float32."""
     features: np.ndarray
-    """What its head is given, (N,D) float32; maps are averaged over their places."""
+    """What its last linear layer is given, (N,D) float32; see :func:`answer`."""
 
 
 class Validation(NamedTuple):
@@ -208,6 +210,9 @@ def _read_validation(file: Path, num_classes: int) -> Validation | None:
 def answer(net: nn.Module, pixels: np.ndarray, names: Sequence[str], batch_size: int = 64) -> Answers:
     """Apply a network to decoded photographs, in float32 whatever precision it was trained in.
 
+    Features are what the last linear layer is given if that is at most :data:`WIDEST_FEATURES` wide, else what the head
+    is given, averaged over places.
+
     Args:
         net: Normalised images to logits; its last child is the head.
         pixels: (N,H,W,3) uint8.
@@ -222,7 +227,7 @@ def answer(net: nn.Module, pixels: np.ndarray, names: Sequence[str], batch_size:
     mean, std = (torch.tensor(value, device=device) for value in (net.mean, net.std))
     logits: list[Tensor] = []
     features: list[Tensor] = []
-    hook = list(net.children())[-1].register_forward_pre_hook(lambda _, inputs: features.append(_flat(inputs[0])))
+    hook = _last_layer(net).register_forward_pre_hook(lambda _, inputs: features.append(_flat(inputs[0])))
     try:
         with torch.inference_mode():
             for first in range(0, len(pixels), batch_size):
@@ -240,6 +245,13 @@ def answer(net: nn.Module, pixels: np.ndarray, names: Sequence[str], batch_size:
             "its weights are damaged or diverged; train again with a lower max_lr."
         )
     return answers
+
+
+def _last_layer(net: nn.Module) -> nn.Module:
+    """Find the layer whose input is a photograph's description."""
+    head = list(net.children())[-1]
+    linear = [layer for layer in head.modules() if isinstance(layer, nn.Linear)]
+    return linear[-1] if linear and linear[-1].in_features <= WIDEST_FEATURES else head
 
 
 def _flat(activations: Tensor) -> Tensor:

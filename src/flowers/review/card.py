@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from flowers.review.inventory import CUES
-from flowers.review.matrix import DPI, FAINT, INK, PAPER, RIGHT
+from flowers.review.matrix import DPI, PAPER, RIGHT
 from flowers.review.page import percent, picture_address, svg, write_page
+from flowers.review.panels import open_panel
 
 MONTAGE_COLUMNS = 12
 SHOWN_GROUPS = 40
@@ -147,16 +148,10 @@ def sizes_figure(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(9.6, 2.4), dpi=DPI, facecolor=PAPER)
     largest = float(table[["width_px", "height_px"]].max().max())
     for left, column in ((0.05, "width_px"), (0.545, "height_px")):
-        axes = figure.add_axes((left, 0.2, 0.42, 0.62))
-        axes.set_facecolor("none")
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.spines["bottom"].set_color(FAINT)
-        axes.tick_params(length=0, labelsize=9, labelcolor=FAINT)
-        axes.grid(axis="y", color=FAINT, alpha=0.22, linewidth=0.8)
+        heading = f"{column.removesuffix('_px')} in pixels: photographs"
+        axes = open_panel(figure, (left, 0.2, 0.42, 0.62), heading)
         axes.hist(table[column], bins=40, range=(0, largest * 1.02), color=RIGHT)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
-        heading = f"{column.removesuffix('_px')} in pixels: photographs"
-        axes.text(0, 1.06, heading, transform=axes.transAxes, fontsize=10, color=INK, va="bottom")
     return figure
 
 

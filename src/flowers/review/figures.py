@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from flowers.review.matrix import DPI, FAINT, INK, PAPER, RIGHT, WRONG, ConfusionSheet
+from flowers.review.panels import open_panel
 
 
 def confusion_figure(counts: NDArray[np.integer], classes: list[str], title: str) -> Figure:
@@ -101,15 +102,9 @@ def curves_figure(history: pd.DataFrame, stage_starts: Sequence[tuple[int, str]]
     figure.text(0.05, 0.965, title, fontsize=12, weight="bold", color=INK, va="top", parse_math=False)
     boxes = ((0.05, 0.13, 0.335, 0.58), (0.555, 0.13, 0.335, 0.58))
     for box, metric, heading in zip(boxes, ("loss", "acc"), ("loss (nats)", "accuracy"), strict=True):
-        axes = figure.add_axes(box)
-        axes.set_facecolor("none")
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.spines["bottom"].set_color(FAINT)
-        axes.tick_params(length=0, labelsize=9, labelcolor=FAINT)
+        axes = open_panel(figure, box, below="epoch")
         axes.tick_params(axis="x", length=3, color=FAINT)
-        axes.grid(axis="y", color=FAINT, alpha=0.22, linewidth=0.8)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
-        axes.set_xlabel("epoch", fontsize=9, color=FAINT, loc="right", labelpad=2)
         axes.text(0, 1.19, heading, transform=axes.transAxes, fontsize=10, color=INK, va="bottom")
         _draw_curves(axes, history, metric)
         _draw_stages(axes, stage_starts)
@@ -132,13 +127,8 @@ def rates_figure(
     """
     figure = Figure(figsize=(7.2, 4.2), dpi=DPI, facecolor=PAPER)
     figure.text(0.09, 0.96, title, fontsize=12, weight="bold", color=INK, va="top", parse_math=False)
-    axes = figure.add_axes((0.09, 0.13, 0.86, 0.64))
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(FAINT)
-    axes.tick_params(length=0, labelsize=9, labelcolor=FAINT)
-    axes.grid(axis="y", color=FAINT, alpha=0.22, linewidth=0.8)
+    axes = open_panel(figure, (0.09, 0.13, 0.86, 0.64), below="learning rate of the head")
     axes.set_xscale("log")
-    axes.set_xlabel("learning rate of the head", fontsize=9, color=FAINT, loc="right", labelpad=2)
     axes.text(0, 1.12, "loss (nats), smoothed", transform=axes.transAxes, fontsize=10, color=INK, va="bottom")
     axes.plot(rates, losses, color=RIGHT, lw=2.4)
     finite = losses[np.isfinite(losses)]

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from flowers.review.matrix import DPI, FAINT, INK, PAPER, RIGHT
+from flowers.review.panels import open_panel
 
 _COLUMNS = 3
 
@@ -46,7 +47,7 @@ def corruptions_figure(
     for number, name in enumerate(names):
         row, column = divmod(number, _COLUMNS)
         left, base = 0.045 + column * 0.325, (rows - 1 - row) * height
-        panel = figure.add_axes((left, (base + 1.4) / total, 0.28, 1.95 / total))
+        panel = open_panel(figure, (left, (base + 1.4) / total, 0.28, 1.95 / total))
         points = pd.concat([clean, table[table["corruption"] == name].sort_values("strength")])
         _draw_panel(panel, points, chance, name)
         for place, photograph in enumerate(examples[name]):
@@ -61,11 +62,7 @@ def corruptions_figure(
 
 def _draw_panel(axes: Axes, points: pd.DataFrame, chance: float, name: str) -> None:
     """Draw one corruption: a point for each strength, with its interval and its accuracy in figures."""
-    axes.set_facecolor("none")
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(FAINT)
-    axes.tick_params(length=0, labelsize=8.5, labelcolor=FAINT)
-    axes.grid(axis="y", color=FAINT, alpha=0.22, linewidth=0.8)
+    axes.tick_params(labelsize=8.5)
     axes.set(xlim=(-0.5, len(points) - 0.5), ylim=(0, 1.09))
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))

@@ -1,0 +1,162 @@
+"""One page with all that is known of a trained model: ``python -m flowers.report model=DIR``.
+
+``evaluate`` writes it; this makes it anew from what ``train`` and ``evaluate`` left (``evaluation=DIR`` where that is
+not ``DIR/test``), also where the photographs are not at hand, and measures nothing itself.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowers.commands import exit_on_user_error, read_arguments
+from flowers.errors import UserError
+
+if TYPE_CHECKING:
+    from flowers.review.exhibits import Pictures, Run
+    from flowers.trained import TrainedModel
+
+THUMBNAIL_PX = 112
+MONTAGE_CLASSES = 20
+"""Beyond so many classes, the page shows no training photographs of each."""
+
+
+@dataclass
+class Arguments:
+    """Keys of the command."""
+
+    model: Path
+    evaluation: Path | None = None
+
+
+def report(model: "TrainedModel", evaluation: Path) -> Path:
+    """Write the page and its figures, and add them to the training's MLflow run.
+
+    Args:
+        model: The model.
+        evaluation: The folder that ``evaluate`` wrote; ``report.html`` and ``figures`` land there.
+
+    Returns:
+        The page.
+
+    Raises:
+        UserError: If the folder lacks something, or belongs to another model.
+    """
+    from flowers.review.report import figures_of, write_report
+
+    run = read_run(model, evaluation)
+    pictures, absence = _pictures(model, run)
+    figures = figures_of(run)
+    (evaluation / "figures").mkdir(exist_ok=True)
+    for name, figure in figures.items():
+        figure.savefig(evaluation / "figures" / f"{name}.png", dpi=150)
+    page = evaluation / "report.html"
+    write_report(run, pictures, absence, figures, None, page)
+    if model.settings.tracking.enabled:
+        _record(model, evaluation, list(figures))
+    print(f"the page: {page}", flush=True)
+    return page
+
+
+def read_run(model: "TrainedModel", evaluation: Path) -> "Run":
+    """Gather what was left of a training and its evaluation.
+
+    Raises:
+        UserError: If a file is missing or is not what its stage writes.
+    """
+    import pandas as pd
+
+    from flowers.data.split_table import read_splits
+    from flowers.review.exhibits import Run
+
+    remedy = f"run python -m flowers.evaluate model={model.folder} again"
+    try:
+        scores = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
+        # A class may be called NA, which is no gap.
+        predictions = pd.read_csv(
+            evaluation / "predictions.csv", dtype={"path": str, "label": str, "prediction": str}, keep_default_na=False
+        )
+        outliers = pd.read_csv(evaluation / "outliers/test.csv", dtype={"path": str})
+        strangers = None
+        if "strangers" in scores:
+            strangers = pd.read_csv(evaluation / "outliers/strangers.csv", dtype={"path": str, "prediction": str})
+        history = pd.read_csv(model.folder / "history.csv").astype({"stage": str})
+        predictions = predictions.astype(dict.fromkeys(model.classes, float))
+        if set(predictions["label"]) - set(model.classes) or list(outliers["path"]) != list(predictions["path"]):
+            raise ValueError("they are of another model")
+        for key in ("test/ece", "withholding", "per_class"):
+            scores[key]
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename} is missing; {remedy}.") from error
+    except (ValueError, KeyError, TypeError) as error:  # pandas' and json's parsers raise ValueErrors
+        raise UserError(f"{evaluation} is not what this version's evaluate writes ({error}); {remedy}.") from error
+    return Run(
+        name=model.settings.name,
+        classes=model.classes,
+        run=model.run,
+        config=(model.folder / "config.yaml").read_text(encoding="utf-8"),
+        remake=f"python -m flowers.train --config-dir {model.folder} --config-name config out_dir=AGAIN",
+        history=history,
+        scores=scores,
+        predictions=predictions,
+        outliers=outliers,
+        strangers=strangers,
+        split=read_splits(model.folder / "split.csv"),
+    )
+
+
+def _pictures(model: "TrainedModel", run: "Run") -> "tuple[Pictures | None, str]":
+    """Decode what the page shows; None, and why, where the photographs are not at hand."""
+    import numpy as np
+
+    from flowers.data.pixels import open_store, read_square
+    from flowers.review.card import MONTAGE_COLUMNS, montage
+    from flowers.review.exhibits import Pictures, choose_shown, choose_strangers
+
+    root, cache = Path(model.run["photographs"]), Path(model.settings.data.cache_dir)
+    if not root.is_dir():
+        return None, f"The photographs are not at hand ({root} is not here), so the page shows none of them."
+    try:
+        rows = choose_shown(run.labels, run.probabilities)
+        digests = run.split.set_index("path")["sha256"]
+        shown = run.predictions.loc[rows, ["path"]].assign(sha256=lambda table: table["path"].map(digests))
+        thumbnails = np.array(open_store(root, shown, THUMBNAIL_PX, cache))
+        montages: dict[str, Any] = {}
+        if len(model.classes) <= MONTAGE_CLASSES:
+            train = run.split[run.split["split"] == "train"]
+            few = train.sort_values("sha256").groupby("label").head(4 * MONTAGE_COLUMNS).reset_index(drop=True)
+            pixels = open_store(root, few, THUMBNAIL_PX, cache)
+            montages = {name: montage(few, pixels, name, 1) for name in model.classes if (few["label"] == name).any()}
+    except (UserError, OSError) as error:
+        return None, f"The photographs are not at hand ({error}), so the page shows none of them."
+    strangers: dict[str, Any] = {}
+    if run.strangers is not None:
+        folder = Path(run.scores["strangers"]["root"])
+        folder = folder.parent if folder.is_file() else folder
+        paths = choose_strangers(run.strangers)
+        strangers = {path: read_square(folder / path, THUMBNAIL_PX) for path in paths if (folder / path).is_file()}
+    return Pictures(rows, thumbnails, strangers, montages), ""
+
+
+def _record(model: "TrainedModel", evaluation: Path, figures: list[str]) -> None:
+    """Add the page and its figures to the training's MLflow run."""
+    from flowers.measure import training_run
+    from flowers.review import tracking
+
+    with training_run(model, {}):
+        tracking.log_file(evaluation / "report.html", "test")
+        for name in figures:
+            tracking.log_file(evaluation / "figures" / f"{name}.png", "test")
+
+
+def main() -> None:
+    """Write the page of the model that the command line names."""
+    from flowers.trained import open_model
+
+    with exit_on_user_error():
+        arguments = read_arguments(Arguments, __doc__)
+        report(open_model(arguments.model), arguments.evaluation or arguments.model / "test")
+
+
+if __name__ == "__main__":
+    main()

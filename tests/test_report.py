@@ -1,0 +1,63 @@
+"""The page can be made anew from what the stages left, with or without the photographs."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flowers.errors import UserError
+from flowers.evaluate import evaluate
+from flowers.report import main, report
+from flowers.settings import Settings
+from flowers.train import train
+from flowers.trained import open_model
+
+
+@pytest.fixture
+def model(make_settings: Callable[..., Settings], tmp_path: Path) -> Path:
+    """The folder of a trained and evaluated model."""
+    train(make_settings("stages.0.epochs=2", "trainer.precision=32-true"))
+    evaluate(tmp_path / "out", tmp_path / "out/test")
+    return tmp_path / "out"
+
+
+def test_command_makes_the_same_page_again(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = model / "test/report.html"
+    first = page.read_bytes()
+    page.unlink()
+    shutil.rmtree(model / "test/figures")
+    monkeypatch.setattr(sys, "argv", ["report.py", f"model={model}"])
+    main()
+    assert page.read_bytes() == first
+    assert b"data:image/webp" in first
+    assert (model / "test/figures/reliability.png").is_file()
+
+
+@pytest.mark.parametrize("gone", ["folder", "photograph"])
+def test_page_without_photographs_says_so(gone: str, model: Path, photographs: Path, tmp_path: Path) -> None:
+    elsewhere = Path(shutil.copytree(photographs, tmp_path / "elsewhere"))
+    run = json.loads((model / "run.json").read_text()) | {"photographs": str(elsewhere)}
+    (model / "run.json").write_text(json.dumps(run))
+    shutil.rmtree(tmp_path / "pixels")
+    if gone == "folder":
+        shutil.rmtree(elsewhere)
+    else:
+        shutil.rmtree(elsewhere / "roses")
+    page = report(open_model(model), model / "test").read_text()
+    assert "The photographs are not at hand" in page
+    assert "data:image/webp" not in page
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "predictions.csv", "outliers/test.csv"])
+@pytest.mark.parametrize("content", [None, b"", b"path\nx\n", b"{}"])
+def test_damaged_evaluation_is_named(name: str, content: bytes | None, model: Path) -> None:
+    file = model / "test" / name
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(UserError, match=r"run python -m flowers\.evaluate model=\S+ again\.$") as caught:
+        report(open_model(model), model / "test")
+    assert "\n" not in str(caught.value)
