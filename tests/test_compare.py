@@ -7,17 +7,30 @@ from typing import Any
 
 import pytest
 
-from flowers.compare import COLUMNS, compare, experiments_of, main, table
+from flowers.compare import compare, experiments_of, main
 from flowers.errors import UserError
+from flowers.review.board import COLUMNS, PAIR_COLUMNS, table
 
 CLASSES = ["NA", "truth"]  # names that a careless reader of CSV files would lose
 
 
 def finish(artifacts: Path, name: str, right: int, **run: Any) -> None:
-    """Write what the stages write about an experiment that is right on so many of 100 photographs."""
+    """Write what the stages write about an experiment that is right on the first so many of 100 photographs."""
     trained, evaluated = artifacts / "train" / name, artifacts / "evaluate" / name
-    trained.mkdir(parents=True)
-    evaluated.mkdir(parents=True)
+    train(trained, name, **run)
+    test(evaluated, right)
+
+
+def finish_baseline(artifacts: Path, name: str, right: int, **changes: Any) -> None:
+    """Write what the stage `baselines` writes about one."""
+    settings = {"k": 5}
+    record = {"val/acc": 0.4, "train_s": 0.5, "settings": settings, "data_sha256": "d", "split_sha256": "s"}
+    test(artifacts / "baselines" / name, right, **{**record, "seed": 0, "git_commit": "abc", **changes})
+
+
+def test(folder: Path, right: int, **changes: Any) -> None:
+    """Write the results of a test of 100 photographs, 50 of each class, of which at least 50 are right."""
+    folder.mkdir(parents=True)
     accuracy = right / 100
     metrics = {
         "test/acc": accuracy,
@@ -31,8 +44,15 @@ def finish(artifacts: Path, name: str, right: int, **run: Any) -> None:
         "per_class": [{"class": key, "precision": 1.0, "recall": 0.5, "f1": 0.7, "support": 50} for key in CLASSES],
         "photographs": 100,
     }
-    (evaluated / "metrics.json").write_text(json.dumps(metrics))
-    (evaluated / "confusion.csv").write_text(f"truth,NA,truth\nNA,50,0\ntruth,{100 - right},{right - 50}\n")
+    (folder / "metrics.json").write_text(json.dumps({**metrics, **changes}))
+    (folder / "confusion.csv").write_text(f"truth,NA,truth\nNA,50,0\ntruth,{100 - right},{right - 50}\n")
+    rows = [f"{number}.jpg,{CLASSES[number // 50]},{CLASSES[50 <= number < right]},0.5,0.5" for number in range(100)]
+    (folder / "predictions.csv").write_text("\n".join(["path,label,prediction,NA,truth", *rows, ""]))
+
+
+def train(folder: Path, name: str, **run: Any) -> None:
+    """Write what a training leaves, but for its weights."""
+    folder.mkdir(parents=True)
     record = {
         "name": name,
         "classes": CLASSES,
@@ -48,10 +68,13 @@ def finish(artifacts: Path, name: str, right: int, **run: Any) -> None:
         "final": {"train/acc": 0.99, "val/acc": 0.9, "train/loss": 0.1, "val/loss": 0.2},
         "dataset": "rendered",
     }
-    (trained / "run.json").write_text(json.dumps({**record, **run}))
-    (trained / "history.csv").write_text(
+    (folder / "run.json").write_text(json.dumps({**record, **run}))
+    (folder / "history.csv").write_text(
         "epoch,stage,train/loss,train/acc,val/loss,val/acc,lr/head\n0,head,1,0.5,1,0.5,0.1\n1,1,0.5,0.9,,,0.1\n"
     )
+    rows = [f"{number}.jpg,{CLASSES[number // 50]},{number},test,-1,{number}" for number in range(100)]
+    rows += [f"{split}_{name}.jpg,{name},{split}{name},{split},0,{split}{name}" for split in ("train", "val") for name in CLASSES]
+    (folder / "split.csv").write_text("\n".join(["path,label,group,split,fold,sha256", *rows, ""]))
 
 
 def test_the_leaderboard_is_ranked_with_ties_by_name(tmp_path: Path) -> None:

@@ -86,7 +86,9 @@ def notes(ranking: Ranking) -> str:
         Lines without a last line end, the first one empty.
     """
     lines = [*order_readings(ranking), *baseline_readings(ranking, mark="! ")]
-    lines.append("In brackets: the baselines." if ranking.baselines else WITHOUT_BASELINES)
+    lines.append(
+        "In brackets: the baselines, for which no network is trained." if ranking.baselines else WITHOUT_BASELINES
+    )
     return "\n".join(["", *(textwrap.fill(line, _WIDTH, break_on_hyphens=False) for line in lines)])
 
 

@@ -10,6 +10,9 @@ from flowers.review.significance import Pair, fewest_photographs
 MEMORISING_FRAC = 0.05
 """From this lead of the training over the validation accuracy on, the page speaks of memorising."""
 
+NAMED = 3
+"""How many things of a kind are named one by one; of more, the page's tables tell."""
+
 
 def readings(ranking: Ranking) -> list[str]:
     """Say all that the page has to say above its evidence.
@@ -68,7 +71,8 @@ def order_readings(ranking: Ranking) -> list[str]:
             "than chance."
         )
     if shown := [pair.second for pair in behind if pair.shown]:
-        whom = "every other experiment" if len(shown) == len(behind) > 1 else listed(shown)
+        all_others = "every other experiment" if not level else f"the other {len(shown)}"
+        whom = listed(shown) if len(shown) <= (NAMED if level else 1) else all_others
         sentences.append(f"{best} is shown to be better than {whom}.")
     # Those level with the best are named already.
     beside = [
@@ -76,7 +80,9 @@ def order_readings(ranking: Ranking) -> list[str]:
         for above, below in itertools.pairwise(names[1:])
         if below not in {pair.second for pair in level} and not ranking.pair(above, below).shown
     ]
-    if beside:
+    if len(beside) > NAMED:
+        sentences.append(f"Further down, {len(beside)} are level with the one above them: their ranks say how far.")
+    elif beside:
         sentences.append(f"Level with the one above {'them' if len(beside) > 1 else 'it'} too: {listed(beside)}.")
     sentences.append(_sharpness(ranking))
     if len({(each.run["data_sha256"], each.run["split_sha256"]) for each in ranking.experiments}) > 1:
@@ -98,16 +104,19 @@ def baseline_readings(ranking: Ranking, mark: str = "") -> list[str]:
     """
     if not ranking.baselines:
         return []
-    missed = {each.name: ranking.not_better_than(each.name) for each in ranking.experiments}
+    networks = [each.name for each in ranking.experiments]
+    missed = {name: baselines for name in networks if (baselines := ranking.not_better_than(name))}
     sentences = [
-        f"{mark}{name} is not shown to be better than {listed(baselines)}, which "
-        f"{'need' if len(baselines) > 1 else 'needs'} no network to be trained."
-        for name, baselines in missed.items()
-        if baselines
+        f"{mark}{name} is not shown to be better than {listed(baselines)}." for name, baselines in missed.items()
     ]
+    if len(sentences) > NAMED:
+        sentences = [
+            f"{mark}{len(missed)} of {len(networks)} experiments are not shown to be better than every baseline: "
+            f"{listed(list(missed))}."
+        ]
     if not sentences:
         hardest = ranking.baselines[0]
-        who = "Every experiment is" if len(missed) > 1 else f"{ranking.best.name} is"
+        who = "Every experiment is" if len(networks) > 1 else f"{ranking.best.name} is"
         what = f"every baseline, of which {hardest.name} is the best" if len(ranking.baselines) > 1 else hardest.name
         sentences = [f"{who} shown to be better than {what}: {percent(hardest.acc)}."]
     return sentences
