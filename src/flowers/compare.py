@@ -117,13 +117,13 @@ def write(ranking: "Ranking", out: Path) -> None:
         ranking: What was compared.
         out: The folder; it is made.
     """
-    from flowers.review.board import COLUMNS, PAIR_COLUMNS, WITHOUT_BASELINES, leaderboard
+    from flowers.review.board import COLUMNS, PAIR_COLUMNS, leaderboard
     from flowers.review.comparison import write_comparison
 
     out.mkdir(parents=True, exist_ok=True)
     _write_table(out / "leaderboard.csv", [COLUMNS, *leaderboard(ranking)])
     _write_table(out / "pairs.csv", [PAIR_COLUMNS, *(astuple(pair) for pair in (*ranking.pairs, *ranking.hurdles))])
-    write_comparison(ranking, out / "index.html", hint="" if ranking.baselines else WITHOUT_BASELINES)
+    write_comparison(ranking, out / "index.html")
 
 
 def _write_table(path: Path, rows: Sequence[Sequence[Any]]) -> None:

@@ -24,9 +24,9 @@ PAIR_COLUMNS = (
 )
 """Of `pairs.csv`, see :class:`flowers.review.significance.Pair`; differences in [-1, 1]."""
 
-WITHOUT_BASELINES = (
-    "No baseline stands beside them: `python -m flowers.baselines` measures what needs no network, "
-    "and the next compare shows it."
+_WITHOUT_BASELINES = (
+    "No baseline stands beside: `python -m flowers.baselines` measures what needs no network, "
+    "and the next comparison shows it."
 )
 _WIDTH = 100
 
@@ -87,7 +87,7 @@ def notes(ranking: Ranking) -> str:
     """
     lines = [*order_readings(ranking), *baseline_readings(ranking, mark="! ")]
     lines.append(
-        "In brackets: the baselines, for which no network is trained." if ranking.baselines else WITHOUT_BASELINES
+        "In brackets: the baselines, for which no network is trained." if ranking.baselines else _WITHOUT_BASELINES
     )
     return "\n".join(["", *(textwrap.fill(line, _WIDTH, break_on_hyphens=False) for line in lines)])
 

@@ -15,20 +15,20 @@ from flowers.review.readings import points, readings
 
 WORST_LISTED = 6
 _FOLDED_CLASSES = 20
-_WIDE_PAIRS = 12
+_WIDE_PAIRS = 10
 """From so many experiments on, the table of pairs leaves the intervals out, to stay as wide as a page."""
 
 
-def write_comparison(ranking: Ranking, out: Path, hint: str = "") -> None:
+def write_comparison(ranking: Ranking, out: Path) -> None:
     """Write the page: one HTML file with everything in it, for screen (light and dark) and print.
 
     Args:
         ranking: What was compared.
         out: The file to write; its folder is made.
-        hint: A sentence below the ranking.
     """
     experiments = ranking.experiments
-    low, high, ticks = _axis([bound for each in ranking.contestants for bound in each.interval])
+    # Baselines far behind the best one are left off the axis, which they would press the others together on.
+    low, high, ticks = _axis([bound for each in (*experiments, *ranking.baselines[:1]) for bound in each.interval])
     write_page(
         out,
         "compare.html.jinja",
@@ -36,14 +36,14 @@ def write_comparison(ranking: Ranking, out: Path, hint: str = "") -> None:
         experiments=experiments,
         anchors={each.name: f"experiment-{number}" for number, each in enumerate(experiments, 1)},
         readings=readings(ranking),
-        hint=hint,
         points=lambda difference: points(difference, bare=True).replace("-", "−"),
         with_ece=all("test/ece" in experiment.scores for experiment in experiments),
         wide=len(experiments) > _WIDE_PAIRS,
         apart=apart_by_class(ranking) if len(experiments) > 1 else [],
         sections=[_section(number, experiment) for number, experiment in enumerate(experiments)],
         commits=sorted({short_commit(experiment.run["git_commit"]) for experiment in experiments}),
-        at=lambda value: f"{100 * (value - low) / (high - low):.2f}",
+        at=lambda value: f"{100 * max(value - low, 0) / (high - low):.2f}",
+        axis_low=low,
         ticks=ticks,
         folded=len(experiments[0].classes) > _FOLDED_CLASSES,
     )
