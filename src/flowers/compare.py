@@ -38,7 +38,7 @@ def main() -> None:
         arguments = read_arguments(Arguments, __doc__)
         from flowers.review.board import notes, table
 
-        if arguments.experiments:
+        if arguments.experiments is not None:
             ranking, out = _compare_own(arguments.experiments, arguments.baselines, arguments.out_dir)
         else:
             for key in ("baselines", "out_dir"):
@@ -77,6 +77,8 @@ def _compare_own(folders: Sequence[str], baselines: Path | None, out: Path | Non
     """Rank trainings that a person names by their folders."""
     from flowers.evaluated import own_places
 
+    if not folders:
+        raise UserError("experiments=[] names no folder: give those that `train` wrote, as experiments=[DIR,DIR].")
     if out is None:
         raise UserError("experiments=… needs a folder for the comparison: give out_dir=OUT.")
     if (out / "index.html").exists() and not (out / "leaderboard.csv").exists():

@@ -35,9 +35,12 @@ class Place:
     command: str
     """What makes it again, or measures it again."""
 
+    retrain: str
+    """How to mend what is wrong with the training."""
+
     @property
     def remedy(self) -> str:
-        """How to mend what is wrong with it."""
+        """How to mend what is wrong with the evaluation."""
         return f"run `{self.command}`"
 
 
@@ -54,7 +57,8 @@ class TestPhotographs:
 
 def stage_place(name: str, artifacts: Path) -> Place:
     """Say where the stages put an experiment."""
-    return Place(name, artifacts / "train" / name, artifacts / "evaluate" / name, f"dvc repro evaluate@{name}")
+    command = f"dvc repro evaluate@{name}"
+    return Place(name, artifacts / "train" / name, artifacts / "evaluate" / name, command, f"run `{command}`")
 
 
 def own_places(folders: Sequence[Path]) -> list[Place]:
@@ -76,9 +80,6 @@ def own_places(folders: Sequence[Path]) -> list[Place]:
             raise UserError(f"{folder} is given twice: name each experiment's folder once.")
         if not (path / "run.json").is_file():
             raise UserError(f"{folder} is no folder that `train` wrote (it has no run.json): name its out_dir.")
-    length = 1
-    while len({path.parts[-length:] for path in whole}) < len(whole):
-        length += 1
     places = []
     for folder, path in zip(folders, whole, strict=True):
         evaluated, command = folder / "test", f"python -m flowers.evaluate model={folder}"
@@ -88,8 +89,17 @@ def own_places(folders: Sequence[Path]) -> list[Place]:
                 evaluated, command = by_stage, f"dvc repro evaluate@{path.name}"
             else:
                 raise UserError(f"{folder} is not evaluated ({evaluated} is missing): run `{command}`.")
-        places.append(Place("/".join(path.parts[-length:]), folder, evaluated, command))
+        places.append(Place(_short_name(path, whole), folder, evaluated, command, "train again"))
     return places
+
+
+def _short_name(path: Path, among: Sequence[Path]) -> str:
+    """Name a folder by as many last parts of its path as no other ends with."""
+    for length in range(1, len(path.parts)):
+        tail = path.parts[-length:]
+        if sum(other.parts[-length:] == tail for other in among) == 1:
+            return "/".join(tail)
+    return str(path)
 
 
 def read_experiments(places: Sequence[Place]) -> tuple[list[Experiment], TestPhotographs]:
@@ -169,7 +179,7 @@ def read_baselines(
 
 def _read_experiment(place: Place, answers: pd.DataFrame) -> Experiment:
     """Read one experiment, whose answers are in the order of the others'."""
-    run = _read_json(place.trained / "run.json", _OF_RUN, place.remedy)
+    run = _read_json(place.trained / "run.json", _OF_RUN, place.retrain)
     scores = _read_json(place.evaluated / "metrics.json", _OF_SCORES, place.remedy)
     confusion_csv = place.evaluated / "confusion.csv"
     classes, counts = _read_confusion(confusion_csv, place.remedy)
@@ -178,7 +188,7 @@ def _read_experiment(place: Place, answers: pd.DataFrame) -> Experiment:
     if unknown := sorted(set(answers["label"]) - set(classes)):
         raise UserError(f"{place.evaluated / 'predictions.csv'} has the unknown class {unknown[0]}: {place.remedy}.")
     right = _right(answers, scores, place.evaluated, place.remedy)
-    history = _read_history(place.trained / "history.csv", place.remedy)
+    history = _read_history(place.trained / "history.csv", place.retrain)
     return Experiment(place.name, scores, right, counts, classes, run, history, place.command)
 
 
@@ -198,7 +208,7 @@ def _read_answers(path: Path, remedy: str) -> pd.DataFrame:
 def _test_rows(place: Place) -> pd.DataFrame:
     """Read `group` and `sha256` of the test photographs that a training was not given, by path."""
     path = place.trained / "split.csv"
-    _check_exists(path, place.remedy)
+    _check_exists(path, place.retrain)
     split = read_splits(path)
     return split[split["split"] == "test"].set_index("path")
 
@@ -270,6 +280,6 @@ def _read_confusion(path: Path, remedy: str) -> tuple[list[str], NDArray[np.int6
 
 
 def _check_exists(path: Path, remedy: str) -> None:
-    """Refuse an experiment that is not finished."""
+    """Refuse what is not finished."""
     if not path.is_file():
-        raise UserError(f"{path} is missing, so this experiment is not finished: {remedy}.")
+        raise UserError(f"{path} is missing: {remedy}.")
