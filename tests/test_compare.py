@@ -10,6 +10,7 @@ import pytest
 
 from flowers.compare import compare, experiments_of, main
 from flowers.errors import UserError
+from flowers.evaluated import own_places, read_experiments
 from flowers.review.board import COLUMNS, PAIR_COLUMNS, table
 
 CLASSES = ["NA", "truth"]  # names that a careless reader of CSV files would lose
@@ -316,6 +317,16 @@ def test_an_unfinished_baseline_is_named(tmp_path: Path, file: str) -> None:
         compare(["net"], tmp_path)
 
 
+def test_own_trainings_on_other_splits_are_told_how_to_share_one(tmp_path: Path) -> None:
+    for name in "ab":
+        write_training(tmp_path / name, name)
+        write_test(tmp_path / name / "test", 80)
+    for file in ("test/predictions.csv", "split.csv"):
+        edit(tmp_path / "b" / file, "\n3.jpg,", "\nx.jpg,")
+    with pytest.raises(UserError, match=rf"train again with data.split_csv={tmp_path}/a/split.csv, and evaluate"):
+        read_experiments(own_places([tmp_path / "a", tmp_path / "b"]))
+
+
 def test_an_empty_folder_of_baselines_and_a_name_used_twice(tmp_path: Path) -> None:
     finish(tmp_path, "net", 95)
     (tmp_path / "baselines").mkdir()
@@ -361,6 +372,7 @@ def test_two_own_trainings_are_compared(
         (["experiments=[a,b]"], "give out_dir=OUT"),
         (["experiments=[a,a]", "out_dir=out"], "a is given twice"),
         (["experiments=[a,./a]", "out_dir=out"], "a is given twice"),
+        (["experiments=nowhere", "out_dir=out"], "nowhere is no folder that `train` wrote"),
         (["experiments=[a,nowhere]", "out_dir=out"], "nowhere is no folder that `train` wrote"),
         (
             ["experiments=[a,bare]", "out_dir=out"],

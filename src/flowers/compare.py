@@ -27,7 +27,7 @@ class Arguments:
 
     params: Path = Path("params.yaml")
     artifacts: Path = Path("artifacts")
-    experiments: list[str] | None = None
+    experiments: Any = None
     baselines: Path | None = None
     out_dir: Path | None = None
 
@@ -39,7 +39,9 @@ def main() -> None:
         from flowers.review.board import notes, table
 
         if arguments.experiments is not None:
-            ranking, out = _compare_own(arguments.experiments, arguments.baselines, arguments.out_dir)
+            named = arguments.experiments
+            folders = [Path(str(each)) for each in (named if isinstance(named, list) else [named])]
+            ranking, out = _compare_own(folders, arguments.baselines, arguments.out_dir)
         else:
             for key in ("baselines", "out_dir"):
                 if getattr(arguments, key) is not None:
@@ -73,7 +75,7 @@ def compare(names: Sequence[str], artifacts: Path) -> "Ranking":
     return ranking
 
 
-def _compare_own(folders: Sequence[str], baselines: Path | None, out: Path | None) -> "tuple[Ranking, Path]":
+def _compare_own(folders: Sequence[Path], baselines: Path | None, out: Path | None) -> "tuple[Ranking, Path]":
     """Rank trainings that a person names by their folders."""
     from flowers.evaluated import own_places
 
@@ -85,7 +87,7 @@ def _compare_own(folders: Sequence[str], baselines: Path | None, out: Path | Non
         raise UserError(f"{out} holds an index.html that is no comparison: name another out_dir.")
     if baselines is not None and not baselines.is_dir():
         raise UserError(f"{baselines} is no folder: name one that `python -m flowers.baselines` wrote.")
-    places = own_places([Path(folder) for folder in folders])
+    places = own_places(folders)
     ranking = _rank(places, baselines, same_training=False)
     write(ranking, out)
     return ranking, out

@@ -35,13 +35,22 @@ class Place:
     command: str
     """What makes it again, or measures it again."""
 
-    retrain: str
-    """How to mend what is wrong with the training."""
+    own: bool
+    """Whether a person trained it, and no stage."""
 
     @property
     def remedy(self) -> str:
         """How to mend what is wrong with the evaluation."""
         return f"run `{self.command}`"
+
+    @property
+    def retrain(self) -> str:
+        """How to mend what is wrong with the training."""
+        return "train again" if self.own else self.remedy
+
+    def retrain_on(self, split_csv: Path) -> str:
+        """How to get it tested on the photographs of a split."""
+        return f"train again with data.split_csv={split_csv}, and evaluate" if self.own else self.remedy
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ class TestPhotographs:
 def stage_place(name: str, artifacts: Path) -> Place:
     """Say where the stages put an experiment."""
     command = f"dvc repro evaluate@{name}"
-    return Place(name, artifacts / "train" / name, artifacts / "evaluate" / name, command, f"run `{command}`")
+    return Place(name, artifacts / "train" / name, artifacts / "evaluate" / name, command, own=False)
 
 
 def own_places(folders: Sequence[Path]) -> list[Place]:
@@ -89,7 +98,7 @@ def own_places(folders: Sequence[Path]) -> list[Place]:
                 evaluated, command = by_stage, f"dvc repro evaluate@{path.name}"
             else:
                 raise UserError(f"{folder} is not evaluated ({evaluated} is missing): run `{command}`.")
-        places.append(Place(_short_name(path, whole), folder, evaluated, command, "train again"))
+        places.append(Place(_short_name(path, whole), folder, evaluated, command, own=evaluated.parent == folder))
     return places
 
 
@@ -125,8 +134,7 @@ def read_experiments(places: Sequence[Place]) -> tuple[list[Experiment], TestPho
     # The same path can be another picture in another folder of photographs.
     digests = tests[0].loc[answers.index, "sha256"]
     for place, table, test in zip(places[1:], tables[1:], tests[1:], strict=True):
-        remedy = f"train one with data.split_csv={first.trained / 'split.csv'}; if that is so, {place.remedy}"
-        _check_same(table, answers, place.name, first.name, remedy)
+        _check_same(table, answers, place.name, first.name, place.retrain_on(first.trained / "split.csv"))
         for path in digests.index[test["sha256"].reindex(digests.index).ne(digests)][:1]:
             raise UserError(
                 f"{path} is not the same picture for {place.name} and for {first.name}: train both on one folder of "

@@ -198,7 +198,8 @@ def test_many_experiments_are_summed_up() -> None:
 
 def test_the_smallest_difference_is_always_said() -> None:
     assert order_readings(ranking(experiment("a", 180))) == [
-        "This test can show no difference below 3.0 points (6 of 200 photographs)."
+        "This test can show no difference below 3.0 points (6 of 200 photographs); of two that disagree on a tenth of "
+        "the photographs, 5.0 points would be shown."
     ]
     tiny = ranking(experiment("a", 3, photographs=5), experiment("b", 0, photographs=5))
     assert "A test of 5 photographs can show no difference at all: at least 6 are needed." in order_readings(tiny)

@@ -109,4 +109,5 @@ def _axis(values: Sequence[float]) -> tuple[float, float, list[float]]:
     first, last = int(np.floor(min(values) / step)), int(np.ceil(max(values) / step))
     if first == last:
         first -= 1
-    return first * step, last * step, [tick * step for tick in range(first, last + 1)]
+    ticks = [round(tick * step, 6) for tick in range(first, last + 1)]  # 12 * 0.05 would lie above 0.6
+    return ticks[0], ticks[-1], ticks

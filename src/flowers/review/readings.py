@@ -5,7 +5,7 @@ import itertools
 from flowers.review.page import percent
 from flowers.review.ranking import Ranking
 from flowers.review.scores import largest_error_frac
-from flowers.review.significance import Pair, fewest_photographs
+from flowers.review.significance import Pair, fewest_photographs, smallest_difference
 
 MEMORISING_FRAC = 0.05
 """From this lead of the training over the validation accuracy on, the page speaks of memorising."""
@@ -155,7 +155,9 @@ def _sharpness(ranking: Ranking) -> str:
     floor = f"{points(fewest / photographs)} ({fewest} of {photographs} photographs)"
     smallest = [pair.smallest for pair in ranking.pairs if pair.smallest is not None]
     if not smallest:
-        return f"This test can show no difference below {floor}."
+        tenth = smallest_difference(photographs, photographs // 10)
+        more = f"; of two that disagree on a tenth of the photographs, {points(tenth)} would be shown" if tenth else ""
+        return f"This test can show no difference below {floor}{more}."
     reach = points(min(smallest), bare=True)
     if (most := points(max(smallest), bare=True)) != reach:
         between = f"from {reach} to {most} points, depending on how many photographs the two disagree on"
