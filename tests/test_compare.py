@@ -257,6 +257,7 @@ def test_a_network_that_does_not_beat_a_baseline_is_flagged(
     finish_baseline(tmp_path, "pixels_knn_l1", 80)
     finish_baseline(tmp_path, "pixels_knn_l2", 83)
     (tmp_path / "baselines" / ".gitignore").touch()
+    (tmp_path / "baselines" / "embeddings_knn").mkdir()  # what is left of one that is no longer measured
     (tmp_path / "params.yaml").write_text("experiments: [good, poor]\n")
     monkeypatch.setattr("sys.argv", ["compare", f"params={tmp_path}/params.yaml", f"artifacts={tmp_path}"])
     main()

@@ -165,9 +165,10 @@ def read_baselines(
     Raises:
         UserError: A file is missing or is not what `baselines` writes, or the photographs are others.
     """
-    remedy = "run `dvc repro`, or `python -m flowers.baselines`"
+    remedy = "run `dvc repro`, or `python -m flowers.baselines` on the photographs of the experiments"
     read = []
-    for each in sorted(path for path in folder.iterdir() if path.is_dir()):
+    # `baselines` leaves the folder of one that it no longer measures empty.
+    for each in sorted(path for path in folder.iterdir() if path.is_dir() and any(path.iterdir())):
         scores = _read_json(each / "metrics.json", _OF_BASELINE, remedy)
         for key in same:
             if scores[key] != same[key]:
@@ -181,7 +182,7 @@ def read_baselines(
         answers = answers.loc[test.paths]
         read.append(Baseline(each.name, scores, _right(answers, scores, each, remedy)))
     if not read:
-        raise UserError(f"{folder} holds no baseline: {remedy}, or remove the folder.")
+        raise UserError(f"{folder} holds no baseline: {remedy}; or remove the folder.")
     return read
 
 

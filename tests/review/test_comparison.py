@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from flowers.review import comparison
-from flowers.review.comparison import apart_by_class, stage_starts, write_comparison
+from flowers.review.comparison import apart_by_class, write_comparison
+from flowers.review.curves import stage_starts
 from flowers.review.page import duration, magnitude, percent
 from flowers.review.ranking import Baseline, Experiment, Ranking, rank
 from flowers.review.readings import baseline_readings, order_readings, readings

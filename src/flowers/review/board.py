@@ -25,8 +25,8 @@ PAIR_COLUMNS = (
 """Of `pairs.csv`, see :class:`flowers.review.significance.Pair`; differences in [-1, 1]."""
 
 _WITHOUT_BASELINES = (
-    "No baseline stands beside: `python -m flowers.baselines` measures what needs no network, "
-    "and the next comparison shows it."
+    "No baseline stands beside: `dvc repro` measures those of the pipeline; for trainings of your own "
+    "`python -m flowers.baselines` does, and baselines=DIR shows them here."
 )
 _WIDTH = 100
 

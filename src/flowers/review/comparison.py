@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from flowers.review import matrix
+from flowers.review.curves import stage_starts
 from flowers.review.figures import confusion_figure, curves_figure
 from flowers.review.page import svg, write_page
 from flowers.review.ranking import Experiment, Ranking
@@ -76,15 +76,6 @@ def short_commit(commit: str | None) -> str:
         return "unknown"
     name, dash, dirty = commit.partition("-")
     return name[:10] + dash + dirty
-
-
-def stage_starts(history: pd.DataFrame) -> list[tuple[int, str]]:
-    """Find the first epoch and the name of each stage of a history with columns `epoch` and `stage`."""
-    begins = history["stage"].ne(history["stage"].shift())
-    return [
-        (int(epoch), str(name))
-        for epoch, name in zip(history.loc[begins, "epoch"], history.loc[begins, "stage"], strict=True)
-    ]
 
 
 def _section(number: int, experiment: Experiment) -> dict[str, Any]:

@@ -2,13 +2,11 @@
 
 import itertools
 
+from flowers.review.curves import MEMORISING_FRAC
 from flowers.review.page import percent
 from flowers.review.ranking import Ranking
 from flowers.review.scores import largest_error_frac
 from flowers.review.significance import Pair, fewest_photographs, smallest_difference
-
-MEMORISING_FRAC = 0.05
-"""From this lead of the training over the validation accuracy on, the page speaks of memorising."""
 
 NAMED = 3
 """How many things of a kind are named one by one; of more, the page's tables tell."""
