@@ -1,7 +1,5 @@
 """What `train`, `evaluate` and `baselines` left about experiments, opened again and put side by side."""
 
-import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 
 from flowers.data.split_table import read_splits
 from flowers.errors import UserError
+from flowers.result_files import check_exists, read_answers, read_confusion, read_history, read_json
 from flowers.review.ranking import Baseline, Experiment
 
 _OF_SCORES = ("test/acc", "test/loss", "test/macro_f1", "test/top2_acc", "interval", "per_class")
@@ -123,7 +122,7 @@ def read_experiments(places: Sequence[Place]) -> tuple[list[Experiment], TestPho
     Raises:
         UserError: A file is missing or is not what its stage writes, or the photographs differ.
     """
-    tables = [_read_answers(place.evaluated / "predictions.csv", place.remedy) for place in places]
+    tables = [read_answers(place.evaluated / "predictions.csv", place.remedy) for place in places]
     first, answers = places[0], tables[0]
     tests = [_test_rows(place) for place in places]
     if unknown := sorted(set(answers.index) - set(tests[0].index)):
@@ -169,14 +168,14 @@ def read_baselines(
     read = []
     # `baselines` leaves the folder of one that it no longer measures empty.
     for each in sorted(path for path in folder.iterdir() if path.is_dir() and any(path.iterdir())):
-        scores = _read_json(each / "metrics.json", _OF_BASELINE, remedy)
+        scores = read_json(each / "metrics.json", _OF_BASELINE, remedy)
         for key in same:
             if scores[key] != same[key]:
                 raise UserError(
                     f"{each} was measured on other photographs or another split than the experiments "
                     f"({key} in metrics.json): {remedy}."
                 )
-        answers = _read_answers(each / "predictions.csv", remedy)
+        answers = read_answers(each / "predictions.csv", remedy)
         truth = pd.DataFrame({"label": [classes[number] for number in test.truth]}, index=pd.Index(test.paths))
         _check_same(answers, truth, each.name, "the experiments", remedy)
         answers = answers.loc[test.paths]
@@ -188,36 +187,23 @@ def read_baselines(
 
 def _read_experiment(place: Place, answers: pd.DataFrame) -> Experiment:
     """Read one experiment, whose answers are in the order of the others'."""
-    run = _read_json(place.trained / "run.json", _OF_RUN, place.retrain)
-    scores = _read_json(place.evaluated / "metrics.json", _OF_SCORES, place.remedy)
+    run = read_json(place.trained / "run.json", _OF_RUN, place.retrain)
+    scores = read_json(place.evaluated / "metrics.json", _OF_SCORES, place.remedy)
     confusion_csv = place.evaluated / "confusion.csv"
-    classes, counts = _read_confusion(confusion_csv, place.remedy)
+    classes, counts = read_confusion(confusion_csv, place.remedy)
     if classes != run["classes"]:
         raise UserError(f"{confusion_csv} names other classes than {place.trained / 'run.json'}: {place.remedy}.")
     if unknown := sorted(set(answers["label"]) - set(classes)):
         raise UserError(f"{place.evaluated / 'predictions.csv'} has the unknown class {unknown[0]}: {place.remedy}.")
     right = _right(answers, scores, place.evaluated, place.remedy)
-    history = _read_history(place.trained / "history.csv", place.retrain)
+    history = read_history(place.trained / "history.csv", place.retrain)
     return Experiment(place.name, scores, right, counts, classes, run, history, place.command)
-
-
-def _read_answers(path: Path, remedy: str) -> pd.DataFrame:
-    """Read `label` and `prediction` of each tested photograph, by its path."""
-    _check_exists(path, remedy)
-    try:
-        # By position, as a class may be called label; as text, as one may be called NA.
-        table = pd.read_csv(path, usecols=[0, 1, 2], dtype=str, keep_default_na=False, encoding="utf-8")
-    except ValueError as error:  # pandas' parser errors are ValueErrors
-        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}): {remedy}.") from error
-    if list(table.columns) != ["path", "label", "prediction"] or table.empty or table["path"].duplicated().any():
-        raise UserError(f"{path} is no table of one prediction for each photograph: {remedy}.")
-    return table.set_index("path")
 
 
 def _test_rows(place: Place) -> pd.DataFrame:
     """Read `group` and `sha256` of the test photographs that a training was not given, by path."""
     path = place.trained / "split.csv"
-    _check_exists(path, place.retrain)
+    check_exists(path, place.retrain)
     split = read_splits(path)
     return split[split["split"] == "test"].set_index("path")
 
@@ -244,51 +230,3 @@ def _right(answers: pd.DataFrame, scores: Mapping[str, Any], folder: Path, remed
             f"{scores['test/acc']:.4f}: {remedy}."
         )
     return right
-
-
-def _read_history(path: Path, remedy: str) -> pd.DataFrame:
-    """Read the learning curves."""
-    _check_exists(path, remedy)
-    try:
-        history = pd.read_csv(path)
-        history = history.astype({"stage": str})
-        history[["epoch", "train/loss", "train/acc", "val/loss", "val/acc"]].astype(float)
-    except (ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
-        raise UserError(f"{path} is not what training writes ({error}): {remedy}.") from error
-    return history
-
-
-def _read_json(path: Path, keys: Sequence[str], remedy: str) -> dict[str, Any]:
-    """Read a JSON object that has at least these keys."""
-    _check_exists(path, remedy)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is no valid JSON ({error}): {remedy}.") from error
-    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
-    if missing:
-        raise UserError(f"{path} lacks {', '.join(missing)}: {remedy}.")
-    return dict(content)
-
-
-def _read_confusion(path: Path, remedy: str) -> tuple[list[str], NDArray[np.int64]]:
-    """Read class names and counts, (K, K), from a CSV with a column `truth` and one per predicted class."""
-    _check_exists(path, remedy)
-    # Not with pandas, which takes a class called NA for a gap and renames a class called truth.
-    with path.open(newline="", encoding="utf-8") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
-    classes = header[1:]
-    try:
-        counts = np.array([row[1:] for row in rows]).astype(np.int64)
-    except ValueError:  # ragged rows, or cells that are no whole numbers
-        counts = np.empty(0, np.int64)
-    square = bool(classes) and counts.shape == (len(classes), len(classes))
-    if not square or header[0] != "truth" or [row[0] for row in rows] != classes:
-        raise UserError(f"{path} is no confusion matrix: {remedy}.")
-    return classes, counts
-
-
-def _check_exists(path: Path, remedy: str) -> None:
-    """Refuse what is not finished."""
-    if not path.is_file():
-        raise UserError(f"{path} is missing: {remedy}.")

@@ -189,6 +189,13 @@ def test_equal_answers_are_called_that() -> None:
     )
 
 
+def test_no_lead_is_claimed_among_the_equally_right() -> None:
+    three = ranking(experiment("a", 180), experiment("b", 180), experiment("c", 180, first=20))
+    assert order_readings(three)[0] == "b and c are level with a: they are right as often."
+    apart = ranking(experiment("a", 180), experiment("b", 180, first=20))
+    assert order_readings(apart)[0].startswith("b is level with a: they are right as often (-6.")
+
+
 def test_many_experiments_are_summed_up() -> None:
     rows = ranking(*(experiment(f"net{number:02d}", 195 - 4 * number) for number in range(20)))
     sentences = order_readings(rows)

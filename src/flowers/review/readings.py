@@ -63,11 +63,13 @@ def order_readings(ranking: Ranking) -> list[str]:
     if len(level) == 1:
         sentences.append(f"{level[0].second} is level with {best}: {_not_shown(level[0])}.")
     elif level:
-        sentences.append(
-            f"{listed([pair.second for pair in level])} are level with {best}: they are up to "
-            f"{points(max(pair.difference for pair in level))} behind it, which this test does not show to be more "
-            "than chance."
+        furthest = max(pair.difference for pair in level)
+        how = (
+            f"they are up to {points(furthest)} behind it, which this test does not show to be more than chance"
+            if furthest
+            else "they are right as often"
         )
+        sentences.append(f"{listed([pair.second for pair in level])} are level with {best}: {how}.")
     if shown := [pair.second for pair in behind if pair.shown]:
         all_others = "every other experiment" if not level else f"the other {len(shown)}"
         whom = listed(shown) if len(shown) <= (NAMED if level else 1) else all_others
@@ -136,7 +138,7 @@ def _not_shown(pair: Pair) -> str:
     apart = pair.only_first + pair.only_second
     if apart == 0:
         return "the two are right on the same photographs"
-    lead = "as many are right" if pair.difference == 0 else f"{pair.first} is {points(pair.difference)} ahead"
+    lead = "they are right as often" if pair.difference == 0 else f"{pair.first} is {points(pair.difference)} ahead"
     if pair.smallest is None:
         return f"{lead}, and they disagree on {_photographs(apart)}, which is too few to show any difference"
     return (
