@@ -1,12 +1,15 @@
 """Rank the evaluated experiments: a table, and a page with the evidence. The DVC stage `compare`.
 
-Reads what the stages `train` and `evaluate` wrote, and measures nothing itself.
+Each pair is tested on the photographs that only one of the two gets right, and a lead that chance could give as well is
+called none. Reads what the stages `train`, `evaluate` and `baselines` wrote, and measures nothing itself.
+
+``python -m flowers.compare experiments=[BEFORE,AFTER] out_dir=OUT`` compares two or more trainings of your own, each
+given by the folder that `train` wrote and `evaluate` measured; `baselines=DIR` adds baselines.
 """
 
 import csv
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,35 +17,8 @@ from flowers.commands import exit_on_user_error, read_arguments
 from flowers.errors import UserError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from flowers.review.comparison import Experiment
-
-COLUMNS = (
-    "rank",
-    "experiment",
-    "test/acc",
-    "test/acc_low",
-    "test/acc_high",
-    "test/macro_f1",
-    "test/top2_acc",
-    "test/loss",
-    "val/acc",
-    "train/acc",
-    "parameters",
-    "train_s",
-    "seed",
-    "git_commit",
-    "mlflow_run_id",
-)
-"""Of `leaderboard.csv`. Accuracies and F1 in [0, 1], loss in nats, `train_s` in seconds."""
-
-_OF_METRICS = ("test/acc", "test/loss", "test/macro_f1", "test/top2_acc", "interval", "per_class")
-_OF_RUN = (
-    *("classes", "seed", "parameters", "train_s", "epochs", "versions", "final", "dataset"),
-    *("git_commit", "data_sha256", "split_sha256", "mlflow_run_id"),
-)
+    from flowers.evaluated import Place
+    from flowers.review.ranking import Experiment, Ranking
 
 
 @dataclass
@@ -51,44 +27,113 @@ class Arguments:
 
     params: Path = Path("params.yaml")
     artifacts: Path = Path("artifacts")
+    experiments: Any = None
+    baselines: Path | None = None
+    out_dir: Path | None = None
 
 
 def main() -> None:
-    """Compare the experiments that params.yaml names, and print the ranking."""
+    """Compare the experiments that params.yaml or the command line names, and print the ranking."""
     with exit_on_user_error():
         arguments = read_arguments(Arguments, __doc__)
-        experiments = compare(experiments_of(arguments.params), arguments.artifacts)
-        print(table(experiments))
-        print(f"\nThe evidence: {arguments.artifacts / 'compare' / 'index.html'}")
+        from flowers.review.board import notes, table
+
+        if arguments.experiments is not None:
+            named = arguments.experiments
+            folders = [Path(str(each)) for each in (named if isinstance(named, list) else [named])]
+            ranking, out = _compare_own(folders, arguments.baselines, arguments.out_dir)
+        else:
+            for key in ("baselines", "out_dir"):
+                if getattr(arguments, key) is not None:
+                    raise UserError(f"{key}=… goes with experiments=[DIR,DIR]: give both, or neither.")
+            ranking = compare(experiments_of(arguments.params), arguments.artifacts)
+            out = arguments.artifacts / "compare"
+        print(table(ranking), notes(ranking), f"\nThe evidence: {out / 'index.html'}", sep="\n")
 
 
-def compare(names: Sequence[str], artifacts: Path) -> "list[Experiment]":
-    """Rank experiments and write `compare/leaderboard.csv`, `compare/index.html` and `compare/plots`.
+def compare(names: Sequence[str], artifacts: Path) -> "Ranking":
+    """Rank experiments of the pipeline; write `leaderboard.csv`, `pairs.csv`, `index.html`, `plots` in `compare`.
 
     Args:
         names: The experiments.
-        artifacts: The folder that holds `train/NAME` and `evaluate/NAME` of each.
+        artifacts: The folder that holds `train/NAME` and `evaluate/NAME` of each, and perhaps `baselines`.
 
     Returns:
-        The experiments, the best first.
+        The ranking.
 
     Raises:
         UserError: One is unfinished, or they were not trained and tested on the same photographs.
     """
-    from flowers.review.comparison import ranked, write_comparison
+    from flowers.evaluated import stage_place
 
-    experiments = ranked([read_experiment(name, artifacts) for name in dict.fromkeys(names)])
-    _check_comparable(experiments)
-    out = artifacts / "compare"
+    places = [stage_place(name, artifacts) for name in dict.fromkeys(names)]
+    baselines = artifacts / "baselines"
+    ranking = _rank(places, baselines if baselines.is_dir() else None, same_training=True)
+    write(ranking, artifacts / "compare")
+    for experiment in ranking.experiments:
+        _write_plots(experiment, artifacts / "compare" / "plots")
+    return ranking
+
+
+def _compare_own(folders: Sequence[Path], baselines: Path | None, out: Path | None) -> "tuple[Ranking, Path]":
+    """Rank trainings that a person names by their folders."""
+    from flowers.evaluated import own_places
+
+    if not folders:
+        raise UserError("experiments=[] names no folder: give those that `train` wrote, as experiments=[DIR,DIR].")
+    if out is None:
+        raise UserError("experiments=… needs a folder for the comparison: give out_dir=OUT.")
+    if (out / "index.html").exists() and not (out / "leaderboard.csv").exists():
+        raise UserError(f"{out} holds an index.html that is no comparison: name another out_dir.")
+    if baselines is not None and not baselines.is_dir():
+        raise UserError(f"{baselines} is no folder: name one that `python -m flowers.baselines` wrote.")
+    places = own_places(folders)
+    ranking = _rank(places, baselines, same_training=False)
+    write(ranking, out)
+    return ranking, out
+
+
+def _rank(places: "Sequence[Place]", baselines: Path | None, same_training: bool) -> "Ranking":
+    """Read and rank; a person may compare trainings on different photographs, as long as the test is the same."""
+    from flowers.evaluated import read_baselines, read_experiments
+    from flowers.review.ranking import rank
+
+    experiments, test = read_experiments(places)
+    first = experiments[0]
+    digests = {key: first.run[key] for key in ("data_sha256", "split_sha256")} if same_training else {}
+    for key, digest in digests.items():
+        if others := [other.name for other in experiments if other.run[key] != digest]:
+            what = "photographs" if key == "data_sha256" else "splits"
+            raise UserError(
+                f"{', '.join(others)} and {first.name} are not comparable, because their {what} differ "
+                f"({key} in run.json): run `dvc repro`, which makes again what is out of date."
+            )
+    hurdles = read_baselines(baselines, test, first.classes, digests) if baselines else []
+    if twice := {each.name for each in hurdles} & {each.name for each in experiments}:
+        raise UserError(f"{min(twice)} is the name of an experiment and of a baseline: rename the experiment.")
+    return rank(experiments, hurdles, test.truth, test.groups)
+
+
+def write(ranking: "Ranking", out: Path) -> None:
+    """Write a ranking as two tables and a page.
+
+    Args:
+        ranking: What was compared.
+        out: The folder; it is made.
+    """
+    from flowers.review.board import COLUMNS, PAIR_COLUMNS, leaderboard
+    from flowers.review.comparison import write_comparison
+
     out.mkdir(parents=True, exist_ok=True)
-    with (out / "leaderboard.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(_row(rank, experiment) for rank, experiment in enumerate(experiments, 1))
-    write_comparison(experiments, out / "index.html")
-    for experiment in experiments:
-        _write_plots(experiment, out / "plots")
-    return experiments
+    _write_table(out / "leaderboard.csv", [COLUMNS, *leaderboard(ranking)])
+    _write_table(out / "pairs.csv", [PAIR_COLUMNS, *(astuple(pair) for pair in (*ranking.pairs, *ranking.hurdles))])
+    write_comparison(ranking, out / "index.html")
+
+
+def _write_table(path: Path, rows: Sequence[Sequence[Any]]) -> None:
+    """Write a CSV file; None becomes an empty cell."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def _write_plots(experiment: "Experiment", folder: Path) -> None:
@@ -136,153 +181,6 @@ def experiments_of(params: Path) -> list[str]:
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise UserError(f"{params} must have a key `experiments` with a list of at least one name.")
     return names
-
-
-def read_experiment(name: str, artifacts: Path) -> "Experiment":
-    """Read all that the stages wrote about one experiment.
-
-    Args:
-        name: The experiment.
-        artifacts: The folder that holds `train/NAME` and `evaluate/NAME`.
-
-    Returns:
-        The experiment.
-
-    Raises:
-        UserError: A file is missing or is not what its stage writes.
-    """
-    import pandas as pd
-
-    from flowers.review.comparison import Experiment
-
-    trained, evaluated = artifacts / "train" / name, artifacts / "evaluate" / name
-    run = _read_json(trained / "run.json", _OF_RUN, name)
-    scores = _read_json(evaluated / "metrics.json", _OF_METRICS, name)
-    classes, counts = _read_confusion(evaluated / "confusion.csv", name)
-    if classes != run["classes"]:
-        raise UserError(
-            f"{evaluated / 'confusion.csv'} names other classes than {trained / 'run.json'}: {_remedy(name)}."
-        )
-    history_csv = trained / "history.csv"
-    if not history_csv.is_file():
-        raise UserError(f"{history_csv} is missing: {_remedy(name)}.")
-    try:
-        history = pd.read_csv(history_csv)
-        history = history.astype({"stage": str})
-        history[["epoch", "train/loss", "train/acc", "val/loss", "val/acc"]].astype(float)
-    except (ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
-        raise UserError(f"{history_csv} is not what training writes ({error}): {_remedy(name)}.") from error
-    return Experiment(name, scores, counts, classes, run, history)
-
-
-def table(experiments: "Sequence[Experiment]") -> str:
-    """Lay out the ranking for a terminal.
-
-    Args:
-        experiments: Ranked.
-
-    Returns:
-        Aligned lines without a last line end; plain ASCII, which every terminal shows.
-    """
-    from flowers.review.page import duration, magnitude, percent
-
-    titles = ("test acc", "95 % interval", "macro F1", "val acc", "train acc", "parameters", "training")
-    lines = [("", "experiment", *titles)]
-    for rank, experiment in enumerate(experiments, 1):
-        low, high = experiment.interval
-        lines.append(
-            (
-                f"{rank}",
-                experiment.name,
-                percent(experiment.acc),
-                f"{100 * low:.1f} to {percent(high)}",
-                percent(experiment.scores["test/macro_f1"]),
-                percent(experiment.final("val/acc")),
-                percent(experiment.final("train/acc")),
-                magnitude(experiment.run["parameters"]),
-                duration(experiment.run["train_s"]),
-            )
-        )
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            text.ljust(width) if column == 1 else text.rjust(width)
-            for column, (text, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    ).replace("–", "-")
-
-
-def _row(rank: int, experiment: "Experiment") -> list[Any]:
-    """Gather the cells of :data:`COLUMNS`; None becomes an empty cell."""
-    scores, run = experiment.scores, experiment.run
-    return [
-        rank,
-        experiment.name,
-        experiment.acc,
-        *experiment.interval,
-        scores["test/macro_f1"],
-        scores["test/top2_acc"],
-        scores["test/loss"],
-        experiment.final("val/acc"),
-        experiment.final("train/acc"),
-        run["parameters"],
-        run["train_s"],
-        run["seed"],
-        run["git_commit"],
-        run["mlflow_run_id"],
-    ]
-
-
-def _check_comparable(experiments: "Sequence[Experiment]") -> None:
-    """Refuse to rank what was measured on different photographs."""
-    first = experiments[0]
-    for key, what in (("data_sha256", "photographs"), ("split_sha256", "splits")):
-        others = [other.name for other in experiments if other.run[key] != first.run[key]]
-        if others:
-            raise UserError(
-                f"{', '.join(others)} and {first.name} are not comparable, because their {what} differ "
-                f"({key} in run.json): run `dvc repro`, which makes again what is out of date."
-            )
-
-
-def _read_json(path: Path, keys: Sequence[str], name: str) -> dict[str, Any]:
-    """Read a JSON object that has at least these keys."""
-    if not path.is_file():
-        raise UserError(f"{path} is missing, so {name} is not finished: {_remedy(name)}.")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is no valid JSON ({error}): {_remedy(name)}.") from error
-    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
-    if missing:
-        raise UserError(f"{path} lacks {', '.join(missing)}: {_remedy(name)}.")
-    return dict(content)
-
-
-def _read_confusion(path: Path, name: str) -> "tuple[list[str], NDArray[np.int64]]":
-    """Read class names and counts, (K, K), from a CSV with a column `truth` and one per predicted class."""
-    import numpy as np
-
-    if not path.is_file():
-        raise UserError(f"{path} is missing, so {name} is not finished: {_remedy(name)}.")
-    # Not with pandas, which takes a class called NA for a gap and renames a class called truth.
-    with path.open(newline="", encoding="utf-8") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
-    classes = header[1:]
-    try:
-        counts = np.array([row[1:] for row in rows]).astype(np.int64)
-    except ValueError:  # ragged rows, or cells that are no whole numbers
-        counts = np.empty(0, np.int64)
-    square = bool(classes) and counts.shape == (len(classes), len(classes))
-    if not square or header[0] != "truth" or [row[0] for row in rows] != classes:
-        raise UserError(f"{path} is no confusion matrix: {_remedy(name)}.")
-    return classes, counts
-
-
-def _remedy(name: str) -> str:
-    """Say how an experiment is made whole."""
-    return f"run `dvc repro evaluate@{name}`"
 
 
 if __name__ == "__main__":

@@ -8,19 +8,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flowers.review.comparison import Experiment, ranked, readings, stage_starts, write_comparison
+from flowers.review import comparison
+from flowers.review.comparison import apart_by_class, write_comparison
+from flowers.review.curves import stage_starts
 from flowers.review.page import duration, magnitude, percent
+from flowers.review.ranking import Baseline, Experiment, Ranking, rank
+from flowers.review.readings import baseline_readings, order_readings, readings
 from flowers.review.scores import confusion, score
 
 CLASSES = ["daisy", "roses", "tulips"]
 
 
 def experiment(
-    name: str, right: int, photographs: int = 200, classes: list[str] = CLASSES, **changes: Any
+    name: str, right: int, photographs: int = 200, classes: list[str] = CLASSES, first: int = 0, **changes: Any
 ) -> Experiment:
-    """An experiment that is right on so many photographs, and on the others takes each class for the next."""
+    """An experiment that is right on so many photographs from `first` on, and else takes each class for the next."""
     labels = np.arange(photographs) % len(classes)
-    predictions = (labels + (np.arange(photographs) >= right)) % len(classes)
+    is_right = (np.arange(photographs) >= first) & (np.arange(photographs) < first + right)
+    predictions = (labels + ~is_right) % len(classes)
     probabilities = np.full((photographs, len(classes)), 0.1 / (len(classes) - 1))
     probabilities[np.arange(photographs), predictions] = 0.9
     epochs = [0, 1, 2, 3]
@@ -47,24 +52,37 @@ def experiment(
     return Experiment(
         name,
         score(labels, probabilities, classes, resamples=200),
+        is_right,
         confusion(labels, predictions, len(classes)),
         classes,
         {**run, **changes},
         pd.DataFrame(history),
+        f"dvc repro evaluate@{name}",
     )
 
 
-def page_of(tmp_path: Path, *rows: Experiment) -> str:
-    write_comparison(rows, tmp_path / "compare" / "index.html")
+def baseline(name: str, right: int, photographs: int = 200) -> Baseline:
+    """A baseline that is right on the first so many photographs."""
+    like = experiment(name, right, photographs)
+    return Baseline(name, {**like.scores, "val/acc": 0.4, "train_s": 0.5}, like.right)
+
+
+def ranking(*rows: Experiment, baselines: tuple[Baseline, ...] = ()) -> Ranking:
+    photographs = len(rows[0].right)
+    return rank(rows, baselines, np.arange(photographs) % len(rows[0].classes), np.arange(photographs))
+
+
+def page_of(tmp_path: Path, *rows: Experiment, baselines: tuple[Baseline, ...] = ()) -> str:
+    write_comparison(ranking(*rows, baselines=baselines), tmp_path / "compare" / "index.html")
     return (tmp_path / "compare" / "index.html").read_text(encoding="utf-8")
 
 
 def test_the_best_comes_first_and_equals_go_by_name(tmp_path: Path) -> None:
     rows = [experiment("worst", 80), experiment("b", 180), experiment("a", 180), experiment("best", 190)]
-    assert [row.name for row in ranked(rows)] == ["best", "a", "b", "worst"]
+    assert [row.name for row in ranking(*rows).experiments] == ["best", "a", "b", "worst"]
     page = page_of(tmp_path, *rows)
     assert re.findall(r'<a href="#experiment-\d">(.*?)</a>', page) == ["best", "a", "b", "worst"]
-    assert re.findall(r"<h2>(.*?)</h2>", page) == ["1. best", "2. a", "3. b", "4. worst"]
+    assert re.findall(r"<h2>(.*?)</h2>", page) == ["Is the difference real?", "best", "a", "b", "worst"]
 
 
 def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
@@ -134,30 +152,155 @@ def test_the_same_inputs_give_the_same_page(tmp_path: Path) -> None:
     assert page_of(tmp_path, *rows) == page_of(tmp_path, *reversed(rows))
 
 
-def test_overlapping_intervals_are_called_not_clearly_different() -> None:
-    sentences = " ".join(readings([experiment("a", 180), experiment("b", 176), experiment("c", 60)]))
+def test_a_lead_that_the_test_does_not_show_is_called_level() -> None:
+    rows = ranking(experiment("a", 180), experiment("b", 176), experiment("c", 60))
+    sentences = " ".join(readings(rows))
     assert "a is right on 90.0 % of 200 test photographs" in sentences
-    assert "b is not clearly different from a" in sentences
-    assert "c " not in sentences
+    assert "b is level with a: a is 2.0 points ahead, and they disagree on 4 photographs, which is too few" in sentences
+    assert "a is shown to be better than c." in sentences
     assert "most frequent class would be right on 33.5 %" in sentences
+    assert [rows.rank(name) for name in "abc"] == ["1–2", "1–2", "3"]
+
+
+def test_a_level_pair_with_many_disagreements_is_told_what_would_show() -> None:
+    # 20 photographs only a gets right, 10 only b: the exact p is 0.099, and 22 to 8 would be the first below 0.05
+    rows = ranking(experiment("a", 170), experiment("b", 160, first=20))
+    (sentence, *_) = order_readings(rows)
+    assert rows.pairs[0].p == pytest.approx(0.0987, abs=1e-3)
+    assert "b is level with a: a is 5.0 points ahead (" in sentence
+    assert "between two that disagree on 30 photographs this test shows no difference below 6.0 points" in sentence
+
+
+def test_intervals_that_overlap_do_not_hide_a_shown_difference() -> None:
+    rows = ranking(experiment("a", 180), experiment("b", 170))
+    assert rows.experiments[0].interval[0] < rows.experiments[1].interval[1]
+    assert "a is shown to be better than b." in order_readings(rows)
 
 
 def test_a_clear_lead_and_a_tie_behind_it() -> None:
-    sentences = " ".join(readings([experiment("a", 195), experiment("b", 120), experiment("c", 118)]))
-    assert "its lead is clear" in sentences
-    assert "c and b, next to each other, are not clearly different either" in sentences
+    sentences = " ".join(readings(ranking(experiment("a", 195), experiment("b", 120), experiment("c", 118))))
+    assert "a is shown to be better than every other experiment." in sentences
+    assert "Level with the one above it too: c with b." in sentences
+
+
+def test_equal_answers_are_called_that() -> None:
+    assert order_readings(ranking(experiment("a", 180), experiment("b", 180)))[0] == (
+        "b is level with a: the two are right on the same photographs."
+    )
+
+
+def test_no_lead_is_claimed_among_the_equally_right() -> None:
+    three = ranking(experiment("a", 180), experiment("b", 180), experiment("c", 180, first=20))
+    assert order_readings(three)[0] == "b and c are level with a: they are right as often."
+    apart = ranking(experiment("a", 180), experiment("b", 180, first=20))
+    assert order_readings(apart)[0].startswith("b is level with a: they are right as often (-6.")
+
+
+def test_many_experiments_are_summed_up() -> None:
+    rows = ranking(*(experiment(f"net{number:02d}", 195 - 4 * number) for number in range(20)))
+    sentences = order_readings(rows)
+    assert sentences[0].startswith("net01 and net02 are level with net00: they are up to 4.0 points behind it")
+    assert "net00 is shown to be better than the other 17." in sentences
+    assert any(sentence.startswith("Further down, 17 are level") for sentence in sentences)
+
+
+def test_the_smallest_difference_is_always_said() -> None:
+    assert order_readings(ranking(experiment("a", 180))) == [
+        "This test can show no difference below 3.0 points (6 of 200 photographs); of two that disagree on a tenth of "
+        "the photographs, 5.0 points would be shown."
+    ]
+    tiny = ranking(experiment("a", 3, photographs=5), experiment("b", 0, photographs=5))
+    assert "A test of 5 photographs can show no difference at all: at least 6 are needed." in order_readings(tiny)
+    both = order_readings(ranking(experiment("a", 180), experiment("b", 160), experiment("c", 100)))
+    assert re.search(r"is from \d+\.\d to \d+\.\d points, depending", both[-1])
+    assert "none below 3.0 points (6 of 200 photographs)" in both[-1]
+
+
+def test_other_training_photographs_are_said() -> None:
+    rows = ranking(experiment("a", 180), experiment("b", 170, data_sha256="more"))
+    assert order_readings(rows)[-1].startswith("Not all were trained on the same photographs")
+
+
+def test_a_network_that_does_not_beat_a_baseline_is_named() -> None:
+    easy, hard = baseline("majority", 70), baseline("embeddings_knn", 150)
+    rows = ranking(experiment("a", 180), experiment("b", 152), baselines=(easy, hard))
+    assert baseline_readings(rows, mark="! ") == ["! b is not shown to be better than embeddings_knn."]
+    assert rows.not_better_than("a") == []
+    assert rows.not_better_than("b") == ["embeddings_knn"]
+    assert not any("most frequent class" in sentence for sentence in readings(rows))
+
+
+def test_networks_that_beat_all_baselines_are_told_so() -> None:
+    rows = ranking(experiment("a", 180), baselines=(baseline("majority", 70), baseline("embeddings_knn", 150)))
+    assert baseline_readings(rows) == [
+        "a is shown to be better than every baseline, of which embeddings_knn is the best: 75.0 %."
+    ]
+    assert baseline_readings(ranking(experiment("a", 180))) == []
+
+
+def test_a_network_that_is_worse_than_a_baseline_is_flagged_too(tmp_path: Path) -> None:
+    rows = ranking(experiment("a", 60), baselines=(baseline("embeddings_knn", 150),))
+    assert rows.hurdles[0].second_is_better
+    assert rows.not_better_than("a") == ["embeddings_knn"]
+    page = page_of(tmp_path, experiment("a", 60), baselines=(baseline("embeddings_knn", 150),))
+    assert "not shown to beat embeddings_knn" in page
+    assert page.index("embeddings_knn<br>") < page.index("not shown to beat")
+
+
+def test_baselines_stand_apart_on_the_page(tmp_path: Path) -> None:
+    page = page_of(tmp_path, experiment("a", 180), baselines=(baseline("majority", 20), baseline("knn", 100)))
+    assert page.count('<tr class="baseline">') == 2
+    assert "Against the baselines" in page
+    assert page.count("◂") == 1  # majority lies off the axis
+    assert "flowers.baselines" not in page
+
+
+def test_the_table_of_pairs_has_each_pair_once(tmp_path: Path) -> None:
+    page = page_of(tmp_path, experiment("a", 180), experiment("b", 178), experiment("c", 90))
+    shown, level = page.count('<td class="shown"'), page.count('<td class="level"')
+    assert (shown, level) == (2, 1)
+    assert re.search(
+        r'<td class="shown" title="a is ahead of c by 45.0 points \(38.0 to 52.\d\); only a is right on 90', page
+    )
+
+
+def test_many_experiments_leave_the_intervals_to_the_titles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = experiment("a", 180), experiment("b", 178)
+    assert page_of(tmp_path, *rows).count('<br><span class="range">') == 3
+    monkeypatch.setattr(comparison, "_WIDE_PAIRS", 1)
+    narrow = page_of(tmp_path, *rows)
+    assert narrow.count('<br><span class="range">') == 2  # of the accuracies only
+    assert "95 % interval of this difference" not in narrow
+
+
+def test_calibration_is_shown_where_all_have_it(tmp_path: Path) -> None:
+    with_it = experiment("a", 180)
+    with_it.scores["test/ece"] = 0.034
+    assert "<th>ECE</th>" in page_of(tmp_path, with_it, baselines=(baseline("knn", 90),))
+    assert "3.4 %" in page_of(tmp_path, with_it)
+    assert "<th>ECE</th>" not in page_of(tmp_path, with_it, experiment("b", 170))
+
+
+def test_where_the_best_two_differ_is_counted_class_by_class() -> None:
+    rows = ranking(experiment("a", 150), experiment("b", 140, first=60))
+    counted = apart_by_class(rows)
+    assert [sum(row[2:]) for row in counted] == [row[1] for row in counted]
+    assert sum(row[3] for row in counted) == rows.pairs[0].only_first == 60
+    assert sum(row[4] for row in counted) == rows.pairs[0].only_second == 50
+    apart = [row[3] + row[4] for row in counted]
+    assert apart == sorted(apart, reverse=True)
 
 
 def test_no_error_at_all_is_not_called_certainty() -> None:
-    sentences = readings([experiment("a", 200), experiment("b", 199)])
+    sentences = readings(ranking(experiment("a", 200), experiment("b", 199)))
     assert "an error rate below 1.5 %" in sentences[0]
-    assert "b is not clearly different from a" in sentences[1]
+    assert "b is level with a" in sentences[1]
 
 
 def test_memorising_is_said() -> None:
     memorising = experiment("a", 150, final={"train/acc": 0.99, "val/acc": 0.8})
-    assert "a memorises" in readings([memorising])[-1]
-    assert "19.0 points" in readings([memorising])[-1]
+    assert "a memorises" in readings(ranking(memorising))[-1]
+    assert "19.0 points" in readings(ranking(memorising))[-1]
 
 
 def test_uncommitted_changes_show(tmp_path: Path) -> None:

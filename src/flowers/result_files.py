@@ -1,0 +1,74 @@
+"""The files of results: each is read whole, or refused with a sentence that names it and ends with its remedy."""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from flowers.errors import UserError
+
+
+def read_json(path: Path, keys: Sequence[str], remedy: str) -> dict[str, Any]:
+    """Read a JSON object that has at least these keys."""
+    check_exists(path, remedy)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is no valid JSON ({error}): {remedy}.") from error
+    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise UserError(f"{path} lacks {', '.join(missing)}: {remedy}.")
+    return dict(content)
+
+
+def read_answers(path: Path, remedy: str) -> pd.DataFrame:
+    """Read `label` and `prediction` of each tested photograph, by its path."""
+    check_exists(path, remedy)
+    try:
+        # By position, as a class may be called label; as text, as one may be called NA.
+        table = pd.read_csv(path, usecols=[0, 1, 2], dtype=str, keep_default_na=False, encoding="utf-8")
+    except ValueError as error:  # pandas' parser errors are ValueErrors
+        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}): {remedy}.") from error
+    if list(table.columns) != ["path", "label", "prediction"] or table.empty or table["path"].duplicated().any():
+        raise UserError(f"{path} is no table of one prediction for each photograph: {remedy}.")
+    return table.set_index("path")
+
+
+def read_confusion(path: Path, remedy: str) -> tuple[list[str], NDArray[np.int64]]:
+    """Read class names and counts, (K, K), from a CSV with a column `truth` and one per predicted class."""
+    check_exists(path, remedy)
+    # Not with pandas, which takes a class called NA for a gap and renames a class called truth.
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *rows = list(csv.reader(file)) or [[]]
+    classes = header[1:]
+    try:
+        counts = np.array([row[1:] for row in rows]).astype(np.int64)
+    except ValueError:  # ragged rows, or cells that are no whole numbers
+        counts = np.empty(0, np.int64)
+    square = bool(classes) and counts.shape == (len(classes), len(classes))
+    if not square or header[0] != "truth" or [row[0] for row in rows] != classes:
+        raise UserError(f"{path} is no confusion matrix: {remedy}.")
+    return classes, counts
+
+
+def read_history(path: Path, remedy: str) -> pd.DataFrame:
+    """Read the learning curves."""
+    check_exists(path, remedy)
+    try:
+        history = pd.read_csv(path)
+        history = history.astype({"stage": str})
+        history[["epoch", "train/loss", "train/acc", "val/loss", "val/acc"]].astype(float)
+    except (ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
+        raise UserError(f"{path} is not what training writes ({error}): {remedy}.") from error
+    return history
+
+
+def check_exists(path: Path, remedy: str) -> None:
+    """Refuse what is not finished."""
+    if not path.is_file():
+        raise UserError(f"{path} is missing: {remedy}.")

@@ -1,0 +1,254 @@
+"""Whether one experiment is better than another, judged photograph by photograph.
+
+Two experiments that were tested on the same photographs are compared on those that only one of them gets right; the
+others tell nothing. That is McNemar's test (1947), which Dietterich (1998, "Approximate statistical tests for
+comparing supervised classification learning algorithms") recommends where a training is run once. It is taken in its
+exact form: the mid-p form (Fagerland, Lydersen and Laake 2013) shows a little more, but does not keep to its level for
+certain, and here a difference that is called shown should be one.
+
+Photographs of the same scene are right or wrong together, so a group of near-duplicates is exchanged and drawn as a
+whole; where each photograph is its own group, that changes nothing. Pure functions; nothing here knows of files.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
+
+ALPHA = 0.05
+"""The chance, at most, of calling any difference of a family shown where there is none."""
+RESAMPLES = 10_000
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two experiments on the same N photographs."""
+
+    first: str
+    second: str
+    difference: float
+    """Accuracy of the first minus that of the second, in [-1, 1]."""
+    low: float
+    """Lower end of the difference's 95 % interval, see :func:`difference_interval`. For this pair alone."""
+    high: float
+    only_first: int
+    """How many photographs only the first gets right."""
+    only_second: int
+    p: float
+    """Of the exact test, in (0, 1], two-sided; for this pair alone."""
+    p_holm: float
+    """The same, corrected for all pairs of the family."""
+    smallest: float | None
+    """The smallest difference, in (0, 1], that this test shows between two experiments that disagree on as many
+    photographs, given the other pairs of the family. None: they disagree on too few to show any."""
+
+    @property
+    def shown(self) -> bool:
+        """Whether the difference is shown to be real; the same as being at least `smallest`."""
+        return self.p_holm <= ALPHA
+
+    @property
+    def first_is_better(self) -> bool:
+        """Whether the first is shown to be better."""
+        return self.shown and self.difference > 0
+
+    @property
+    def second_is_better(self) -> bool:
+        """Whether the second is shown to be better."""
+        return self.shown and self.difference < 0
+
+    def turned(self) -> "Pair":
+        """The same pair, seen from the other side."""
+        return replace(
+            self,
+            first=self.second,
+            second=self.first,
+            difference=-self.difference,
+            low=-self.high,
+            high=-self.low,
+            only_first=self.only_second,
+            only_second=self.only_first,
+        )
+
+
+def compare_pairs(
+    right: Mapping[str, NDArray[np.bool_]], names: Sequence[tuple[str, str]], groups: NDArray[np.integer]
+) -> list[Pair]:
+    """Compare pairs of experiments, as one family: the chance of any false claim among all is at most ALPHA.
+
+    Args:
+        right: For each experiment, which photographs it gets right, (N,), all in the same order; N is at least 1.
+        names: The pairs.
+        groups: The group of each photograph, (N,), as numbers from 0 without a gap.
+
+    Returns:
+        The pairs, in the given order.
+
+    Raises:
+        ValueError: There is no photograph, or the shapes disagree.
+    """
+    photographs = len(groups)
+    if photographs == 0 or any(answers.shape != groups.shape for answers in right.values()):
+        raise ValueError("each experiment needs one answer for each of at least one photograph")
+    sizes = np.bincount(groups)
+    leads = [_by_group(right[first], right[second], groups) for first, second in names]
+    nulls = [null_tail(lead) for lead in leads]
+    p_values = [float(tail[abs(int(lead.sum()))]) for lead, (tail, _) in zip(leads, nulls, strict=True)]
+    corrected = holm(p_values)
+    shown = int((corrected <= ALPHA).sum())
+    pairs = []
+    for (first, second), lead, (tail, possible), p, p_holm in zip(
+        names, leads, nulls, p_values, corrected, strict=True
+    ):
+        # What Holm's procedure asks of this pair while the others stay as they are: that it passes where the
+        # procedure stops, or, having passed, that it comes last among those that do.
+        level = ALPHA / (len(names) - shown + (p_holm <= ALPHA))
+        enough = np.flatnonzero(possible & (tail <= level))
+        low, high = difference_interval(lead, sizes)
+        only_first = int((right[first] & ~right[second]).sum())
+        only_second = int((right[second] & ~right[first]).sum())
+        pairs.append(
+            Pair(
+                first,
+                second,
+                (only_first - only_second) / photographs,
+                low,
+                high,
+                only_first,
+                only_second,
+                p,
+                float(p_holm),
+                int(enough[0]) / photographs if len(enough) else None,
+            )
+        )
+    return pairs
+
+
+def null_tail(leads: NDArray[np.integer]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Work out how large a lead would be by chance, if the two experiments were equally good.
+
+    Then each group's lead is as likely to be the other's, and the total is a sum of the leads with random signs. With
+    photographs that are all their own group this is the binomial distribution of McNemar's exact test.
+
+    Args:
+        leads: How many more photographs of each group the first gets right than the second, (G,).
+
+    Returns:
+        For each total t from 0 to the largest one, (T+1,): the chance that the total is at least t in either
+        direction, in (0, 1]; and whether t is a possible total.
+    """
+    from scipy.stats import binom
+
+    lengths = np.bincount(np.abs(leads))
+    parts = [np.ones(1)]
+    for length in range(1, len(lengths)):
+        count = int(lengths[length])
+        part = np.zeros(2 * count * length + 1)
+        part[:: 2 * length] = binom.pmf(np.arange(count + 1), count, 0.5)
+        parts.append(part)
+    chances = reduce(np.convolve, parts)  # of the totals from -T to T
+    half = chances[len(chances) // 2 :]
+    # The smallest positive number stands for chances that are too small to be written down.
+    tail = np.clip(2 * np.cumsum(half[::-1])[::-1], np.finfo(np.float64).tiny, 1.0)
+    tail[0] = 1.0  # both directions meet here
+    return tail, half > 0
+
+
+def smallest_difference(photographs: int, disagreements: int, level: float = ALPHA) -> float | None:
+    """Find the smallest difference that a test shows between two experiments that disagree on so many photographs.
+
+    Args:
+        photographs: Size of the test, N.
+        disagreements: How many photographs only one of the two gets right, from 0 to N.
+        level: The p-value that counts as shown.
+
+    Returns:
+        A difference of accuracies, in (0, 1]; None if even that of all disagreements pointing one way shows nothing.
+    """
+    tail, possible = null_tail(np.ones(disagreements, np.int64))
+    enough = np.flatnonzero(possible & (tail <= level))
+    return int(enough[0]) / photographs if len(enough) else None
+
+
+def fewest_photographs(level: float = ALPHA) -> int:
+    """Count the photographs that one experiment must get right and another wrong, with none the other way round.
+
+    Args:
+        level: The p-value that counts as shown.
+
+    Returns:
+        The smallest n with 2 · 0.5^n at most `level`: 6 for 0.05. No smaller lead shows anything.
+    """
+    return int(np.ceil(1 - np.log2(level)))
+
+
+def difference_interval(leads: NDArray[np.integer], sizes: NDArray[np.integer]) -> tuple[float, float]:
+    """Bound a difference of accuracies by the paired bootstrap.
+
+    Groups are drawn with replacement, each with what both experiments answered, and the interval reaches from the
+    2.5th to the 97.5th percentile of the difference (Efron and Tibshirani 1993, "An Introduction to the Bootstrap",
+    chapter 13; of whole groups: Davison and Hinkley 1997, section 3.8). Groups of the same lead and size are drawn by
+    one multinomial number, so that a large test costs no more than a small one.
+
+    Args:
+        leads: How many more photographs of each group the first gets right than the second, (G,).
+        sizes: Photographs in each group, (G,), at least 1.
+
+    Returns:
+        Lower and upper end, in [-1, 1].
+    """
+    span = 2 * int(sizes.max()) + 1
+    codes, counts = np.unique(sizes.astype(np.int64) * span + leads + span // 2, return_counts=True)
+    size, lead = codes // span, codes % span - span // 2
+    rng = np.random.default_rng(_SEED)
+    drawn = rng.multinomial(len(sizes), counts / len(sizes), RESAMPLES)
+    low, high = np.percentile((drawn @ lead) / (drawn @ size), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
+    """Correct p-values for their number (Holm 1979, "A simple sequentially rejective multiple test procedure").
+
+    Args:
+        p_values: (M,), in [0, 1].
+
+    Returns:
+        (M,), in [0, 1], in the same order. Calling shown what is at most ALPHA is wrong about any of them with a
+        chance of at most ALPHA, however they depend on each other.
+    """
+    values = np.asarray(p_values, np.float64)
+    order = np.argsort(values, kind="stable")
+    corrected = np.empty_like(values)
+    corrected[order] = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    return np.minimum(corrected, 1.0)
+
+
+def rank_ranges(names: Sequence[str], pairs: Sequence[Pair]) -> dict[str, tuple[int, int]]:
+    """Bound each experiment's rank by what is shown.
+
+    As all differences are right together with 95 % confidence, so are all ranges of ranks (Klein, Wright and
+    Wieczorek 2020, "A joint confidence set for an overall ranking").
+
+    Args:
+        names: The n experiments.
+        pairs: All pairs of them.
+
+    Returns:
+        From 1 + the number of experiments shown to be better, to n - the number shown to be worse.
+    """
+    lowest, highest = dict.fromkeys(names, 1), dict.fromkeys(names, len(names))
+    for pair in pairs:
+        if pair.shown:
+            better, worse = (pair.first, pair.second) if pair.first_is_better else (pair.second, pair.first)
+            lowest[worse] += 1
+            highest[better] -= 1
+    return {name: (lowest[name], highest[name]) for name in names}
+
+
+def _by_group(first: NDArray[np.bool_], second: NDArray[np.bool_], groups: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Count for each group how many more photographs the first gets right: (G,)."""
+    lead = first.astype(np.float64) - second
+    return np.rint(np.bincount(groups, lead)).astype(np.int64)
