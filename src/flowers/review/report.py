@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from flowers.review import matrix
-from flowers.review.comparison import MEMORISING_FRAC, stage_starts
+from flowers.review.curves import MEMORISING_FRAC, stage_starts
 from flowers.review.exhibits import Pictures, Run, class_rows, counts_of, embedded, mistakes, pairs, strangest
 from flowers.review.figures import curves_figure
 from flowers.review.page import percent, picture_address, svg, write_page
