@@ -125,7 +125,7 @@ def test_each_network_shows_what_it_can(
             {"gradient", "occlusion"},
             None,
             [
-                "the net uses its one convolution to cut the photograph into patches of 16 × 16 pixels",
+                "to cut the photograph into patches of 16 × 16 pixels but decides on tokens",
                 "GELU",
                 "Guided Grad-CAM needs both",
             ],

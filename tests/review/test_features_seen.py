@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from flowers.models.backbones import Backbone
+from flowers.review.explain import explain
 from flowers.review.features_seen import MOST_FILTERS, feature_maps, filters
 from flowers.scorer import PixelLogits
 
@@ -79,3 +80,38 @@ def test_vision_transformer_has_patch_filters_and_no_maps() -> None:
     assert found is not None
     assert found.weights.shape[1:] == (16, 16, 3)
     assert feature_maps(network, photograph) == []
+
+
+class SideBySide(nn.Module):
+    """Two convolutions read the photograph, and the narrow one works first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.narrow = nn.Conv2d(3, 4, 1)
+        self.wide = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return (self.narrow(pixels) + self.wide(pixels)).relu().mean(dim=(2, 3))
+
+
+class Grey(nn.Module):
+    """Reads no colours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 4, 3, padding=1)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.convolution(pixels.mean(dim=1, keepdim=True)).mean(dim=(2, 3))
+
+
+def test_of_filters_side_by_side_the_widest_are_shown() -> None:
+    found = filters(SideBySide().eval(), PHOTOGRAPH)
+    assert found is not None
+    assert found.layer == "wide"
+
+
+def test_network_that_reads_no_colours_has_no_filters_and_says_so() -> None:
+    assert filters(Grey().eval(), PHOTOGRAPH) is None
+    said = explain(Grey().eval(), PHOTOGRAPH[None], np.array([0]), "net").cannot
+    assert "net has no convolution that reads the photograph's three colours" in said[0]

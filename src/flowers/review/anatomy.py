@@ -30,7 +30,7 @@ class Anatomy:
         whole: The copy for whom only the answers count.
         network: A copy laid open: the same function, in ``eval()``, nothing done in place, every ReLU and ReLU6 a
             module that hooks can reach, no parameter with a gradient. It takes more time and memory than `whole`.
-        first_convolution: Name of the convolution that works first, if there is one.
+        first_convolution: Name of the convolution that reads the photograph; of several side by side the widest.
         first_dense: Name of the first fully connected layer, if it reads the photograph itself.
         map_layers: Names of layers whose outputs are maps (B,C,H,W) of the photograph: an early one, a middle one, and
             the last before the network gives up space. Empty if what decides is no map.
@@ -90,14 +90,11 @@ def dissect(network: nn.Module, pixels: Tensor) -> Anatomy:
     reads_pixels = bool(dense) and not convolutions and dense[0].inputs[0].numel() == pixels.numel()
     layers, reason = _map_layers(calls, convolutions)
     cannot = {} if layers else {"grad_cam": reason, "feature_maps": reason}
-    first = calls[convolutions[0]] if convolutions else None
-    if first is None or first.inputs[0].shape[1] != 3:
+    first = _first_convolution([calls[place] for place in convolutions], pixels)
+    if first is None:
         cannot["filters"] = (
-            _NO_CONVOLUTION
-            if first is None
-            else f"starts with a convolution of {first.inputs[0].shape[1]} channels, which cannot be drawn in colours"
+            _NO_CONVOLUTION if not convolutions else "has no convolution that reads the photograph's three colours"
         )
-        first = None
     set_rectifiers_apart(specimen)
     if reason := unguided(specimen, pixels):
         cannot["guided"] = reason
@@ -168,6 +165,12 @@ def _watch(network: nn.Module, pixels: Tensor) -> list[_Call]:
     return calls
 
 
+def _first_convolution(convolutions: list[_Call], pixels: Tensor) -> _Call | None:
+    """Find the convolution that reads the photograph's colours; of several (as in a RepVGG) the widest."""
+    readers = [call for call in convolutions if call.inputs[0].shape[1] == pixels.shape[1]]
+    return max(readers, key=lambda call: call.module.kernel_size, default=None)  # type: ignore[arg-type, return-value]
+
+
 def _map_layers(calls: list[_Call], convolutions: list[int]) -> tuple[list[str], str]:
     """Choose layers to show and the last for Grad-CAM; or none, and why."""
     if not convolutions:
@@ -182,11 +185,11 @@ def _map_layers(calls: list[_Call], convolutions: list[int]) -> tuple[list[str],
         what = (
             f"uses its one convolution to cut the photograph into patches of {kernel} pixels"
             if len(convolutions) == 1
-            else f"uses its {len(convolutions)} convolutions only to prepare tokens"
+            else "has convolutions"
         )
         return (
             [],
-            f"{what} and decides on tokens, which are no maps of the photograph: each may hold what it read elsewhere",
+            f"{what} but decides on tokens, which are no maps, for each may hold what it read elsewhere",
         )
     behind = [_last_behind(places, convolutions, number, len(calls)) for number in range(len(convolutions))]
     middle = [place for place in behind[len(convolutions) // 2 :] if place is not None]

@@ -18,7 +18,7 @@ OCCLUDED_FRAC = 0.2
 """Side of the square that hides a part of the photograph, as a share of the photograph's."""
 OCCLUSION_STEPS = 10
 """Places of the square along each side."""
-_AT_ONCE = 8
+_AT_ONCE = 4
 _SQUARES_AT_ONCE = 20
 
 Map = NDArray[np.float32]

@@ -18,8 +18,6 @@ _OTHER_GATES = {
     "EluBackward": "ELU",
     "MishBackward": "Mish",
     "SoftplusBackward": "Softplus",
-    "TanhBackward": "tanh",
-    "ClampMinBackward": "clamp",
 }
 
 
