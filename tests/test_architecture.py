@@ -36,6 +36,7 @@ HEAVY_OWNERS = {
     "lightning": {"flowers.train", "flowers.data.datamodule", "flowers.learning.*"},
     "jinja2": {"flowers.review.page"},
     "matplotlib": {"flowers.review.*", "flowers.measure"},
+    "captum": {"flowers.review.explain"},
     "timm": {"flowers.models.backbones"},
     "safetensors": {"flowers.models.weights"},
 }
