@@ -1,0 +1,84 @@
+"""The MLflow record, read: which trainings there are, and how each went."""
+
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+
+from flowers.review.tracking import explain_store_errors
+
+METRICS = ("train/acc", "val/acc", "train/loss", "val/loss")
+COLUMNS = ("name", "status", "started", "train/acc", "val/acc", "test/acc", "test/macro_f1", "split", "run_id")
+_PAGE = 1000
+
+
+def list_trainings(uri: str, experiment: str) -> pd.DataFrame:
+    """List the trainings of an experiment that have finished an epoch.
+
+    Args:
+        uri: The store. It is not made if it is not there.
+        experiment: The MLflow experiment, which is called like the data set.
+
+    Returns:
+        A row for each with :data:`COLUMNS`, the best on the validation first: figures in [0, 1] of the last epoch,
+        those of the test empty where it was not read; `started` in UTC; `split`, the digest of what was trained and
+        tested on, without which figures do not compare. No rows if there is no such store or experiment.
+
+    Raises:
+        UserError: If the store cannot be used.
+    """
+    rows = []
+    if _is_there(uri):
+        with explain_store_errors(uri):
+            client = mlflow.MlflowClient(tracking_uri=uri)
+            found = client.get_experiment_by_name(experiment)
+            token = None
+            while found is not None:
+                page = client.search_runs([found.experiment_id], max_results=_PAGE, page_token=token)
+                rows += [_row(run) for run in page if "val/acc" in run.data.metrics and "kind" not in run.data.tags]
+                token = page.token
+                if not token:
+                    break
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    return table.sort_values("val/acc", ascending=False, kind="stable", ignore_index=True)
+
+
+def read_curves(uri: str, run_id: str) -> pd.DataFrame:
+    """Read what a training recorded in each epoch.
+
+    Args:
+        uri: The store.
+        run_id: The run.
+
+    Returns:
+        A row for each epoch, from 1, with `epoch` and :data:`METRICS`.
+
+    Raises:
+        UserError: If the store cannot be used or has no such run.
+    """
+    with explain_store_errors(uri):
+        client = mlflow.MlflowClient(tracking_uri=uri)
+        curves = {
+            name: {int(point.step): float(point.value) for point in client.get_metric_history(run_id, name)}
+            for name in METRICS
+        }
+    table = pd.DataFrame(curves, columns=list(METRICS)).sort_index()
+    return table.rename_axis("epoch").reset_index()
+
+
+def _is_there(uri: str) -> bool:
+    """Whether there is a store to read; MLflow would make an empty one."""
+    return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).is_file()
+
+
+def _row(run: mlflow.entities.Run) -> dict[str, object]:
+    metrics = run.data.metrics
+    figures = {name: metrics.get(name, float("nan")) for name in COLUMNS if "/" in name}
+    return {
+        "name": run.info.run_name,
+        "status": run.info.status,
+        "started": pd.Timestamp(run.info.start_time, unit="ms").floor("min"),
+        **figures,
+        "split": run.data.tags.get("split", ""),
+        "run_id": run.info.run_id,
+    }
