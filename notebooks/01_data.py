@@ -123,9 +123,9 @@ gallery_figure(pictures, captions, columns=8)
 # *suspect* may be a wrong label, a hard photograph, or the network's own mistake.
 #
 # Here the cheapest recipe is asked, so that you see something within seconds: a linear classifier on raw pixels, which
-# judges by colour and position. On the rendered sample *every* label is right, and yet it doubts a third of them: the
-# search is as good as its judge, which is why nothing is changed before a person has looked. For your own photographs
-# ask a network that knows flowers, then decide one by one:
+# judges by colour and position; how much it gets right in each fold is printed. On the rendered sample *every* label is
+# right, and yet it doubts a third of them: the search is as good as its judge, which is why nothing is changed before a
+# person has looked. For your own photographs ask a network that knows flowers, then decide one by one:
 #
 # ```
 # python -m flowers.suspects experiment=linear_probe data=folder data.root=PHOTOS out_dir=SUSPECTS

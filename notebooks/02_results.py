@@ -143,13 +143,14 @@ coverage_figure(confidence, right, run.scores["withholding"], f"{run.name}: fewe
 #
 # On **validation** photographs: who studies mistakes will mend them, and a test whose mistakes were mended says nothing
 # of new photographs. The costliest come first: sure, and wrong. Above each stand its class, and what it was taken for
-# with which probability. Before blaming the network, look whether *you* would have known.
+# with which probability. Before blaming the network, look whether *you* would have known. (A network without mistakes
+# shows what it is least sure of.)
 
 # %%
 val = run.split[run.split["split"] == "val"].reset_index(drop=True)
 labels, probabilities = model.validation.labels, calibrated(model.validation.logits, model.temperature)
 chosen = choose(labels, probabilities, count=16)
-numbers = chosen.worst or chosen.unsure
+numbers = chosen.worst or chosen.unsure or chosen.best
 folder, cache = Path(run.run["photographs"]), Path(model.settings.data.cache_dir)
 pixels = open_store(folder, val.loc[numbers], model.net.image_px, cache)
 answers = [f"{run.classes[row.argmax()]} {percent(row.max(), 0)}" for row in probabilities[numbers]]
@@ -170,7 +171,7 @@ captions = [panel.caption.replace(" for ", "\nfor ").replace(": ", "\n") for pan
 gallery_figure([panel.picture for panel in panels], captions, columns=max(len(panels) // len(first), 3))
 
 # %%
-notebook.bullets([*explained.cannot, *explained.notes])
+notebook.bullets([*explained.cannot, *explained.notes] or ["This network's maps can be read as they are."])
 
 # %% [markdown]
 # **What to do with this.** Mistakes that you would make too ask for better labels or photographs (`01_data`,

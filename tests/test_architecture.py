@@ -28,10 +28,14 @@ VERBS = {
     "card",
     "check",
     "report",
+    "notebooks",
 }
 DOOR = {"commands", "recipe", "sweep"}
 HEAVY_OWNERS = {
-    "mlflow": {"flowers.review.tracking"},
+    "mlflow": {"flowers.review.runs", "flowers.review.tracking"},
+    "IPython": {"flowers.notebook"},
+    "jupytext": {"flowers.notebooks"},
+    "nbclient": {"flowers.notebooks"},
     "hydra": {"flowers.commands", "flowers.recipe", "flowers.sweep"},
     "lightning": {"flowers.train", "flowers.data.datamodule", "flowers.learning.*"},
     "jinja2": {"flowers.review.page"},

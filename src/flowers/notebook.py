@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -78,19 +79,20 @@ def settings_for(photographs: str, *overrides: str) -> Settings:
     if photographs in names:
         chosen = [f"data={photographs}"]
         if (PIPELINE / "download" / photographs).is_dir() and (PIPELINE / SPLIT).is_file():
-            placed = {"root": PIPELINE / "download" / photographs, "split_csv": PIPELINE / SPLIT}
+            chosen += [f"data.root={PIPELINE / 'download' / photographs}", f"data.split_csv={PIPELINE / SPLIT}"]
             # The photographs are there, and the split has the decisions.
-            placed |= {"source": "null", "decisions": "null"}
-            chosen += [f"data.{key}={value}" for key, value in placed.items()]
+            chosen += ["data.source=null", "data.decisions=null"]
     elif Path(photographs).is_dir():
-        quoted = photographs.replace("\\", "\\\\").replace("'", "\\'")
-        chosen = ["data=folder", f"data.root='{quoted}'"]
+        chosen = ["data=folder", "data.root=."]
     else:
         raise UserError(
             f"'{photographs}' is neither a folder nor a data set of conf/data: {suggestion(photographs, names)}"
         )
     # What only a command has.
-    return read_settings(compose_config(["name=notebook", "out_dir=.", *chosen, *overrides]))
+    settings = read_settings(compose_config(["name=notebook", "out_dir=.", *chosen, *overrides]))
+    if photographs not in names:  # any characters, which an override could not hold
+        settings = replace(settings, data=replace(settings.data, root=photographs))
+    return settings
 
 
 def find_training(folder: Path) -> "Place":

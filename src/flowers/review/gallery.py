@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
 
 from flowers.review.matrix import DPI, INK, PAPER
@@ -12,7 +14,6 @@ WIDTH_IN = 9.6
 _GAP_IN = 0.1
 _LINE_IN = 0.155
 _FONT_PT = 8.5
-_LETTER_IN = 0.068
 
 
 def gallery_figure(
@@ -44,7 +45,6 @@ def gallery_figure(
     words = [max(caption.count("\n") + 1 for caption in captions[at : at + columns]) * _LINE_IN for at in starts]
     total = sum(high) + sum(words) + _GAP_IN * (len(high) + 1)
     figure = Figure(figsize=(WIDTH_IN, total), dpi=DPI, facecolor=PAPER)
-    letters = max(int(wide / _LETTER_IN), 8)
     top = total - _GAP_IN
     for number, at in enumerate(starts):
         base = top - words[number]
@@ -55,10 +55,7 @@ def gallery_figure(
             axes = figure.add_axes(box)
             axes.imshow(picture, interpolation="lanczos", interpolation_stage="rgba", aspect="auto")
             axes.set_axis_off()
-            lines = [
-                line if len(line) <= letters else f"{line[: letters - 1]}…"
-                for line in captions[at + column].split("\n")
-            ]
+            lines = [_cut(line, wide) for line in captions[at + column].split("\n")]
             figure.text(
                 left / WIDTH_IN,
                 (base + 0.035) / total,
@@ -71,3 +68,17 @@ def gallery_figure(
             )
         top = base - high[number] - _GAP_IN
     return figure
+
+
+def _cut(line: str, width_in: float) -> str:
+    """Shorten a line to a width."""
+    short = line
+    while len(short) > 1 and _width_in(short) > width_in:
+        line = line[:-1]
+        short = f"{line}…"
+    return short
+
+
+def _width_in(line: str) -> float:
+    width, _, _ = text_to_path.get_text_width_height_descent(line, FontProperties(size=_FONT_PT), ismath=False)
+    return float(width) / 72

@@ -51,10 +51,10 @@ def read_curves(uri: str, run_id: str) -> pd.DataFrame:
         run_id: The run.
 
     Returns:
-        A row for each epoch, from 1, with `epoch` and :data:`METRICS`.
+        A row for each epoch, from 1, with `epoch` and :data:`METRICS`; none if there is no such run.
 
     Raises:
-        UserError: If the store cannot be used or has no such run.
+        UserError: If the store cannot be used.
     """
     with explain_store_errors(uri):
         client = mlflow.MlflowClient(tracking_uri=uri)
