@@ -84,7 +84,7 @@ pd.crosstab(table["label"], table["split"], margins=True, margins_name="all").re
 # %%
 alike = table[table.duplicated("group", keep=False)].sort_values(["group", "path"]).head(8)
 words = (alike["label"] + "\nall in " + alike["split"]).tolist()
-gallery_figure(contents.pixels[alike.index], words, columns=8) if words else "No picture is there twice."
+gallery_figure(contents.pixels[alike.index], words, columns=8) if words else notebook.bullets(["No two are alike."])
 
 # %% [markdown]
 # How many test photographs are enough? Two networks that disagree on a tenth of them must differ by at least this much

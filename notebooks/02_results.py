@@ -16,7 +16,7 @@
 #
 # **The one name to change** is in the next cell: the folder of a training. `make repro` leaves some in
 # `artifacts/train`; for your own it is the `out_dir` that you gave to `train`, after
-# `python -m flowers.evaluate model=OUT`. Nothing here trains, and nothing is written.
+# `python -m flowers.evaluate model=OUT`. Nothing here trains.
 
 # %%
 TRAINING = "artifacts/train/cnn_scratch"

@@ -18,7 +18,8 @@ def test_rows_are_filled_from_the_left_and_do_not_overlap() -> None:
     boxes = [axes.get_position() for axes in figure.axes]
     assert [round(box.y0, 3) for box in boxes[:3]] == [round(boxes[0].y0, 3)] * 3
     assert boxes[0].x0 < boxes[1].x0 < boxes[2].x0
-    assert boxes[3].x0 == pytest.approx(0)
+    assert boxes[3].x0 == pytest.approx(boxes[0].x0)
+    assert boxes[0].x0 == pytest.approx(1 - boxes[2].x1)
     assert boxes[3].y1 < boxes[0].y0
     assert boxes[4].y0 > 0
     assert boxes[0].y1 < 1

@@ -38,7 +38,7 @@ def gallery_figure(
     """
     if not len(pictures) or len(captions) != len(pictures) or len(colors or captions) != len(pictures):
         raise ValueError(f"{len(pictures)} pictures with {len(captions)} captions and {len(colors)} colours")
-    wide = (WIDTH_IN - _GAP_IN * (columns - 1)) / columns
+    wide = (WIDTH_IN - _GAP_IN * (columns + 1)) / columns
     starts = range(0, len(pictures), columns)
     # Each row is as high as its highest picture and its longest caption.
     high = [max(wide * each.shape[0] / each.shape[1] for each in pictures[at : at + columns]) for at in starts]
@@ -49,7 +49,7 @@ def gallery_figure(
     for number, at in enumerate(starts):
         base = top - words[number]
         for column, picture in enumerate(pictures[at : at + columns]):
-            left = column * (wide + _GAP_IN)
+            left = _GAP_IN + column * (wide + _GAP_IN)
             tall = wide * picture.shape[0] / picture.shape[1]
             box = (left / WIDTH_IN, (base - tall) / total, wide / WIDTH_IN, tall / total)
             axes = figure.add_axes(box)
