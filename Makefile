@@ -51,8 +51,8 @@ notebooks: $(READY)     ## run the notebooks on what `make repro` left; with the
 
 lab: $(READY)           ## open the notebooks in JupyterLab, on this machine only; what you change there lands in notebooks/*.py
 	jupytext --quiet --sync notebooks/*.py
-	jupyter lab --ServerApp.ip=127.0.0.1 --LabApp.news_url=None \
-	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate notebooks/01_data.ipynb
+	jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/01_data.ipynb \
+	  --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
 bench: $(READY)         ## measure again what benchmarks/README.md states
 	python -m benchmarks
