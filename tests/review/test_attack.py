@@ -66,7 +66,7 @@ def test_direction_and_not_size_does_the_harm(learned: nn.Module, squares: Any) 
 
 
 def test_equals_captums(make_net: Callable[..., nn.Module], squares: Any) -> None:
-    network = PixelLogits(make_net("cnn", image_px=48)).eval()
+    network = PixelLogits(make_net("cnn", image_px=48), 1.0).eval()
     labels = squares.labels
     found = attack(network, squares.pixels, labels, examples=24, seed=0)
     method = FGSM(network, nn.CrossEntropyLoss(reduction="none"), lower_bound=0, upper_bound=255)

@@ -88,7 +88,7 @@ def write_report(
         pictures: What is shown of photographs; None where they are not at hand.
         absence: Why there are no pictures, a sentence.
         figures: From :func:`figures_of`.
-        explained: From :func:`flowers.review.explained.gather`, or nothing.
+        explained: From :func:`flowers.review.why.describe_reasons`; None where there are no pictures.
         out: The file to write; its folder is made.
     """
     counts = counts_of(run)
@@ -103,7 +103,7 @@ def write_report(
         run=run,
         scores=run.scores,
         readings=readings(run),
-        drawn={name: svg(figure, name) for name, figure in figures.items()},
+        drawn={name: svg(figure, name) for name, figure in figures.items() if name != "explanations"},
         confusion=svg(sheet.figure, "confusion"),
         wide=len(run.classes) > matrix.COUNTED_CLASSES,
         box={"left": box.x0, "top": 1 - box.y1, "width": box.width, "height": box.height},
