@@ -322,6 +322,17 @@ def test_same_maps_every_time(make_net: Callable[..., nn.Module]) -> None:
         assert (one is None and other is None) or np.array_equal(one, other)
 
 
+def test_works_where_gradients_are_switched_off(make_net: Callable[..., nn.Module]) -> None:
+    network: Any = PixelLogits(make_net("cnn")).eval()
+    wanted = explain(network, noise(1), np.array([1]), "net").each[0]
+    with torch.no_grad():
+        found = explain(network, noise(1), np.array([1]), "net").each[0]
+        table = attack(network, noise(1), np.array([1]), examples=1, seed=0).table
+    assert np.array_equal(found.gradient, wanted.gradient)
+    assert np.abs(wanted.gradient).max() > 0
+    assert len(table)
+
+
 def test_no_photograph(make_net: Callable[..., nn.Module]) -> None:
     found = explain(PixelLogits(make_net("cnn"), 1.0).eval(), noise(0), np.array([], dtype=int), "net")
     assert not found.each
