@@ -323,7 +323,7 @@ def test_same_maps_every_time(make_net: Callable[..., nn.Module]) -> None:
 
 
 def test_works_where_gradients_are_switched_off(make_net: Callable[..., nn.Module]) -> None:
-    network: Any = PixelLogits(make_net("cnn")).eval()
+    network: Any = PixelLogits(make_net("cnn"), 1.0).eval()
     wanted = explain(network, noise(1), np.array([1]), "net").each[0]
     with torch.no_grad():
         found = explain(network, noise(1), np.array([1]), "net").each[0]
