@@ -26,6 +26,7 @@ from flowers.evaluate import evaluate
 from flowers.learning.history import METRICS
 from flowers.recipe import compose_config, read_settings
 from flowers.record import short_params
+from flowers.review import store as store_module
 from flowers.review import tracking
 from flowers.review.backlog import Backlog
 from flowers.settings import Settings, Tracking
@@ -239,7 +240,7 @@ def test_system_metrics_are_sampled(make: Make, tmp_path: Path, monkeypatch: pyt
 
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(store_module, "PATIENCE_S", 0.1)
 
 
 @pytest.mark.usefixtures("_impatient")
