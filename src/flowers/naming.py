@@ -81,11 +81,12 @@ def run_note(settings: Settings, commit: str | None, photographs: int) -> str:
     Returns:
         Markdown.
     """
-    out = settings.out_dir
+    folder = Path(settings.out_dir).absolute()
+    inside = folder.is_relative_to(Path.cwd())  # a path that also fits once the project has moved
+    out = shlex.quote(str(folder.relative_to(Path.cwd()) if inside else folder))
+    root = '"$PWD"/' if inside else ""
     net = str(settings.model["_target_"]).rpartition(".")[2]
     epochs = sum(stage.epochs for stage in settings.stages)
-    again = shlex.quote(str(Path(out).with_name(f"{Path(out).name}-again")))
-    here = shlex.quote(out) if Path(out).is_absolute() else f'"$PWD"/{shlex.quote(out)}'
     if commit is None:
         source = "outside a git repository, so the code is known by the version in `run.json` alone"
     elif commit.endswith("-dirty"):
@@ -96,16 +97,17 @@ def run_note(settings: Settings, commit: str | None, photographs: int) -> str:
         f"**{settings.name}**: the network {net}, trained for {epochs} epochs on {photographs} photographs of "
         f"`{settings.data.name}`, seed {settings.seed}.",
         "",
-        "Make it again:",
+        "Make it again, with equal weights, in the project's folder:",
         "```",
-        f"python -m flowers.train --config-path {here} --config-name config out_dir={again}",
+        f"python -m flowers.train --config-path {root}{out} --config-name config out_dir=again",
         "```",
         f"Code: {source}.",
         "",
-        f"The trained model lies in `{out}`, and here under *Artifacts*. Its test stands there under *test*, once "
-        f"`python -m flowers.evaluate model={shlex.quote(out)}` has run. To use it:",
+        f"The trained model lies in `{out}`, and here under *Artifacts*. Measure it on the test photographs (what is "
+        "found then stands under *Artifacts*, *test*), and use it:",
         "```",
-        f"python -m flowers.predict model={shlex.quote(out)} photos=PHOTOS",
+        f"python -m flowers.evaluate model={out}",
+        f"python -m flowers.predict model={out} photos=PHOTOS",
         "```",
     ]
     return "\n".join(lines)

@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 
 FOLDER = Path("mlruns/.running")
-"""Where the files lie, beside the store; nothing is there while nothing runs."""
+"""Where the files lie, beside the store; hidden, as MLflow takes folders there with numbers for a store of files."""
 _held: dict[str, int] = {}  # file descriptors by run, whose locks end with this process at the latest
 
 
@@ -42,6 +42,8 @@ class Orphan:
 
 def hold(store: Path, run_id: str) -> None:
     """Show that a run has a process, until this one ends or calls :func:`release`.
+
+    A run that is closed without :func:`release` leaves its file, which whoever opens the store next removes.
 
     Where the folder cannot be written nothing is shown, and nobody will take the run for dead.
 

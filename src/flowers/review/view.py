@@ -34,6 +34,13 @@ COLUMNS = (
     "attributes.`Description`",
     "tags.`git_commit`",
 )
+WIDTHS_PX = {
+    "tags.`test/acc interval`": 150,
+    "tags.`recipe`": 150,
+    "tags.`stages`": 260,
+    "attributes.`Description`": 200,
+}
+"""Of the columns that are wider than MLflow makes them."""
 _SECTION = "accuracy-and-loss"
 
 
@@ -53,7 +60,7 @@ def view_tag(now_s: float | None = None) -> str:
         "modelVersionFilter": "All Runs",
         "selectedColumns": list(COLUMNS),
         "columnOrder": list(COLUMNS),
-        "columnWidths": {},
+        "columnWidths": WIDTHS_PX,
         "runsHiddenMode": "FIRST_20_RUNS",
         "viewMaximized": False,
         "runListHidden": False,
