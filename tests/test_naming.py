@@ -75,7 +75,7 @@ def test_name_tells_the_experiment_of_dvc(settings: Settings, monkeypatch: pytes
 def test_note_says_what_it_is_and_how_to_make_it_again(settings: Settings) -> None:
     note = run_note(settings, "abc-dirty", 700)
     assert note.startswith("**cnn_scratch**: the network CNN, trained for 20 epochs on 700 photographs of `sample`")
-    assert 'train --config-path "$PWD"/out --config-name config out_dir=again' in note
+    assert 'train \\\n  --config-path "$PWD"/out \\\n  --config-name config out_dir=again\n' in note
     assert "commit `abc` **with changes that were not committed**" in note
     assert "commit `abc`." in run_note(settings, "abc", 700)
     assert "outside a git repository" in run_note(settings, None, 700)
@@ -87,4 +87,4 @@ def test_note_names_paths_that_a_shell_takes(settings: Settings, tmp_path: Path)
     (line,) = (line for line in note.splitlines() if "flowers.evaluate" in line)
     assert shlex.split(line)[-1] == f"model={folder}"
     inside = run_note(dataclasses.replace(settings, out_dir=str(Path.cwd() / "runs/x")), "abc", 700)
-    assert 'train --config-path "$PWD"/runs/x ' in inside
+    assert '--config-path "$PWD"/runs/x ' in inside

@@ -99,7 +99,9 @@ def run_note(settings: Settings, commit: str | None, photographs: int) -> str:
         "",
         "Make it again, with equal weights, in the project's folder:",
         "```",
-        f"python -m flowers.train --config-path {root}{out} --config-name config out_dir=again",
+        "python -m flowers.train \\",  # in short lines, as the page does not break them
+        f"  --config-path {root}{out} \\",
+        "  --config-name config out_dir=again",
         "```",
         f"Code: {source}.",
         "",

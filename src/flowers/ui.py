@@ -38,15 +38,17 @@ def check_port(host: str, port: int) -> None:
     Raises:
         UserError: If not.
     """
+    if not 0 < port < 65536:
+        raise UserError(f"port={port} is no port; give a number from 1 to 65535, like 5000.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as attempt:
             attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what has just ended does not count
             attempt.bind(address)
-    except socket.gaierror as error:
-        raise UserError(f"host={host} is not known ({error.strerror}); leave it out to serve this machine.") from error
-    except (OSError, OverflowError) as error:
-        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+    except (socket.gaierror, UnicodeError) as error:
+        raise UserError(f"host={host} is not known ({error}); leave it out to serve this machine.") from error
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
             raise UserError(
                 f"port {port} is in use, perhaps by these very pages; look at {page(host, port)}, or give another "
                 f"port, as in port={port + 1}."

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DatabaseError
 from flowers.errors import UserError
 from flowers.review import alive
 from flowers.review.relocation import relocate
-from flowers.review.view import TAG, view_tag
+from flowers.review.view import TAG, needs_view, view_tag
 
 PATIENCE_S = 5.0
 """How long another program may hold the store before it counts as locked."""
@@ -117,10 +117,10 @@ def list_experiments(uri: str) -> list[tuple[str, str, int]]:
 def _dress(experiment: mlflow.entities.Experiment) -> None:
     """Give an experiment's pages what a person should see first."""
     client = mlflow.MlflowClient()
-    # The pages for trainings, and the columns and charts for them.
-    for tag, value in ((_KIND, "custom_model_development"), (TAG, view_tag())):
-        if tag not in experiment.tags:
-            client.set_experiment_tag(experiment.experiment_id, tag, value)
+    if _KIND not in experiment.tags:
+        client.set_experiment_tag(experiment.experiment_id, _KIND, "custom_model_development")  # pages for trainings
+    if needs_view(experiment.tags.get(TAG)):
+        client.set_experiment_tag(experiment.experiment_id, TAG, view_tag())
 
 
 def mend(uri: str) -> None:

@@ -110,7 +110,8 @@ def command_note() -> str:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     if spec is None or not spec.name.startswith("flowers."):
         return ""
-    return f"```\n{shlex.join(['python', '-m', spec.name, *sys.argv[1:]])}\n```"
+    words = [f"python -m {spec.name}", *(shlex.quote(word) for word in sys.argv[1:])]
+    return "\n".join(["```", " \\\n  ".join(words), "```"])  # in short lines, as the page does not break them
 
 
 def _exists(run_id: str) -> bool:

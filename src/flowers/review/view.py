@@ -44,12 +44,28 @@ WIDTHS_PX = {
 _SECTION = "accuracy-and-loss"
 
 
-def view_tag(now_s: float | None = None) -> str:
-    """Make the value of the experiment's tag.
+def view_tag() -> str:
+    """Make the value of the experiment's tag."""
+    now_ms = int(time.time() * 1000)
+    return json.dumps({"name": KEY, "createdAt": now_ms, "updatedAt": now_ms, "state": _packed_state()})
+
+
+def needs_view(tag: str | None) -> bool:
+    """Say whether an experiment lacks the view, or has one that an earlier version made and nobody changed since.
 
     Args:
-        now_s: What the view is dated, in seconds since 1970; None: now.
+        tag: The value of its tag; None if it has none.
     """
+    if tag is None:
+        return True
+    try:
+        view = json.loads(tag)
+        return bool(view["createdAt"] == view["updatedAt"] and view["state"] != _packed_state())
+    except (ValueError, LookupError, TypeError):  # another program's
+        return False
+
+
+def _packed_state() -> str:
     state = {
         "searchFilter": "",
         "orderByKey": "attributes.start_time",
@@ -77,8 +93,7 @@ def view_tag(now_s: float | None = None) -> str:
         "compareRunCharts": [_chart(kind, metric) for kind, metric in ACCURACY_AND_LOSS],
     }
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
-    now_ms = int((time.time() if now_s is None else now_s) * 1000)
-    return json.dumps({"name": KEY, "createdAt": now_ms, "updatedAt": now_ms, "state": f"deflate;{packed}"})
+    return f"deflate;{packed}"
 
 
 def _chart(kind: str, metric: str) -> dict[str, Any]:
