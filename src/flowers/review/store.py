@@ -20,6 +20,8 @@ from flowers.review.view import TAG, needs_view, view_tag
 
 PATIENCE_S = 5.0
 """How long another program may hold the store before it counts as locked."""
+ENDED = "ended"
+"""Tag of a run that was found without a process; taken away when it goes on."""
 _KIND = "mlflow.experimentKind"
 
 for _chatty in ("mlflow", "alembic"):  # they announce each start of what they were told to start
@@ -150,7 +152,7 @@ def _end_orphans(folder: Path) -> None:
             ended_ms = _last_sign_ms(run) if orphan.ended_s is None else int(orphan.ended_s * 1000)
             client.set_terminated(orphan.run_id, orphan.status, end_time=ended_ms)
             if orphan.status == "KILLED":
-                client.set_tag(orphan.run_id, "ended", "its process was killed, or the machine stopped")
+                client.set_tag(orphan.run_id, ENDED, "its process was killed, or the machine stopped")
 
 
 def _last_sign_ms(run: mlflow.entities.Run) -> int:

@@ -24,7 +24,7 @@ from mlflow.models import infer_signature
 from torch import nn
 
 from flowers.errors import UserError
-from flowers.review.store import begin, check_unlocked, end, explain_store_errors, open_experiment
+from flowers.review.store import ENDED, begin, check_unlocked, end, explain_store_errors, open_experiment
 from flowers.settings import Tracking
 
 _LONGEST_PARAM = 250
@@ -73,6 +73,8 @@ def tracked_run(
             run = mlflow.start_run(run_name=name, tags=whole, log_system_metrics=with_metrics)
         else:
             run = mlflow.start_run(run_id=run_id, tags=dict(tags), log_system_metrics=with_metrics)
+            if ENDED in run.data.tags:
+                mlflow.delete_tag(ENDED)
         run_id = str(run.info.run_id)
     for each in (run_id, parent):
         if each is not None:  # the sweep too goes on as long as one of its trainings has a process
