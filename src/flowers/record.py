@@ -21,6 +21,7 @@ from flowers.provenance import split_digest
 from flowers.review import tracking
 from flowers.review.backlog import Backlog
 from flowers.review.figures import ConfusionPainter
+from flowers.review.hint import hint_image
 from flowers.scorer import Scorer
 from flowers.settings import Settings
 
@@ -56,6 +57,10 @@ def record_start(
     logged = tracking.logged_steps("val/acc")
     classes = sorted(split["label"].unique())
     painter = ConfusionPainter()
+    if not logged:
+        # MLflow's slider stands at step 0 first, where there is no epoch.
+        hint = hint_image(["Move the slider:", "each step is an epoch of the training."])
+        backlog.add(lambda: tracking.log_image(hint, key="val/confusion", step=0))
 
     def record(row: Row, classifier: Classifier) -> None:
         epoch = int(row["epoch"])

@@ -20,6 +20,7 @@ ACCURACY_AND_LOSS = (
     ("LINE", "val/loss"),
     ("LINE", "train/loss"),
     ("BAR", "test/loss"),
+    ("IMAGE", "val/confusion"),
 )
 """A row of the page holds three charts. The other figures follow in sections that MLflow makes."""
 COLUMNS = (
@@ -108,6 +109,8 @@ def _chart(kind: str, metric: str) -> dict[str, Any]:
     }
     if kind == "BAR":
         return {**chart, "displayName": metric}
+    if kind == "IMAGE":
+        return {**chart, "imageKeys": [metric], "step": 1, "showRunParams": False}
     return {
         **chart,
         "selectedMetricKeys": [metric],
