@@ -83,7 +83,7 @@ def test_locked_store_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(store_module, "PATIENCE_S", 0.1)
     with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as connection:
         connection.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(UserError, match="is locked by another program"):
+        with pytest.raises(UserError, match=r"is locked by another program.* with uri=sqlite"):
             prepare(f"sqlite:///{tmp_path}/mlflow.db", "")
 
 

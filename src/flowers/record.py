@@ -59,7 +59,7 @@ def record_start(
     painter = ConfusionPainter()
     if not logged:
         # MLflow's slider stands at step 0 first, where there is no epoch.
-        hint = hint_image(["Move the slider:", "each step is an epoch of the training."])
+        hint = hint_image(["Move the slider:", "each step is", "an epoch."])
         backlog.add(lambda: tracking.log_image(hint, key="val/confusion", step=0))
 
     def record(row: Row, classifier: Classifier) -> None:
@@ -118,8 +118,8 @@ def short_params(settings: Settings) -> dict[str, Any]:
         params["weights"] = settings.weights
     params["stages"] = ", ".join(f"{stage.name} {stage.epochs}" for stage in settings.stages)
     params["max_lr"] = ", ".join(str(stage.max_lr) for stage in settings.stages)
-    params |= {name: value for name, value in asdict(settings.learning).items() if value}
-    params |= {name: value for name, value in asdict(settings.augment).items() if value}
+    chances = asdict(settings.learning) | asdict(settings.augment)
+    params |= {name: value for name, value in chances.items() if value and value != "none"}
     return params | {"split_seed": settings.data.split.seed}
 
 

@@ -82,7 +82,7 @@ def prepare(uri: str, base: str) -> list[str]:
     nothing = "make some with `make repro` or `python -m flowers.train`, or name another store with uri=sqlite:///FILE."
     if file is not None and not file.exists():
         raise UserError(f"there are no runs yet, for {file} does not exist; {nothing}")
-    with explain_store_errors(uri):
+    with explain_store_errors(uri, key="uri"):
         experiments = list_experiments(uri)
     if not experiments:
         raise UserError(f"there are no runs in {uri} yet; {nothing}")

@@ -12,13 +12,14 @@ def hint_image(lines: list[str]) -> NDArray[np.uint8]:
     """Draw words.
 
     Args:
-        lines: At most five, of at most 40 characters.
+        lines: At most seven, of at most 20 characters.
 
     Returns:
         RGB image, (H,W,3), in 0..255.
     """
-    figure = Figure(figsize=(4.8, 2.4), dpi=DPI, facecolor=PAPER)
+    # Large and in the corner, since a small card shows only that of a picture.
+    figure = Figure(figsize=(4.8, 4.8), dpi=DPI, facecolor=PAPER)
     canvas = FigureCanvasAgg(figure)
-    figure.text(0.5, 0.5, "\n".join(lines), size=14, color=INK, ha="center", va="center", parse_math=False)
+    figure.text(0.04, 0.96, "\n".join(lines), size=24, color=INK, ha="left", va="top", parse_math=False)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -31,8 +31,12 @@ logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 @contextlib.contextmanager
-def explain_store_errors(uri: str) -> Iterator[None]:
+def explain_store_errors(uri: str, key: str = "tracking.uri") -> Iterator[None]:
     """Say in one sentence what is wrong with the MLflow store.
+
+    Args:
+        uri: The store.
+        key: What another store is chosen by.
 
     Raises:
         UserError: If the store is locked, of another schema, no database, or unusable in another way.
@@ -54,7 +58,7 @@ def explain_store_errors(uri: str) -> Iterator[None]:
             advice = "cannot be written; change its permissions, or choose another store"
         else:
             advice = f"cannot be used ({text.strip().splitlines()[0]}); mend that, or choose another store"
-        raise UserError(f"the MLflow store {uri} {advice} with tracking.uri=sqlite:///OTHER.db.") from error
+        raise UserError(f"the MLflow store {uri} {advice} with {key}=sqlite:///OTHER.db.") from error
 
 
 def sqlite_file(uri: str) -> Path | None:

@@ -68,6 +68,8 @@ def tracked_run(
             mlflow.set_system_metrics_sampling_interval(max(tracking.system_metrics_s, 1))
         if run_id is not None and not _exists(run_id):
             run_id = None
+        # Figures that are added later do not make a training longer.
+        ended_ms = None if run_id is None else _end_of_finished(run_id)
         if run_id is None:
             whole = {**tags, _NOTE: note or command_note(), **({"mlflow.parentRunId": parent} if parent else {})}
             run = mlflow.start_run(run_name=name, tags=whole, log_system_metrics=with_metrics)
@@ -88,18 +90,20 @@ def tracked_run(
         status = "FAILED"
         raise
     finally:
-        _end_run(tracking.uri, run_id, status)
+        _end_run(tracking.uri, run_id, status, ended_ms)
 
 
 def _open_store(uri: str, experiment: str) -> None:
     open_experiment(uri, experiment)
 
 
-def _end_run(uri: str, run_id: str, status: str) -> None:
+def _end_run(uri: str, run_id: str, status: str, ended_ms: int | None) -> None:
     """Close the active run; that the store cannot be told is no reason to fail what is done."""
     try:
         with explain_store_errors(uri):
             mlflow.end_run(status)
+            if ended_ms is not None:
+                mlflow.MlflowClient().set_terminated(run_id, status, end_time=ended_ms)
     except UserError as error:
         end(uri, run_id, status, time.time())
         print(f"flowers: {error} It is told how the run ended when it is next used.", file=sys.stderr)
@@ -121,6 +125,12 @@ def _exists(run_id: str) -> bool:
         return bool(mlflow.get_run(run_id).info.lifecycle_stage == "active")
     except MlflowException:
         return False
+
+
+def _end_of_finished(run_id: str) -> int | None:
+    """Find when a run finished, in milliseconds since 1970; None if it did not."""
+    info = mlflow.get_run(run_id).info
+    return info.end_time if info.status == "FINISHED" else None
 
 
 def log_settings(config_path: Path, params: Mapping[str, Any]) -> None:

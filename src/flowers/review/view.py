@@ -35,7 +35,10 @@ COLUMNS = (
     "attributes.`Description`",
     "tags.`git_commit`",
 )
+_FIRST = ("attributes.`Run Name`", "runDateAndNestInfo")
+"""The columns that MLflow shows always: name and time."""
 WIDTHS_PX = {
+    "attributes.`Run Name`": 300,
     "tags.`test/acc interval`": 150,
     "tags.`recipe`": 150,
     "tags.`stages`": 260,
@@ -76,7 +79,7 @@ def _packed_state() -> str:
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
         "selectedColumns": list(COLUMNS),
-        "columnOrder": list(COLUMNS),
+        "columnOrder": [*_FIRST, *COLUMNS],
         "columnWidths": WIDTHS_PX,
         "runsHiddenMode": "FIRST_20_RUNS",
         "viewMaximized": False,
