@@ -28,11 +28,12 @@ VERBS = {
     "card",
     "check",
     "report",
+    "ui",
 }
 DOOR = {"commands", "recipe", "sweep"}
 HEAVY_OWNERS = {
-    "mlflow": {"flowers.review.tracking"},
-    "hydra": {"flowers.commands", "flowers.recipe", "flowers.sweep"},
+    "mlflow": {"flowers.review.store", "flowers.review.tracking"},
+    "hydra": {"flowers.commands", "flowers.naming", "flowers.recipe", "flowers.sweep"},
     "lightning": {"flowers.train", "flowers.data.datamodule", "flowers.learning.*"},
     "jinja2": {"flowers.review.page"},
     "matplotlib": {"flowers.review.*", "flowers.measure"},
@@ -51,6 +52,7 @@ WORDS_ONLY = {"flowers.commands": WORDS, "flowers.errors": WORDS}
 EXCLUDED: dict[str, dict[str, str]] = {
     "compare": {"flowers.recipe": WORDS, "flowers.settings": WORDS},
     "pretrain": {
+        "flowers.naming": MLFLOW_ONLY,
         "flowers.record": MLFLOW_ONLY,
         "flowers.review.backlog": MLFLOW_ONLY,
         "flowers.review.tracking": MLFLOW_ONLY,
@@ -59,6 +61,7 @@ EXCLUDED: dict[str, dict[str, str]] = {
         "flowers.sweep": MLFLOW_ONLY,
     },
     "train": {
+        "flowers.naming": MLFLOW_ONLY,
         "flowers.record": MLFLOW_ONLY,
         "flowers.review.backlog": MLFLOW_ONLY,
         "flowers.review.tracking": MLFLOW_ONLY,

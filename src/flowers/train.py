@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from flowers.learning.history import Row
 
 
-def train(settings: Settings, stop_after_epochs: int | None = None) -> float:
+def train(settings: Settings, stop_after_epochs: int | None = None, called: str | None = None) -> float:
     """Train, and write the trained model's folder.
 
     Args:
         settings: All that decides the result.
         stop_after_epochs: Stop there as if interrupted, leaving a checkpoint and no model; null trains to the end.
+        called: What its MLflow run is called; null: by the recipe and the command line, see :mod:`flowers.naming`.
 
     Returns:
         The validation accuracy of the last epoch, in [0, 1]. NaN if stopped before the end.
@@ -52,7 +53,7 @@ def train(settings: Settings, stop_after_epochs: int | None = None) -> float:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / "lock", timeout=0):
-            return _train(settings, root, split, folder, out, start, stop_after_epochs)
+            return _train(settings, root, split, folder, out, start, stop_after_epochs, called)
     except Timeout as error:
         raise UserError(
             "this very training is running already in another process; wait for it, or change seed or a setting."
@@ -140,6 +141,7 @@ def _train(
     out: Path,
     start: Path | None,
     stop_after_epochs: int | None,
+    called: str | None,
 ) -> float:
     from flowers.learning import resume
     from flowers.provenance import git_commit, split_digest
@@ -150,23 +152,26 @@ def _train(
     with contextlib.ExitStack() as stack:
         run_id = None
         if settings.tracking.enabled:
+            from flowers.naming import run_name, run_note
             from flowers.record import record_end, record_start
             from flowers.review.backlog import Backlog
             from flowers.review.tracking import tracked_run
             from flowers.sweep import PARENT_VARIABLE
 
+            commit = git_commit()
             tags = {
                 "recipe": settings.name,
-                "git_commit": git_commit() or "unknown",
+                "git_commit": commit or "unknown",
                 "split": split_digest(split),
             }
             run = tracked_run(
                 settings.tracking,
                 experiment=settings.data.name,
-                name=settings.name,
+                name=called or run_name(settings),
                 run_id=note.get("run_id"),
                 tags=tags,
                 parent=os.environ.get(PARENT_VARIABLE),
+                note=run_note(settings, commit, len(photographs.train)),
             )
             run_id = stack.enter_context(run)
         resume.write_note(folder, {"run_id": run_id})
