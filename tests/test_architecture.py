@@ -27,6 +27,8 @@ VERBS = {
     "clean",
     "card",
     "check",
+    "crossval",
+    "learning_curve",
 }
 DOOR = {"commands", "recipe", "sweep"}
 HEAVY_OWNERS = {

@@ -9,7 +9,7 @@ are never read. All trainings are children of one MLflow run; the same command g
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -238,7 +238,7 @@ def _words(about: dict[str, Any], rows: "pd.DataFrame", out: Path) -> str:
     from flowers.review.page import duration, percent
 
     shown = rows[["fold", "seed", "val/acc", "val/loss", "train_s"]].dropna(axis=1, how="all")
-    written = {"val/acc": percent, "val/loss": "{:.3f}".format, "train_s": duration}
+    written: dict[str, Callable[..., str]] = {"val/acc": percent, "val/loss": "{:.3f}".format, "train_s": duration}
     low, high = about["interval"]["val/acc"]
     return (
         f"\n{shown.to_string(index=False, formatters=written)}\n\n"

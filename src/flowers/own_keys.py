@@ -5,6 +5,7 @@ from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import fields
 from typing import TYPE_CHECKING, TypeVar
 
+import yaml
 from omegaconf import OmegaConf
 
 from flowers.errors import UserError, suggestion
@@ -26,7 +27,8 @@ def describe_keys(schema: type["DataclassInstance"], description: str) -> str:
     """Word what ``--help`` says of a command and its own keys."""
     lines = [description.strip(), "", "Keys of this command:"]
     for field in fields(schema):
-        lines.append(f"  {field.name}={'(needed)' if field.default is NO_DEFAULT else field.default}")
+        made = "(needed)" if field.default_factory is NO_DEFAULT else field.default_factory()
+        lines.append(f"  {field.name}={made if field.default is NO_DEFAULT else field.default}")
     return "\n".join(lines)
 
 
@@ -49,12 +51,16 @@ def take_keys(schema: type[T], words: list[str]) -> tuple[T, list[str]]:
     known = {field.name for field in fields(Settings)} | names
     known |= {folder.name for folder in CONF_DIR.iterdir() if folder.is_dir() and folder.name != "hydra"}
     for word in others:
-        key, given, _ = word.partition("=")
+        key, sign, _ = word.partition("=")
         # Hydra says what is wrong with the others, but knows nothing of this command's own keys.
-        if given and key.isidentifier() and key not in known:
+        if sign and key.isidentifier() and key not in known:
             raise UserError(f"the configuration has no key '{key}': {suggestion(key, known)}")
+    try:
+        given = OmegaConf.from_cli(own)
+    except yaml.YAMLError as error:
+        raise UserError(f"'{' '.join(own)}' cannot be read; lists are written like [a,b], without spaces.") from error
     with explain_hydra_errors():
-        arguments = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.from_cli(own)))
+        arguments = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), given))
     assert isinstance(arguments, schema)
     return arguments, others
 
