@@ -1,6 +1,8 @@
 """A series does each of its trainings once, whatever interrupts it."""
 
+import contextlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from flowers.learning.resume import resume_key
 from flowers.provenance import split_digest
 from flowers.series import Done, Member, opened, series_folder, train_members
 from flowers.settings import Settings
+from flowers.sweep import PARENT_VARIABLE
 from flowers.train import find_photographs
 
 Make = Callable[..., Settings]
@@ -154,3 +157,44 @@ def test_failing_training_ends_the_series_in_one_sentence(members: list[Member],
 def test_member_of_a_share_keeps_rows_and_labels(members: list[Member], photographs: Path) -> None:
     (*_, last) = run(members, photographs, FakeTraining())
     pd.testing.assert_frame_equal(read_splits(last.folder / "split-of-member.csv"), members[-1].split)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:::mlflow")
+@pytest.mark.filterwarnings("ignore:::sqlalchemy")
+def test_the_run_of_a_series_is_one_however_often_it_is_opened(
+    make_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    from flowers.review.tracking import label_child, open_parent
+
+    monkeypatch.setenv(PARENT_VARIABLE, "a sweep")
+    tracking = make_settings("tracking.enabled=true", "tracking.uri=sqlite:///mlflow.db").tracking
+    work = Path("runs/series/one")
+    seen = []
+    for error, status in ((KeyboardInterrupt(), "KILLED"), (UserError("no"), "FAILED")):
+        with contextlib.suppress(type(error)), opened(work, tracking, experiment="e", kind="crossval", name="n") as run:
+            assert run is not None
+            assert os.environ[PARENT_VARIABLE] == run
+            assert mlflow.get_run(run).info.status == "RUNNING"
+            seen.append(run)
+            raise error
+        run_ended = mlflow.get_run(seen[0])
+        assert run_ended.info.status == status
+        assert os.environ[PARENT_VARIABLE] == "a sweep"
+    assert seen[0] == seen[1]
+    assert run_ended.data.tags["kind"] == "crossval"
+    assert run_ended.data.tags["mlflow.parentRunId"] == "a sweep"
+
+    child = open_parent(tracking, experiment="e", name="cnn_scratch", kind="training")
+    label_child(tracking, child, parent=seen[0], name="fold 1", tags={"fold": "1"})
+    labelled = mlflow.get_run(child)
+    assert labelled.info.run_name == "fold 1"
+    assert {"fold": "1", "mlflow.parentRunId": seen[0]}.items() <= labelled.data.tags.items()
+    label_child(tracking, "0" * 32, parent=seen[0], name="gone", tags={})  # deleted by a person: no reason to fail
+
+    mlflow.MlflowClient().delete_run(seen[0])
+    with opened(work, tracking, experiment="e", kind="crossval", name="n") as run:
+        assert run not in (None, seen[0])
+    mlflow.set_tracking_uri(None)

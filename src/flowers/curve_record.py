@@ -97,9 +97,10 @@ def draw_curves(curves: Sequence[Curve], dataset: str, val: int, out: Path) -> l
         ``learning_curve.png`` and ``learning_curve.svg``.
     """
     seeds = len(curves[0].values[0])
-    spread = "one training each" if seeds == 1 else f"mean and span of {seeds} seeds, each with shares of its own"
+    spread = "one training each." if seeds == 1 else f"mean and span of {seeds} seeds."
     caption = (
-        f"Accuracy on the same {val:,} validation photographs, not on the test; {spread}.\n"
+        f"Accuracy on the same {val:,} validation photographs, not on the test; {spread}\n"
+        f"{'' if seeds == 1 else 'Each seed draws its own smaller sets. '}"
         "All trainings take equally many optimiser steps."
     )
     figure = sizes_figure(curves, f"{dataset}: what more photographs are worth", caption)

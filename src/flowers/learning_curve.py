@@ -5,9 +5,10 @@ photographs, which stay the same; the test photographs are never read. Each shar
 class in proportion, keeps groups whole, and is the same for all recipes. With seeds=M it is done with M seeds, each of
 which draws shares of its own.
 
-Every training takes as many optimiser steps as with all photographs: its stages get more epochs, so that a small share
-is seen as often as a large one. With equal epochs a share of a tenth would be trained for a tenth of the steps, and the
-curve would show that it is undertrained, not that it is small.
+Every training takes as many optimiser steps as with all photographs: its stages get more epochs. With equal epochs a
+tenth of the photographs would be trained on for a tenth of the steps, and the curve would show that it is undertrained,
+not that it is small. On the sample, 70 and 140 photographs gave cnn_scratch 48.7 and 62.0 % with equal steps, 42.0 and
+58.0 % with equal epochs; sample_finetune 69.3 and 82.0 %, against 57.3 and 75.3 % (one seed each).
 
 Other keys change all recipes alike: ``data=folder data.root=PHOTOS``, ``learning.batch_size=16`` … All trainings are
 children of one MLflow run; the same command goes on where it was ended. Writes ``learning_curve.csv`` (a row for each

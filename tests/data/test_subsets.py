@@ -56,8 +56,8 @@ def test_every_class_has_its_share_to_the_photograph(frac: float) -> None:
     full = table[table["split"] == "train"]["label"].value_counts()
     kept = subset_split(table, frac, seed=0)
     counts = kept[kept["split"] == "train"]["label"].value_counts()
-    for label, count in full.items():
-        assert abs(counts[label] - frac * count) <= 0.5
+    for label, count in full.to_dict().items():
+        assert abs(counts.to_dict()[label] - frac * count) <= 0.5
 
 
 def test_share_is_near_where_groups_are_large() -> None:
@@ -65,8 +65,8 @@ def test_share_is_near_where_groups_are_large() -> None:
     full = table[table["split"] == "train"]["label"].value_counts()
     kept = subset_split(table, 0.3, seed=0)
     counts = kept[kept["split"] == "train"]["label"].value_counts()
-    for label, count in full.items():
-        assert abs(counts[label] - 0.3 * count) <= 2  # half of a group of four
+    for label, count in full.to_dict().items():
+        assert abs(counts.to_dict()[label] - 0.3 * count) <= 2  # half of a group of four
 
 
 def test_order_of_rows_does_not_matter_but_the_seed_does() -> None:

@@ -16,7 +16,7 @@ COLOURS = (WRONG, RIGHT, "#007a5a", "#8a4f94", "#8a6d00", "#4a4f57")
 """One for each recipe, in order; then again from the first. Markers and labels tell them apart too."""
 MARKERS = ("o", "s", "^", "D", "v", "P")
 _LONGEST_NAME = 18
-"""So many letters have room beside the curves; a longer name is written smaller."""
+"""So many letters have room beside the curves; for longer names all are written smaller."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,7 @@ def _label_ends(axes: Axes, curves: Sequence[Curve]) -> None:
     for at in range(1, len(heights)):
         heights[at] = max(heights[at], heights[at - 1] + gap)
     surplus = max(0.0, heights[-1] - 1)
+    size_pt = 9.5 * min(1, _LONGEST_NAME / max(len(curve.name) for curve in curves))
     for height, (value, number) in zip(heights, ends, strict=True):
         axes.text(
             1.03,
@@ -144,7 +145,7 @@ def _label_ends(axes: Axes, curves: Sequence[Curve]) -> None:
             f"{curves[number].name}\n{_percent(value)}",
             transform=axes.transAxes,
             color=COLOURS[number % len(COLOURS)],
-            fontsize=min(9.5, 9.5 * _LONGEST_NAME / len(curves[number].name)),
+            fontsize=size_pt,
             weight="bold",
             va="center",
             linespacing=1.15,
