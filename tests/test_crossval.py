@@ -65,8 +65,8 @@ def test_folds_and_seeds(make_settings: Make, tmp_path: Path, capsys: pytest.Cap
     right = answers["label"] == answers["prediction"]
     assert about["pooled/acc"] == pytest.approx(right.mean())
     np.testing.assert_allclose(answers[["daisy", "roses", "sunflowers"]].sum(axis=1), 1, atol=1e-5)
-    for (fold, seed), judged in answers.assign(right=right).groupby(["fold", "seed"]):
-        (accuracy,) = rows.loc[(rows["fold"] == fold) & (rows["seed"] == seed), "val/acc"]
+    for (number, seed), judged in answers.assign(right=right).groupby(["fold", "seed"]):
+        (accuracy,) = rows.loc[(rows["fold"] == number) & (rows["seed"] == seed), "val/acc"]
         assert judged["right"].mean() == pytest.approx(accuracy, abs=1e-5)
     said = capsys.readouterr().out
     assert "3 folds, 2 seeds: val/acc" in said

@@ -14,7 +14,7 @@ from PIL import Image
 
 from flowers.data.split_table import read_splits
 from flowers.errors import UserError
-from flowers.learning_curve import equal_steps, learning_curve, plan
+from flowers.learning_curve import compose_recipes, equal_steps, learning_curve, plan
 from flowers.settings import Settings
 from flowers.train import find_photographs
 
@@ -150,6 +150,18 @@ def test_recipes_that_cannot_be_compared(recipes: list[Settings], make_settings:
     ):
         with pytest.raises(UserError, match=sentence):
             learning_curve(pair, [1.0], 1, None)
+
+
+def test_a_key_can_be_of_one_recipe_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["seed=3", "sample_finetune.weights=file.safetensors", "cnn_scratch.model.width=4"]
+    scratch, transfer = compose_recipes(["cnn_scratch", "sample_finetune"], words)
+    assert (scratch.weights, transfer.weights) == (None, "file.safetensors")
+    assert scratch.model["width"] == 4
+    assert "width" not in transfer.model
+    assert (scratch.seed, transfer.seed) == (3, 3)
+    with pytest.raises(UserError, match=r"no key 'model\.widht'"):
+        compose_recipes(["cnn_scratch"], ["cnn_scratch.model.widht=4"])
 
 
 # From the command line

@@ -10,9 +10,10 @@ tenth of the photographs would be trained on for a tenth of the steps, and the c
 not that it is small. On the sample, 70 and 140 photographs gave cnn_scratch 48.7 and 62.0 % with equal steps, 42.0 and
 58.0 % with equal epochs; sample_finetune 69.3 and 82.0 %, against 57.3 and 75.3 % (one seed each).
 
-Other keys change all recipes alike: ``data=folder data.root=PHOTOS``, ``learning.batch_size=16`` … All trainings are
-children of one MLflow run; the same command goes on where it was ended. Writes ``learning_curve.csv`` (a row for each
-training), ``learning_curve.json`` and the figure ``learning_curve.png`` and ``.svg``.
+Other keys change all recipes alike: ``data=folder data.root=PHOTOS``, ``learning.batch_size=16`` …; with a recipe's
+name before them that one alone: ``mobilenetv2_finetune.weights=FILE``. All trainings are children of one MLflow run;
+the same command goes on where it was ended. Writes ``learning_curve.csv`` (a row for each training),
+``learning_curve.json`` and the figure ``learning_curve.png`` and ``.svg``.
 """
 
 import sys
@@ -155,10 +156,26 @@ def equal_steps(recipe: Settings, full: int, count: int) -> list[Stage]:
     ]
 
 
-def main() -> None:
-    """Draw the learning curves of the recipes that the command line names."""
+def compose_recipes(experiments: Sequence[str], overrides: Sequence[str]) -> list[Settings]:
+    """Compose the recipes, all with the same overrides but for those that begin with a recipe's name and a dot.
+
+    Raises:
+        UserError: If a recipe or a key does not exist.
+    """
     from flowers.recipe import compose_config, read_settings
 
+    prefixes = tuple(f"{name}." for name in experiments)
+    common = [word for word in overrides if not word.startswith(prefixes)]
+    recipes = []
+    for name, prefix in zip(experiments, prefixes, strict=True):
+        own = [word.removeprefix(prefix) for word in overrides if word.startswith(prefix)]
+        # The default of out_dir is Hydra's own folder, which there is none of here; it is said later.
+        recipes.append(read_settings(compose_config([f"experiment={name}", "out_dir=runs", *common, *own])))
+    return recipes
+
+
+def main() -> None:
+    """Draw the learning curves of the recipes that the command line names."""
     with exit_on_user_error():
         words = sys.argv[1:]
         if asks_help(words):
@@ -173,11 +190,7 @@ def main() -> None:
             raise UserError(
                 "experiments=[] names no recipe; give some, like experiments=[cnn_scratch,sample_finetune]."
             )
-        recipes = [
-            # out_dir is said later; its default is Hydra's own folder, which there is none of here.
-            read_settings(compose_config([f"experiment={name}", "out_dir=runs", *overrides]))
-            for name in arguments.experiments
-        ]
+        recipes = compose_recipes(arguments.experiments, overrides)
         out = None if arguments.out_dir is None else Path(arguments.out_dir)
         learning_curve(recipes, arguments.sizes, arguments.seeds, out)
 
