@@ -87,7 +87,7 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
         _write(out, about, rows, done)
         print(_words(about, rows, out), flush=True)
         if parent is not None:
-            _record(settings, title, parent, about, rows, out)
+            _record(settings, title, parent, about, out)
     return float(about["val/acc"])
 
 
@@ -210,9 +210,7 @@ def _write(out: Path, about: dict[str, Any], rows: "pd.DataFrame", done: "Sequen
     (out / "crossval.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
-def _record(
-    settings: Settings, title: str, parent: str, about: dict[str, Any], rows: "pd.DataFrame", out: Path
-) -> None:
+def _record(settings: Settings, title: str, parent: str, about: dict[str, Any], out: Path) -> None:
     """Tell the series' MLflow run what was found, and close it."""
     from flowers.review import tracking
 
@@ -228,7 +226,6 @@ def _record(
     ):
         tracking.log_metrics({f"crossval/{name}": value for name, value in figures.items()})
         tracking.log_metrics({"crossval/pooled/acc": about["pooled/acc"]})
-        tracking.log_table(rows, "crossval/table.json")
         for name in ("crossval.csv", "crossval.json", "predictions.csv"):
             tracking.log_file(out / name, "crossval")
 
