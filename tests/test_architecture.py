@@ -29,6 +29,8 @@ VERBS = {
     "check",
     "report",
     "ui",
+    "crossval",
+    "learning_curve",
 }
 DOOR = {"commands", "recipe", "sweep"}
 HEAVY_OWNERS = {

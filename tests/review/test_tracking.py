@@ -455,7 +455,10 @@ def test_sweep_has_a_run_of_its_own(store: Path) -> None:
     import pandas as pd
 
     run_id = tracking.open_parent(
-        Tracking(enabled=True, uri=f"sqlite:///{store}", system_metrics_s=0), experiment="folder", name="sweep"
+        Tracking(enabled=True, uri=f"sqlite:///{store}", system_metrics_s=0),
+        experiment="folder",
+        name="sweep",
+        kind="sweep",
     )
     table = pd.DataFrame([(0.9, "seed=2", "b"), (0.8, "seed=1", "a")], columns=["val/acc", "overrides", "out_dir"])
     tracking.close_parent(run_id, table, failed=0)

@@ -232,13 +232,50 @@ def log_model(scorer: nn.Module, examples: np.ndarray, classes: list[str]) -> No
         )
 
 
-def open_parent(tracking: Tracking, *, experiment: str, name: str) -> str:
-    """Open the run that stands for a sweep; it is closed by :func:`close_parent`."""
+def open_parent(
+    tracking: Tracking,
+    *,
+    experiment: str,
+    name: str,
+    kind: str,
+    run_id: str | None = None,
+    parent: str | None = None,
+) -> str:
+    """Open the run that stands for several trainings, or open again the one of an interrupted series.
+
+    Args:
+        tracking: Which store.
+        experiment: The MLflow experiment, made if it is new.
+        name: The run's name.
+        kind: What the trainings are for, as a tag: ``sweep``, ``crossval`` …
+        run_id: The run to continue; opened anew if the store no longer has it.
+        parent: The run that it is a child of itself.
+    """
     with explain_store_errors(tracking.uri):
         _open_store(tracking.uri, experiment)
         client = mlflow.MlflowClient()
+        if run_id is not None and _exists(run_id):
+            client.update_run(run_id, status="RUNNING", name=name)
+            return run_id
         experiment_id = client.get_experiment_by_name(experiment).experiment_id
-        return str(client.create_run(experiment_id, run_name=name, tags={"kind": "sweep"}).info.run_id)
+        tags = {"kind": kind, **({"mlflow.parentRunId": parent} if parent else {})}
+        return str(client.create_run(experiment_id, run_name=name, tags=tags).info.run_id)
+
+
+def label_child(tracking: Tracking, run_id: str, *, parent: str, name: str, tags: Mapping[str, str]) -> None:
+    """Name a finished training's run as a child of a series; one that the store no longer has stays unnamed.
+
+    Raises:
+        UserError: If the store cannot be used.
+    """
+    with explain_store_errors(tracking.uri):
+        check_unlocked(tracking.uri)
+        mlflow.set_tracking_uri(tracking.uri)
+        if _exists(run_id):
+            client = mlflow.MlflowClient()
+            client.update_run(run_id, name=name)
+            for key, value in {**tags, "mlflow.parentRunId": parent}.items():
+                client.set_tag(run_id, key, value)
 
 
 def close_parent(run_id: str, summary: pd.DataFrame, failed: int) -> None:
@@ -263,8 +300,8 @@ def close_parent(run_id: str, summary: pd.DataFrame, failed: int) -> None:
         print(f"flowers: {error} The sweep's own run there is incomplete.", file=sys.stderr)
 
 
-def abandon_parent(run_id: str) -> None:
-    """Close the run of a sweep that was interrupted, if the store can be told."""
+def abandon_parent(run_id: str, status: str) -> None:
+    """Close the run of several trainings that were interrupted (``KILLED``) or failed, if the store can be told."""
     with contextlib.suppress(UserError), explain_store_errors(mlflow.get_tracking_uri()):
         check_unlocked(mlflow.get_tracking_uri())
-        mlflow.MlflowClient().set_terminated(run_id, "KILLED")
+        mlflow.MlflowClient().set_terminated(run_id, status)
