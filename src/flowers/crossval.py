@@ -80,7 +80,7 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
     with opened(work, settings.tracking, experiment=settings.data.name, kind="crossval", name=title) as parent:
         done = []
         for each in train_members(work, root, members, train, parent):
-            _judge(each, root)
+            _judge(each)
             done.append(each)
         about = {"name": settings.name, **summarise(done, folds, seeds), **_provenance(settings, table, parent)}
         rows = _rows(done)
@@ -152,20 +152,22 @@ PREDICTIONS = "predictions-of-val.csv"
 AS_TEXT: dict[str, Any] = {"dtype": str, "keep_default_na": False}  # a class may be called 007 or NA
 
 
-def _judge(done: "Done", root: Path) -> None:
-    """Write what a network says to the photographs that it was validated on, unless it was asked before."""
+def _judge(done: "Done") -> None:
+    """Write what a network says to the photographs that it was validated on, unless that was done before."""
     import pandas as pd
 
-    from flowers.measure import predict_table
+    from flowers.review.confidence import calibrated
     from flowers.trained import open_model
 
     file = done.folder / PREDICTIONS
     if file.exists():
         return
     model = open_model(done.folder)
+    assert model.validation is not None  # this version trained it
     split = done.member.split
     unseen = split[split["split"] == "val"].reset_index(drop=True)
-    _, probabilities = predict_table(model, root, unseen)
+    # Not calibrated, for the temperature was fitted on these very photographs.
+    probabilities = calibrated(model.validation.logits, temperature=1.0)
     table = unseen[["path", "label"]].assign(**done.member.tags)
     table["prediction"] = [model.classes[number] for number in probabilities.argmax(axis=1)]
     table = pd.concat([table, pd.DataFrame(probabilities, columns=model.classes)], axis=1)

@@ -132,7 +132,7 @@ def _parent_run(work: Path, tracking: Tracking, experiment: str, kind: str, name
 
 
 def train_members(
-    work: Path, root: Path, members: Sequence[Member], train: Callable[[Settings], float], parent: str | None
+    work: Path, root: Path, members: Sequence[Member], train: Callable[..., float], parent: str | None
 ) -> Iterator[Done]:
     """Train what is not yet trained, in order.
 
@@ -163,7 +163,7 @@ def train_members(
             # What lies there is of this very training, but without its end.
             (folder / "model.safetensors").unlink(missing_ok=True)
             write_splits(member.split, folder / "split-of-member.csv")
-            train(settings)
+            train(settings, called=member.name)
             done = json.loads((folder / "run.json").read_text())
             for stage in folder.glob("stage-*.ckpt"):  # no series goes on from a stage
                 stage.unlink()

@@ -93,10 +93,6 @@ def tracked_run(
         _end_run(tracking.uri, run_id, status, ended_ms)
 
 
-def _open_store(uri: str, experiment: str) -> None:
-    open_experiment(uri, experiment)
-
-
 def _end_run(uri: str, run_id: str, status: str, ended_ms: int | None) -> None:
     """Close the active run; that the store cannot be told is no reason to fail what is done."""
     try:
@@ -252,14 +248,17 @@ def open_parent(
         parent: The run that it is a child of itself.
     """
     with explain_store_errors(tracking.uri):
-        _open_store(tracking.uri, experiment)
+        experiment_id = open_experiment(tracking.uri, experiment)
         client = mlflow.MlflowClient()
         if run_id is not None and _exists(run_id):
             client.update_run(run_id, status="RUNNING", name=name)
-            return run_id
-        experiment_id = client.get_experiment_by_name(experiment).experiment_id
-        tags = {"kind": kind, **({"mlflow.parentRunId": parent} if parent else {})}
-        return str(client.create_run(experiment_id, run_name=name, tags=tags).info.run_id)
+            if ENDED in client.get_run(run_id).data.tags:
+                client.delete_tag(run_id, ENDED)
+        else:
+            tags = {"kind": kind, _NOTE: command_note(), **({"mlflow.parentRunId": parent} if parent else {})}
+            run_id = str(client.create_run(experiment_id, run_name=name, tags=tags).info.run_id)
+        begin(tracking.uri, run_id)
+        return run_id
 
 
 def label_child(tracking: Tracking, run_id: str, *, parent: str, name: str, tags: Mapping[str, str]) -> None:
@@ -298,6 +297,7 @@ def close_parent(run_id: str, summary: pd.DataFrame, failed: int) -> None:
             client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
     except UserError as error:
         print(f"flowers: {error} The sweep's own run there is incomplete.", file=sys.stderr)
+    end(mlflow.get_tracking_uri(), run_id)
 
 
 def abandon_parent(run_id: str, status: str) -> None:
@@ -305,3 +305,4 @@ def abandon_parent(run_id: str, status: str) -> None:
     with contextlib.suppress(UserError), explain_store_errors(mlflow.get_tracking_uri()):
         check_unlocked(mlflow.get_tracking_uri())
         mlflow.MlflowClient().set_terminated(run_id, status)
+    end(mlflow.get_tracking_uri(), run_id)
