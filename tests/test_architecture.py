@@ -27,6 +27,7 @@ VERBS = {
     "clean",
     "card",
     "check",
+    "baselines",
 }
 DOOR = {"commands", "recipe", "sweep"}
 HEAVY_OWNERS = {

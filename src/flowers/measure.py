@@ -43,26 +43,45 @@ def measure(
     metrics = {**score(labels, predicted, model.classes), **notes}
     counts = confusion(labels, predicted.argmax(axis=1), len(model.classes))
     figure = confusion_figure(counts, model.classes, title)
-    predictions, confusions = _tables(table, predicted, counts, model.classes)
-    (out / "figures").mkdir(parents=True, exist_ok=True)
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    predictions.to_csv(out / "predictions.csv", index=False, float_format="%.6f")
-    confusions.to_csv(out / "confusion.csv", index=False)
+    confusions = write_results(out, metrics, table, predicted, counts, model.classes)
+    (out / "figures").mkdir(exist_ok=True)
     figure.savefig(out / "figures/confusion.png", dpi=150)
     if model.settings.tracking.enabled:
         _record(model, out, metrics, confusions, figure, where)
     return metrics
 
 
-def _tables(
-    test: pd.DataFrame, predicted: np.ndarray, counts: np.ndarray, classes: list[str]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def write_results(
+    out: Path,
+    metrics: dict[str, Any],
+    table: pd.DataFrame,
+    predicted: np.ndarray,
+    counts: np.ndarray,
+    classes: list[str],
+) -> pd.DataFrame:
+    """Write ``metrics.json``, ``predictions.csv`` and ``confusion.csv``.
+
+    Args:
+        out: Folder for them; it is made if it is not there.
+        metrics: Content of the first.
+        table: `path` and `label` of N photographs.
+        predicted: Probabilities (N,K).
+        counts: (K,K), rows truth, columns prediction.
+        classes: The K class names.
+
+    Returns:
+        What ``confusion.csv`` holds.
+    """
     names = [classes[i] for i in predicted.argmax(axis=1)]
-    predictions = pd.DataFrame({"path": test["path"], "label": test["label"], "prediction": names})
+    predictions = pd.DataFrame({"path": table["path"], "label": table["label"], "prediction": names})
     predictions = predictions.join(pd.DataFrame(predicted, columns=classes))
     confusions = pd.DataFrame(counts, columns=classes)
     confusions.insert(0, "truth", classes)
-    return predictions, confusions
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    predictions.to_csv(out / "predictions.csv", index=False, float_format="%.6f")
+    confusions.to_csv(out / "confusion.csv", index=False)
+    return confusions
 
 
 def _record(
