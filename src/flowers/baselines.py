@@ -8,6 +8,7 @@ what has to be chosen is chosen by cross-validation on the training photographs,
 Writes for each a folder with ``metrics.json``, ``predictions.csv`` and ``confusion.csv``, as ``evaluate`` does.
 """
 
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,7 @@ ON_EMBEDDINGS = ("embeddings_knn", "embeddings_logistic")
 PIXELS_PX = 32
 """Side of the copies whose pixels are compared: at this size a flower is still one, and a shift of a pixel is none."""
 FOLDS = 5
+"""Of the cross-validation, where the split has as many."""
 _FILES = ("metrics.json", "predictions.csv", "confusion.csv")
 
 
@@ -56,7 +58,8 @@ class Fitted(NamedTuple):
     describe: "Callable[[str], np.ndarray]"
     """What it is given of the photographs of a split."""
     notes: dict[str, Any]
-    """``val/acc``, ``train_s`` and ``settings`` for ``metrics.json``."""
+    """For ``metrics.json``: ``val/acc``, ``settings``, and ``train_s``, the seconds that choosing and fitting took; on
+    embeddings, with those of the network's pass over the training photographs."""
 
 
 def baselines(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -113,7 +116,7 @@ def divide(root: Path, split: "pd.DataFrame") -> Division:
     classes = sorted(split["label"].unique())
     labels = {part: pd.Index(classes).get_indexer(pd.Index(rows["label"])) for part, rows in tables.items()}
     folds = tables["train"]["fold"].to_numpy()
-    folds = folds % FOLDS if folds.max() >= FOLDS else folds  # more folds are put together; -1 is none of them
+    folds = folds % FOLDS * (folds >= 0) - (folds < 0)  # more of them are put together; -1 stays
     try:
         held_out(folds)
     except ValueError as error:
@@ -153,30 +156,30 @@ def table(metrics: dict[str, dict[str, Any]]) -> str:
 
 def _on_pixels(settings: Settings, photographs: Division) -> dict[str, Fitted]:
     """Fit those that need no network."""
-    from flowers.data.pixels import open_store
     from flowers.models.baselines import Search, fit_majority, fit_neighbours
     from flowers.models.neighbours import nearest
-
-    def pixels(part: str) -> "np.ndarray":
-        return open_store(photographs.root, photographs.tables[part], PIXELS_PX, Path(settings.data.cache_dir))
 
     def search(metric: str) -> Search:
         return lambda queries, references, k: nearest(queries, references, k, metric)[0]
 
-    labels, classes = photographs.labels["train"], len(photographs.classes)
+    def pixels(part: str) -> "np.ndarray":
+        return _pixels(settings, photographs, part, PIXELS_PX)
+
+    labels, folds, classes = photographs.labels["train"], photographs.folds, len(photographs.classes)
     rows = pixels("train")
     ways: dict[str, Callable[[], Baseline]] = {
         "majority": lambda: fit_majority(labels, classes),
-        "pixels_knn_l1": lambda: fit_neighbours(rows, labels, photographs.folds, classes, search("l1")),
-        "pixels_knn_l2": lambda: fit_neighbours(rows, labels, photographs.folds, classes, search("l2")),
+        "pixels_knn_l1": lambda: fit_neighbours(rows, labels, folds, classes, search("l1")),
+        "pixels_knn_l2": lambda: fit_neighbours(rows, labels, folds, classes, search("l2")),
     }
-    return {name: _fit(settings, photographs, name, way, pixels, {"image_px": PIXELS_PX}) for name, way in ways.items()}
+    notes = {"image_px": PIXELS_PX}
+    return {name: _fit(settings, photographs, name, way, pixels, notes, 0) for name, way in ways.items()}
 
 
 def _on_embeddings(settings: Settings, photographs: Division) -> dict[str, Fitted]:
     """Fit those that see what the recipe's network sees; none if the recipe starts from random weights."""
-    from flowers.data.pixels import open_store
     from flowers.embeddings import head_inputs
+    from flowers.learning.precision import keep_freed_memory
     from flowers.models.baselines import fit_logistic, fit_neighbours, nearest_directions
     from flowers.models.weights import start_from
     from flowers.recipe import build_network
@@ -191,28 +194,31 @@ def _on_embeddings(settings: Settings, photographs: Division) -> dict[str, Fitte
     net = build_network(settings.model, len(photographs.classes))
     start_from(net, settings.weights, settings.weights_sha256)
 
+    @functools.cache  # for both
     def embed(part: str) -> "np.ndarray":
-        cache = Path(settings.data.cache_dir)
-        return head_inputs(net, open_store(photographs.root, photographs.tables[part], net.image_px, cache))
+        return head_inputs(net, _pixels(settings, photographs, part, net.image_px))
 
-    labels, classes, folds = photographs.labels["train"], len(photographs.classes), photographs.folds
+    keep_freed_memory()
+    _pixels(settings, photographs, "train", net.image_px)  # decoded now, so that it is not in the seconds
     begin = time.perf_counter()
     features = embed("train")
-    known = {"val": embed("val")}  # for both
-    notes = {"image_px": net.image_px, "features": features.shape[1], "recipe": settings.name}
+    seconds = time.perf_counter() - begin
     if settings.trainer.progress != "none":
-        print(f"embeddings: {features.shape[1]} features of each photograph, {time.perf_counter() - begin:.1f} s")
+        print(f"embeddings: {features.shape[1]} features of each photograph, {seconds:.1f} s", flush=True)
+    labels, folds, classes = photographs.labels["train"], photographs.folds, len(photographs.classes)
     ways: dict[str, Callable[[], Baseline]] = {
         "embeddings_knn": lambda: fit_neighbours(features, labels, folds, classes, nearest_directions),
         "embeddings_logistic": lambda: fit_logistic(features, labels, folds, classes),
     }
+    notes = {"image_px": net.image_px, "features": features.shape[1], "recipe": settings.name}
+    return {name: _fit(settings, photographs, name, way, embed, notes, seconds) for name, way in ways.items()}
 
-    def describe(part: str) -> "np.ndarray":
-        if part not in known:
-            known[part] = embed(part)
-        return known[part]
 
-    return {name: _fit(settings, photographs, name, way, describe, notes) for name, way in ways.items()}
+def _pixels(settings: Settings, photographs: Division, part: str, image_px: int) -> "np.ndarray":
+    """Decode the photographs of a split, or find them decoded: (N,image_px,image_px,3) uint8."""
+    from flowers.data.pixels import open_store
+
+    return open_store(photographs.root, photographs.tables[part], image_px, Path(settings.data.cache_dir))
 
 
 def _fit(
@@ -222,11 +228,12 @@ def _fit(
     way: "Callable[[], Baseline]",
     describe: "Callable[[str], np.ndarray]",
     notes: dict[str, Any],
+    before_s: float,
 ) -> Fitted:
-    """Choose and fit, and measure on the validation photographs."""
+    """Choose and fit, and measure on the validation photographs; add the seconds that went before to the fit's."""
     begin = time.perf_counter()
     baseline = way()
-    seconds = time.perf_counter() - begin
+    seconds = before_s + time.perf_counter() - begin
     answers = baseline.predict(describe("val")).argmax(axis=1)
     accuracy = float((answers == photographs.labels["val"]).mean())
     if settings.trainer.progress != "none":

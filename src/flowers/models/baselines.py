@@ -177,6 +177,7 @@ def _logistic_path(
         with warnings.catch_warnings():
             # Hardly penalised and separable, it never ends; cross-validation judges what it has come to.
             warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.filterwarnings("ignore", message="The number of unique classes is greater than 50%")
             model.set_params(C=strength).fit(scaled, labels)
         found.append(predictor(copy.deepcopy(model)))
     return found
