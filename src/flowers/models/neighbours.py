@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-QUERIES, REFERENCES = 512, 2048
-"""Rows that are compared at once, by each thread: 8 MiB of distances."""
+QUERIES, REFERENCES = 512, 512
+"""Rows that are compared at once, by each thread: 2 MiB of distances."""
 _EXACT = 1024
 """Products of centred pixels, at most 2^14 each, that float32 adds up without rounding: 2^24 in all."""
 _TILE_ROWS, _TILE_NUMBERS = 64, 1024
@@ -103,21 +103,23 @@ def _l1(left: Tensor, right: Tensor) -> np.ndarray:
     of two bytes, which is the most that older ones keep in 16 bits, is far from full.
     """
     smaller = torch.zeros(len(left), len(right), dtype=torch.int32)
+    sums = [torch.zeros(len(side), 1, dtype=torch.int32) for side in (left, right)]
     room = torch.empty(_TILE_ROWS**2 * _TILE_NUMBERS, dtype=torch.int8)
     for first in range(0, left.shape[1], _TILE_NUMBERS):
         some, others = (side[:, first : first + _TILE_NUMBERS] for side in (left, right))
         ones = torch.ones(some.shape[1], 1, dtype=torch.int8)
+        # The one product of bytes whose sums are whole numbers; torch has no public name for it.
+        for total, side in zip(sums, (some, others), strict=True):
+            total += torch._int_mm(side.contiguous(), ones)
         for row in range(0, len(left), _TILE_ROWS):
             a = some[row : row + _TILE_ROWS, None]
             for column in range(0, len(right), _TILE_ROWS):
                 b = others[column : column + _TILE_ROWS]
                 shape = (len(a), *b.shape)
                 minima = torch.minimum(a, b, out=room[: len(a) * b.numel()].view(shape))
-                # The one product of bytes whose sums are whole numbers; torch has no public name for it.
-                sums = torch._int_mm(minima.flatten(0, 1), ones)
-                smaller[row : row + _TILE_ROWS, column : column + _TILE_ROWS] += sums.view(shape[:2])
-    sums_left, sums_right = (side.sum(dim=1, dtype=torch.int64) for side in (left, right))
-    return (sums_left[:, None] + sums_right - 2 * smaller.long()).numpy()
+                added = torch._int_mm(minima.flatten(0, 1), ones).view(shape[:2])
+                smaller[row : row + _TILE_ROWS, column : column + _TILE_ROWS] += added
+    return (sums[0] + sums[1].T - 2 * smaller).numpy().astype(np.int64)
 
 
 def _l2(left: Tensor, right: Tensor) -> np.ndarray:
