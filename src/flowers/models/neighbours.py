@@ -2,8 +2,8 @@
 
 Pixels are whole numbers, and so are the distances, which are computed without rounding: the neighbours do not depend on
 the machine, the number of threads or the sizes of blocks, and of equally near rows the first is taken. scikit-learn's
-search serves features (:func:`flowers.models.baselines.nearest_directions`); for pixels it needs an hour where this
-takes a minute (L1, 10,000 rows against 10,000 of 12,288 numbers, ``python -m benchmarks neighbours``).
+search serves features (:func:`flowers.models.baselines.nearest_directions`); of pixels it needs copies of four times
+the size, and for L1 twelve times as long (``python -m benchmarks neighbours`` measures both).
 """
 
 from collections.abc import Callable, Mapping
