@@ -31,6 +31,7 @@ VERBS = {
     "ui",
     "crossval",
     "learning_curve",
+    "baselines",
 }
 DOOR = {"commands", "recipe", "sweep"}
 HEAVY_OWNERS = {
@@ -73,6 +74,10 @@ EXCLUDED: dict[str, dict[str, str]] = {
         "flowers.data.sources": NOT_REACHED,
         "flowers.data.intake": NOT_REACHED,
     },
+    "baselines": {
+        "flowers.review.tracking": MLFLOW_ONLY,
+        "flowers.data.sources": NOT_REACHED,
+    },
     "evaluate": {
         "flowers.review.tracking": MLFLOW_ONLY,
         "flowers.robustness": "taken only with corruptions=true, which the stage does not give",
@@ -80,6 +85,7 @@ EXCLUDED: dict[str, dict[str, str]] = {
 }
 # What a configuration names by `_target_`, which no import shows.
 NAMED: dict[str, tuple[str, ...]] = {
+    "baselines": ("model/*.yaml",),
     "download": ("data/*.yaml",),
     "pretrain": ("data/species.yaml", "model/resnet_small.yaml"),
     "train": ("model/*.yaml",),

@@ -20,9 +20,9 @@ from flowers.crossval import Arguments, crossval, plan
 from flowers.data.folds import numbered_folds
 from flowers.data.split_table import read_splits
 from flowers.errors import UserError
+from flowers.photographs import find_photographs
 from flowers.review.intervals import mean_interval
 from flowers.settings import Settings
-from flowers.train import find_photographs
 
 Make = Callable[..., Settings]
 SMALL = ("stages.0.epochs=1", "trainer.progress=none")

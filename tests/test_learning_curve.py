@@ -15,8 +15,8 @@ from PIL import Image
 from flowers.data.split_table import read_splits
 from flowers.errors import UserError
 from flowers.learning_curve import compose_recipes, equal_steps, learning_curve, plan
+from flowers.photographs import find_photographs
 from flowers.settings import Settings
-from flowers.train import find_photographs
 
 Make = Callable[..., Settings]
 SMALL = ("trainer.progress=none", "stages.0.epochs=1", "trainer.train_batches=null", "learning.batch_size=4")

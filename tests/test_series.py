@@ -14,11 +14,11 @@ from flowers.data.pixels import open_store
 from flowers.data.split_table import read_splits
 from flowers.errors import UserError
 from flowers.learning.resume import resume_key
+from flowers.photographs import find_photographs
 from flowers.provenance import split_digest
 from flowers.series import Done, Member, opened, series_folder, train_members
 from flowers.settings import Settings
 from flowers.sweep import PARENT_VARIABLE
-from flowers.train import find_photographs
 
 Make = Callable[..., Settings]
 
@@ -30,7 +30,7 @@ class FakeTraining:
         self.seeds: list[int] = []
         self.interrupted_at = interrupted_at
 
-    def __call__(self, settings: Settings) -> float:
+    def __call__(self, settings: Settings, called: str) -> float:
         if len(self.seeds) == self.interrupted_at:
             self.interrupted_at = None
             raise KeyboardInterrupt
@@ -60,7 +60,7 @@ def members(make_settings: Make) -> list[Member]:
     ]
 
 
-def run(members: list[Member], photographs: Path, train: Callable[[Settings], float]) -> list[Done]:
+def run(members: list[Member], photographs: Path, train: Callable[..., float]) -> list[Done]:
     return list(train_members(Path("runs/series/one"), photographs, members, train, None))
 
 
@@ -147,7 +147,7 @@ def test_what_decides_the_results_decides_the_folder(make_settings: Make) -> Non
 
 
 def test_failing_training_ends_the_series_in_one_sentence(members: list[Member], photographs: Path) -> None:
-    def fail(settings: Settings) -> float:
+    def fail(settings: Settings, called: str) -> float:
         raise UserError("no photographs; add some.")
 
     with pytest.raises(UserError, match="no photographs"):

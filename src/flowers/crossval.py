@@ -57,8 +57,9 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
         KeyboardInterrupt: If interrupted; the same call goes on from the last whole epoch.
     """
     from flowers.data.folds import numbered_folds
+    from flowers.photographs import find_photographs
     from flowers.series import opened, series_folder, train_members
-    from flowers.train import find_photographs, train
+    from flowers.train import train
 
     folds, seeds = arguments.folds, arguments.seeds
     if seeds < 1 or (folds is None and seeds == 1):

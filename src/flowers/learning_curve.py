@@ -61,8 +61,9 @@ def learning_curve(recipes: Sequence[Settings], sizes: Sequence[float], seeds: i
         KeyboardInterrupt: If interrupted; the same call goes on from the last whole epoch.
     """
     from flowers.curve_record import curves_of, describe_curves, draw_curves, record_curves, write_curves
+    from flowers.photographs import find_photographs
     from flowers.series import opened, series_folder, train_members
-    from flowers.train import find_photographs, train
+    from flowers.train import train
 
     _check(recipes, sizes, seeds)
     first = recipes[0]

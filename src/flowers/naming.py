@@ -70,6 +70,23 @@ def _shorten(word: str) -> str:
     return f"{key.lstrip('+')}={value.rstrip('/').rpartition('/')[2]}" if value else word
 
 
+def _place(folder: Path) -> str:
+    """Write a folder for a shell: if it lies in the working folder, so that it also fits once that has moved."""
+    whole = folder.absolute()
+    return shlex.quote(str(whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole))
+
+
+def remake_command(folder: Path) -> str:
+    """Write the command that trains again what lies in a folder, with equal weights, in the project's folder."""
+    out = _place(folder)
+    # Not --config-dir, which Hydra searches after the project's own configuration.
+    root = "" if out.startswith(("/", "'/")) else '"$PWD"/'
+    # In short lines, as MLflow's page does not break them.
+    return "\n".join(
+        ["python -m flowers.train \\", f"  --config-path {root}{out} \\", "  --config-name config out_dir=again"]
+    )
+
+
 def run_note(settings: Settings, commit: str | None, photographs: int) -> str:
     """Write what a training's page says about it.
 
@@ -81,10 +98,8 @@ def run_note(settings: Settings, commit: str | None, photographs: int) -> str:
     Returns:
         Markdown.
     """
-    folder = Path(settings.out_dir).absolute()
-    inside = folder.is_relative_to(Path.cwd())  # a path that also fits once the project has moved
-    out = shlex.quote(str(folder.relative_to(Path.cwd()) if inside else folder))
-    root = '"$PWD"/' if inside else ""
+    folder = Path(settings.out_dir)
+    out = _place(folder)
     net = str(settings.model["_target_"]).rpartition(".")[2]
     epochs = sum(stage.epochs for stage in settings.stages)
     if commit is None:
@@ -99,9 +114,7 @@ def run_note(settings: Settings, commit: str | None, photographs: int) -> str:
         "",
         "Make it again, with equal weights, in the project's folder:",
         "```",
-        "python -m flowers.train \\",  # in short lines, as the page does not break them
-        f"  --config-path {root}{out} \\",
-        "  --config-name config out_dir=again",
+        remake_command(folder),
         "```",
         f"Code: {source}.",
         "",

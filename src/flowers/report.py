@@ -76,6 +76,7 @@ def read_run(model: "TrainedModel", evaluation: Path) -> "Run":
     import pandas as pd
 
     from flowers.data.split_table import read_splits
+    from flowers.naming import remake_command
     from flowers.review.exhibits import Run
 
     remedy = f"run python -m flowers.evaluate model={model.folder} again"
@@ -104,7 +105,7 @@ def read_run(model: "TrainedModel", evaluation: Path) -> "Run":
         classes=model.classes,
         run=model.run,
         config=(model.folder / "config.yaml").read_text(encoding="utf-8"),
-        remake=f"python -m flowers.train --config-dir {model.folder} --config-name config out_dir=AGAIN",
+        remake=remake_command(model.folder),
         history=history,
         scores=scores,
         predictions=predictions,

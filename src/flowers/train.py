@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from flowers.commands import run_command
 from flowers.errors import UserError
-from flowers.recipe import build_network, locate
+from flowers.recipe import build_network
 from flowers.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def train(settings: Settings, stop_after_epochs: int | None = None, called: str 
     from filelock import FileLock, Timeout
 
     from flowers.learning import resume
+    from flowers.photographs import find_photographs
     from flowers.provenance import split_digest
     from flowers.trained import check_free
 
@@ -62,26 +63,6 @@ def train(settings: Settings, stop_after_epochs: int | None = None, called: str 
         whole = resume.EpochCheckpoint(folder).found() is not None
         advice = "goes on from the last whole epoch" if whole else "starts anew, as no epoch was whole yet"
         raise KeyboardInterrupt(f"interrupted; the same command {advice}.") from error
-
-
-def find_photographs(settings: Settings) -> "tuple[Path, pd.DataFrame]":
-    """Find the photographs and their split, or make the split on the way, and say what intake refused.
-
-    Returns:
-        The folder that paths are relative to, and the rows of the split.
-    """
-    from flowers.data.split_table import read_splits
-
-    data = settings.data
-    if data.split_csv is not None:
-        return Path(data.root), read_splits(Path(data.split_csv))
-    from flowers.data.sources import prepare
-
-    fill = None if data.source is None else locate("data.source", data.source, "flowers.data.")
-    root, split, summary = prepare(data, fill)
-    if settings.trainer.progress != "none":
-        print(f"{root}: {summary}", flush=True)
-    return root, split
 
 
 def build_training(
