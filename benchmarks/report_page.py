@@ -14,7 +14,6 @@ from flowers.report import report
 from flowers.train import train
 from flowers.trained import answer, open_model
 
-
 RECIPE = (
     "experiment=mobilenetv2_finetune",
     "weights=null",  # how long it takes does not depend on what was learned

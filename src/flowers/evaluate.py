@@ -1,8 +1,8 @@
 """Measure a trained model on the test photographs: ``python -m flowers.evaluate model=artifacts/train/cnn_scratch``.
 
-The only command that reads the test split. Writes ``metrics.json`` (each overall figure with its 95 % interval),
-``predictions.csv``, ``confusion.csv``, figures and ``report.html``, one page with all that is known of the model, and
-adds them to the MLflow run that the training opened.
+Beside ``baselines``, the only command that reads the test split. Writes ``metrics.json`` (each overall figure with its
+95 % interval), ``predictions.csv``, ``confusion.csv``, figures and ``report.html``, one page with all that is known of
+the model, and adds them to the MLflow run that the training opened.
 
 ``explanations=false`` leaves out what takes most of the page's time: why the network answers as it does.
 ``outliers=NAME`` or ``outliers=DIR`` asks whether the model notices photographs of what it was never taught.
