@@ -43,8 +43,8 @@ format: $(READY)        ## rewrite the code in the project's format
 	ruff check --fix .
 	ruff format .
 
-ui: $(READY)            ## the MLflow pages of every run, at http://127.0.0.1:5000
-	mlflow ui --host 127.0.0.1 --port 5000
+ui: $(READY)            ## the MLflow pages of every run; make ui port=5001 where 5000 is taken
+	@python -m flowers.ui $(if $(port),port=$(port))
 
 notebooks: $(READY)     ## run the notebooks on what `make repro` left; with their outputs they are notebooks/*.ipynb
 	@python -m flowers.notebooks

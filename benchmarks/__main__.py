@@ -7,7 +7,17 @@ import argparse
 import platform
 from pathlib import Path
 
-from benchmarks import duplicates, intake, logging_cost, ordering, photographs, pipeline, rendering
+from benchmarks import (
+    duplicates,
+    intake,
+    logging_cost,
+    neighbours,
+    ordering,
+    photographs,
+    pipeline,
+    rendering,
+    report_page,
+)
 from flowers.provenance import git_commit
 
 
@@ -20,6 +30,8 @@ def main() -> None:
         "ordering": ordering.measure,
         "duplicates": duplicates.measure,
         "intake": intake.measure,
+        "neighbours": neighbours.measure,
+        "report_page": report_page.measure,
     }
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

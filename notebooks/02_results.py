@@ -60,21 +60,20 @@ notebook.bullets(report.readings(run))
 # %% [markdown]
 # ## The trainings that MLflow remembers
 #
-# Ordered by **validation** accuracy, for that is what choices are made with. The test column is for the one that was
-# chosen: whoever looks at ten test scores and keeps the best has made it a second validation set, and no number is left
-# that says what to expect. Compare only rows with the same `split`.
+# Those on the same split; of others the figures do not compare. Ordered by **validation** accuracy, for that is what
+# choices are made with. The test columns are for the one that was chosen: whoever looks at ten test scores and keeps
+# the best has made the test a second validation, and no number is left that says what to expect.
 
 # %%
 store = model.settings.tracking.uri
-trainings = list_trainings(store, run.run["dataset"])
-same = trainings[trainings["split"] == run.run["split_sha256"]]
+trainings = list_trainings(store, run.run["dataset"], run.run["split_sha256"])
 accuracies = [name for name in trainings if "/" in name]
-shown = trainings.drop(columns="run_id").assign(split=trainings["split"].str[:6]).head(12)
+shown = trainings.drop(columns="run_id").head(12)
 shown.style.format(percent, subset=accuracies, na_rep="not read").hide(axis="index")
 
 # %%
-beside = same[same["run_id"] != run.run["mlflow_run_id"]].drop_duplicates("name").head(8)
-histories = {name: read_curves(store, run_id) for name, run_id in zip(beside["name"], beside["run_id"], strict=True)}
+others = trainings[trainings["run_id"] != run.run["mlflow_run_id"]].drop_duplicates("name").head(8)
+histories = {name: read_curves(store, run_id) for name, run_id in zip(others["name"], others["run_id"], strict=True)}
 side_by_side_figure({**histories, run.name: run.history}, run.name, "How they learned")
 
 # %% [markdown]

@@ -154,7 +154,7 @@ def test_what_comes_after_goes_by_the_label_and_not_by_the_folder(
     train(make_settings("data.decisions=decisions.csv", "stages.0.epochs=1", "trainer.progress=none"))
     assert json.loads((tmp_path / "out/run.json").read_text())["classes"] == ["daisy", "roses"]
     assert "daisy/daisy_00.jpg" not in (tmp_path / "out/split.csv").read_text()
-    evaluate(tmp_path / "out", tmp_path / "test")
+    evaluate(tmp_path / "out", tmp_path / "test", explanations=False)
     predictions = pd.read_csv(tmp_path / "test/predictions.csv")
     folders = predictions["path"].str.partition("/")[0]
     assert "sunflowers" in set(folders)

@@ -13,7 +13,9 @@ from flowers.recipe import read_settings
 
 
 def params(**changes: Any) -> dict[str, Any]:
-    return {"dataset": "sample", "experiments": ["linear_scratch", "cnn_scratch"], "overrides": []} | changes
+    whole = {"dataset": "sample", "experiments": ["linear_scratch", "cnn_scratch"], "overrides": [], "outliers": ""}
+    names = changes.get("experiments", whole["experiments"])
+    return whole | {"embeddings": names[0] if isinstance(names, list) and names else "none"} | changes
 
 
 @pytest.fixture(autouse=True)
@@ -77,6 +79,10 @@ def test_weights_are_pinned_by_their_digest(tmp_path: Path) -> None:
         ({"overrides": ["data=folder"]}, "would change the data after download and split have run"),
         ({"experimnts": []}, "params.yaml has no key 'experimnts': did you mean 'experiments'?"),
         ({"experiments": 3}, "experiments must be a list"),
+        (
+            {"embeddings": "mlp_scratch"},
+            "embeddings is 'mlp_scratch', which is none of the experiments; name one of lin",
+        ),
         ({"overrides": "seed=1"}, "overrides must be a list"),
     ],
 )

@@ -64,7 +64,10 @@ def test_writes_figures_of_the_test_split(model: Path, tmp_path: Path, capfd: py
         "confusion.csv",
         "outliers/test.csv",
         "report.html",
-        *(f"figures/{name}.png" for name in ("confusion", "coverage", "curves", "reliability")),
+        *(
+            f"figures/{name}.png"
+            for name in ("attack", "confusion", "coverage", "curves", "explanations", "reliability")
+        ),
     }
     assert json.loads((out / "metrics.json").read_text()) == metrics
     overall = {"test/acc", "test/loss", "test/macro_f1", "test/top2_acc"}
@@ -170,7 +173,7 @@ def test_model_of_a_version_without_validation_answers(model: Path, tmp_path: Pa
     run = json.loads((model / "run.json").read_text())
     del run["temperature"]
     (model / "run.json").write_text(json.dumps(run))
-    metrics = evaluate(model, tmp_path / "evaluated")
+    metrics = evaluate(model, tmp_path / "evaluated", explanations=False)
     assert metrics["temperature"] == 1
     assert metrics["withholding"] == []
     assert pd.read_csv(tmp_path / "evaluated/outliers/test.csv")["distance"].isna().all()
@@ -192,7 +195,7 @@ def test_strangers_are_scored_beside_the_test(model: Path, photographs: Path, tm
         Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(strangers / f"deep/{k}.png")
     (strangers / "broken.jpg").write_bytes(b"none")
     out = tmp_path / "evaluated"
-    metrics = evaluate(model, out, outliers=str(strangers))
+    metrics = evaluate(model, out, outliers=str(strangers), explanations=False)
     found = metrics["strangers"]
     assert json.loads((out / "metrics.json").read_text())["strangers"] == found
     assert (found["photographs"], list(found["refused"])) == (5, ["broken.jpg"])

@@ -21,7 +21,7 @@ def test_table_and_figure_of_spoilt_photographs(
     make_settings: Callable[..., Settings], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(make_settings("stages.0.epochs=1"))
-    metrics = evaluate(tmp_path / "out", tmp_path / "one", corruptions=True)
+    metrics = evaluate(tmp_path / "out", tmp_path / "one", corruptions=True, explanations=False)
     table = pd.read_csv(tmp_path / "one/corruptions.csv")
     assert (table["corruption"][0], table["strength"][0]) == ("none", 0)
     assert table.loc[0, "acc"] == pytest.approx(metrics["test/acc"], abs=1e-6)

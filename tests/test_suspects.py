@@ -12,9 +12,10 @@ import pytest
 import flowers.train
 from flowers.data.split_table import read_splits, write_splits
 from flowers.errors import UserError
+from flowers.photographs import find_photographs
 from flowers.settings import Settings
 from flowers.suspects import suspects
-from flowers.train import find_photographs, train
+from flowers.train import train
 
 Make = Callable[..., Settings]
 SWAPPED = ["daisy/roses_99.jpg", "roses/sunflowers_99.jpg"]

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from flowers.photographs import find_photographs
 from flowers.settings import Settings
-from flowers.train import build_training, find_photographs
+from flowers.train import build_training
 from flowers.views import augmented_views
 
 

@@ -25,7 +25,7 @@ def compose(params: dict[str, Any], out: Path) -> list[Path]:
     """Write one file per experiment.
 
     Args:
-        params: With ``dataset``, ``experiments`` and ``overrides``, as in params.yaml.
+        params: All of params.yaml. ``embeddings`` and ``outliers`` are for later stages.
         out: Folder for the files.
 
     Returns:
@@ -63,7 +63,7 @@ def compose(params: dict[str, Any], out: Path) -> list[Path]:
 
 
 def _read_params(params: dict[str, Any]) -> tuple[str, list[str], list[str]]:
-    known = ("dataset", "experiments", "overrides")
+    known = ("dataset", "experiments", "overrides", "embeddings", "outliers")
     for key in params:
         if key not in known:
             raise UserError(f"params.yaml has no key '{key}': {suggestion(str(key), known)}")
@@ -75,6 +75,11 @@ def _read_params(params: dict[str, Any]) -> tuple[str, list[str], list[str]]:
             raise UserError(f"params.yaml: {key} must be a list, like [{params[key]}]; correct it.")
     if not params["experiments"]:
         raise UserError("params.yaml names no experiments; list at least one recipe of conf/experiment.")
+    if params["embeddings"] not in params["experiments"]:
+        raise UserError(
+            f"params.yaml: embeddings is '{params['embeddings']}', which is none of the experiments; name one of "
+            f"{', '.join(map(str, params['experiments']))}."
+        )
     overrides = [str(override) for override in params["overrides"] or []]
     file = f"conf/data/{params['dataset']}.yaml"
     for override in overrides:

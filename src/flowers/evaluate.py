@@ -1,9 +1,10 @@
 """Measure a trained model on the test photographs: ``python -m flowers.evaluate model=artifacts/train/cnn_scratch``.
 
-The only command that reads the test split. Writes ``metrics.json`` (each overall figure with its 95 % interval),
-``predictions.csv``, ``confusion.csv``, figures and ``report.html``, one page with all that is known of the model, and
-adds them to the MLflow run that the training opened.
+Beside ``baselines``, the only command that reads the test split. Writes ``metrics.json`` (each overall figure with its
+95 % interval), ``predictions.csv``, ``confusion.csv``, figures and ``report.html``, one page with all that is known of
+the model, and adds them to the MLflow run that the training opened.
 
+``explanations=false`` leaves out what takes most of the page's time: why the network answers as it does.
 ``outliers=NAME`` or ``outliers=DIR`` asks whether the model notices photographs of what it was never taught.
 ``corruptions=true`` also spoils the test photographs in six ways and writes ``corruptions.csv`` and its figure.
 ``data=NAME`` or ``data=DIR`` tests on another data set instead, as far as its classes are the model's.
@@ -26,9 +27,12 @@ class Arguments:
     data: str | None = None
     corruptions: bool = False
     outliers: str | None = None
+    explanations: bool = True
 
 
-def evaluate(model_dir: Path, out: Path, corruptions: bool = False, outliers: str | None = None) -> dict[str, Any]:
+def evaluate(
+    model_dir: Path, out: Path, corruptions: bool = False, outliers: str | None = None, explanations: bool = True
+) -> dict[str, Any]:
     """Score a trained model on the test split that it was trained beside.
 
     Args:
@@ -36,6 +40,7 @@ def evaluate(model_dir: Path, out: Path, corruptions: bool = False, outliers: st
         out: Folder for the results.
         corruptions: Score it also on the same photographs when they are spoilt.
         outliers: Photographs of none of its classes to confront it with: a name of ``conf/data``, or a folder.
+        explanations: Whether the page says why the network answers as it does.
 
     Returns:
         What ``metrics.json`` holds.
@@ -65,7 +70,7 @@ def evaluate(model_dir: Path, out: Path, corruptions: bool = False, outliers: st
         from flowers.strangers import evaluate_strangers
 
         metrics["strangers"] = evaluate_strangers(model, outliers, out)
-    report(model, out)
+    report(model, out, explanations)
     return metrics
 
 
@@ -75,7 +80,7 @@ def main() -> None:
         arguments = read_arguments(Arguments, __doc__)
         if arguments.data is None:
             out = arguments.out_dir or arguments.model / "test"
-            evaluate(arguments.model, out, arguments.corruptions, arguments.outliers)
+            evaluate(arguments.model, out, arguments.corruptions, arguments.outliers, arguments.explanations)
             return
         for key in ("corruptions", "outliers"):
             if getattr(arguments, key):

@@ -33,8 +33,8 @@ def lr_find(settings: Settings) -> float | None:
 
     from flowers.learning.rate_finder import smoothed, suggest
     from flowers.learning.resume import start_checkpoint
+    from flowers.photographs import find_photographs
     from flowers.review.figures import rates_figure
-    from flowers.train import find_photographs
 
     out = Path(settings.out_dir)
     start = start_checkpoint(out, settings)

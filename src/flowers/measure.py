@@ -51,38 +51,48 @@ def measure(
     metrics = {**score(labels, predicted, model.classes), **sure, "temperature": model.temperature, **notes}
     counts = confusion(labels, predicted.argmax(axis=1), len(model.classes))
     figure = confusion_figure(counts, model.classes, title)
+    confusions = write_results(out, metrics, table, predicted, counts, model.classes)
     for folder in ("figures", "outliers"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    write_predictions(out, table, predicted, model.classes)
-    outlier_scores(model, table["path"].tolist(), answers).to_csv(
-        out / "outliers/test.csv", index=False, float_format="%.6f"
-    )
+        (out / folder).mkdir(exist_ok=True)
+    scores = outlier_scores(model, table["path"].tolist(), answers)
+    scores.to_csv(out / "outliers/test.csv", index=False, float_format="%.6f")
     figure.savefig(out / "figures/confusion.png", dpi=150)
     if model.settings.tracking.enabled:
-        _record(model, out, metrics, figure, where)
+        _record(model, out, metrics, confusions, figure, where)
     return metrics
 
 
-def write_predictions(out: Path, table: pd.DataFrame, predicted: np.ndarray, classes: list[str]) -> None:
-    """Write ``predictions.csv`` (a row for each photograph) and ``confusion.csv`` (a row for each true class).
+def write_results(
+    out: Path,
+    metrics: dict[str, Any],
+    table: pd.DataFrame,
+    predicted: np.ndarray,
+    counts: np.ndarray,
+    classes: list[str],
+) -> pd.DataFrame:
+    """Write ``metrics.json``, ``predictions.csv`` and ``confusion.csv``.
 
     Args:
-        out: The folder; it is there.
+        out: Folder for them; it is made if it is not there.
+        metrics: Content of the first.
         table: `path` and `label` of N photographs.
-        predicted: (N,K) probabilities.
-        classes: The K names.
+        predicted: Probabilities (N,K).
+        counts: (K,K), rows truth, columns prediction.
+        classes: The K class names.
+
+    Returns:
+        What ``confusion.csv`` holds.
     """
-    winners = predicted.argmax(axis=1)
-    predictions = pd.DataFrame(
-        {"path": table["path"], "label": table["label"], "prediction": [classes[i] for i in winners]}
-    )
-    predictions = predictions.join(pd.DataFrame(predicted, columns=classes, index=table.index))
+    names = [classes[i] for i in predicted.argmax(axis=1)]
+    predictions = pd.DataFrame({"path": table["path"], "label": table["label"], "prediction": names})
+    # Not joined, for a class may be called label.
+    predictions = pd.concat([predictions, pd.DataFrame(predicted, columns=classes)], axis=1)
+    confusions = pd.concat([pd.Series(classes, name="truth"), pd.DataFrame(counts, columns=classes)], axis=1)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     predictions.to_csv(out / "predictions.csv", index=False, float_format="%.6f")
-    labels = table["label"].map(classes.index).to_numpy(int)
-    confusions = pd.DataFrame(confusion(labels, winners, len(classes)), columns=classes)
-    confusions.insert(0, "truth", classes)
     confusions.to_csv(out / "confusion.csv", index=False)
+    return confusions
 
 
 def outlier_scores(model: TrainedModel, names: list[str], answers: Answers) -> pd.DataFrame:
@@ -115,7 +125,9 @@ def outlier_scores(model: TrainedModel, names: list[str], answers: Answers) -> p
     )
 
 
-def _record(model: TrainedModel, out: Path, metrics: dict[str, Any], figure: Figure, where: str) -> None:
+def _record(
+    model: TrainedModel, out: Path, metrics: dict[str, Any], confusions: pd.DataFrame, figure: Figure, where: str
+) -> None:
     """Add the results to the training's MLflow run."""
     from flowers.review import tracking
 
@@ -125,7 +137,7 @@ def _record(model: TrainedModel, out: Path, metrics: dict[str, Any], figure: Fig
     with training_run(model, {f"{where}/acc interval": f"{low:.3f} to {high:.3f}"}):
         tracking.log_metrics(flat)
         tracking.log_figure(figure, f"{where}/confusion.png")
-        tracking.log_table(pd.read_csv(out / "confusion.csv", keep_default_na=False), f"{where}/confusion.json")
+        tracking.log_table(confusions, f"{where}/confusion.json")
         for name in ("metrics.json", "predictions.csv"):
             tracking.log_file(out / name, where)
 

@@ -21,6 +21,7 @@ from flowers.provenance import split_digest
 from flowers.review import tracking
 from flowers.review.backlog import Backlog
 from flowers.review.figures import ConfusionPainter
+from flowers.review.hint import hint_image
 from flowers.scorer import Scorer
 from flowers.settings import Settings
 
@@ -56,6 +57,10 @@ def record_start(
     logged = tracking.logged_steps("val/acc")
     classes = sorted(split["label"].unique())
     painter = ConfusionPainter()
+    if not logged:
+        # MLflow's slider stands at step 0 first, where there is no epoch.
+        hint = hint_image(["Move the slider:", "each step is", "an epoch."])
+        backlog.add(lambda: tracking.log_image(hint, key="val/confusion", step=0))
 
     def record(row: Row, classifier: Classifier) -> None:
         epoch = int(row["epoch"])
@@ -113,8 +118,8 @@ def short_params(settings: Settings) -> dict[str, Any]:
         params["weights"] = settings.weights
     params["stages"] = ", ".join(f"{stage.name} {stage.epochs}" for stage in settings.stages)
     params["max_lr"] = ", ".join(str(stage.max_lr) for stage in settings.stages)
-    params |= {name: value for name, value in asdict(settings.learning).items() if value}
-    params |= {name: value for name, value in asdict(settings.augment).items() if value}
+    chances = asdict(settings.learning) | asdict(settings.augment)
+    params |= {name: value for name, value in chances.items() if value and value != "none"}
     return params | {"split_seed": settings.data.split.seed}
 
 

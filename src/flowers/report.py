@@ -1,7 +1,7 @@
 """One page with all that is known of a trained model: ``python -m flowers.report model=DIR``.
 
 ``evaluate`` writes it; this makes it anew from what ``train`` and ``evaluate`` left (``evaluation=DIR`` where that is
-not ``DIR/test``), also where the photographs are not at hand, and measures nothing itself.
+not ``DIR/test``), also where the photographs are not at hand, and scores nothing anew.
 """
 
 import json
@@ -14,6 +14,7 @@ from flowers.errors import UserError
 
 if TYPE_CHECKING:
     from flowers.review.exhibits import Pictures, Run
+    from flowers.review.why import Reasons
     from flowers.trained import TrainedModel
 
 THUMBNAIL_PX = 112
@@ -27,14 +28,16 @@ class Arguments:
 
     model: Path
     evaluation: Path | None = None
+    explanations: bool = True
 
 
-def report(model: "TrainedModel", evaluation: Path) -> Path:
+def report(model: "TrainedModel", evaluation: Path, explanations: bool = True) -> Path:
     """Write the page and its figures, and add them to the training's MLflow run.
 
     Args:
         model: The model.
         evaluation: The folder that ``evaluate`` wrote; ``report.html`` and ``figures`` land there.
+        explanations: Whether the page says why the network answers as it does, which takes most of the time.
 
     Returns:
         The page.
@@ -43,15 +46,21 @@ def report(model: "TrainedModel", evaluation: Path) -> Path:
         UserError: If the folder lacks something, or belongs to another model.
     """
     from flowers.review.report import figures_of, write_report
+    from flowers.review.why import describe_reasons, reason_figures
 
     run = read_run(model, evaluation)
     pictures, absence = _pictures(model, run)
     figures = figures_of(run)
+    explained = None
+    if explanations and pictures is not None:
+        reasons = _reasons(model, run)
+        figures |= reason_figures(reasons, run.classes, run.name)
+        explained = describe_reasons(reasons, run.classes, run.predictions["path"].tolist())
     (evaluation / "figures").mkdir(exist_ok=True)
     for name, figure in figures.items():
         figure.savefig(evaluation / "figures" / f"{name}.png", dpi=150)
     page = evaluation / "report.html"
-    write_report(run, pictures, absence, figures, None, page)
+    write_report(run, pictures, absence, figures, explained, page)
     if model.settings.tracking.enabled:
         _record(model, evaluation, list(figures))
     print(f"the page: {page}", flush=True)
@@ -67,6 +76,7 @@ def read_run(model: "TrainedModel", evaluation: Path) -> "Run":
     import pandas as pd
 
     from flowers.data.split_table import read_splits
+    from flowers.naming import remake_command
     from flowers.review.exhibits import Run
 
     remedy = f"run python -m flowers.evaluate model={model.folder} again"
@@ -95,7 +105,7 @@ def read_run(model: "TrainedModel", evaluation: Path) -> "Run":
         classes=model.classes,
         run=model.run,
         config=(model.folder / "config.yaml").read_text(encoding="utf-8"),
-        remake=f"python -m flowers.train --config-dir {model.folder} --config-name config out_dir=AGAIN",
+        remake=remake_command(model.folder),
         history=history,
         scores=scores,
         predictions=predictions,
@@ -138,6 +148,19 @@ def _pictures(model: "TrainedModel", run: "Run") -> "tuple[Pictures | None, str]
     return Pictures(rows, thumbnails, strangers, montages), ""
 
 
+def _reasons(model: "TrainedModel", run: "Run") -> "Reasons":
+    """Explain some of the test photographs, at the size that the network sees."""
+    from flowers.data.pixels import open_store
+    from flowers.review.why import find_reasons
+    from flowers.scorer import PixelLogits
+
+    digests = run.split.set_index("path")["sha256"]
+    test = run.predictions[["path"]].assign(sha256=run.predictions["path"].map(digests))
+    pixels = open_store(Path(model.run["photographs"]), test, model.net.image_px, Path(model.settings.data.cache_dir))
+    network = PixelLogits(model.net, model.temperature).eval()
+    return find_reasons(network, pixels, run.labels, run.probabilities, run.name, model.settings.seed)
+
+
 def _record(model: "TrainedModel", evaluation: Path, figures: list[str]) -> None:
     """Add the page and its figures to the training's MLflow run."""
     from flowers.measure import training_run
@@ -155,7 +178,8 @@ def main() -> None:
 
     with exit_on_user_error():
         arguments = read_arguments(Arguments, __doc__)
-        report(open_model(arguments.model), arguments.evaluation or arguments.model / "test")
+        evaluation = arguments.evaluation or arguments.model / "test"
+        report(open_model(arguments.model), evaluation, arguments.explanations)
 
 
 if __name__ == "__main__":

@@ -35,9 +35,9 @@ def suspects(settings: Settings) -> int:
     import pandas as pd
 
     from flowers.learning.resume import resume_key
+    from flowers.photographs import find_photographs
     from flowers.provenance import data_digest, split_digest
     from flowers.review.suspects import confident_joint, rank_suspects
-    from flowers.train import find_photographs
 
     if settings.trainer.from_stage != 1:
         raise UserError("suspects trains each fold from the start; leave out trainer.from_stage.")

@@ -35,7 +35,7 @@ class SweepSummary(Callback):
         with exit_on_user_error():
             tracking = Tracking(**OmegaConf.to_container(config.tracking))  # type: ignore[arg-type]
             name = " ".join(config.hydra.overrides.task)
-            self._parent = open_parent(tracking, experiment=config.data.name, name=f"sweep {name}")
+            self._parent = open_parent(tracking, experiment=config.data.name, name=f"sweep {name}", kind="sweep")
         os.environ[PARENT_VARIABLE] = self._parent
         atexit.register(self._abandon)
 
@@ -73,4 +73,4 @@ class SweepSummary(Callback):
         if self._parent is not None:
             from flowers.review.tracking import abandon_parent
 
-            abandon_parent(self._parent)
+            abandon_parent(self._parent, "KILLED")

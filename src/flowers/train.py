@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from flowers.commands import run_command
 from flowers.errors import UserError
-from flowers.recipe import build_network, locate
+from flowers.recipe import build_network
 from flowers.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from flowers.learning.history import Row
 
 
-def train(settings: Settings, stop_after_epochs: int | None = None) -> float:
+def train(settings: Settings, stop_after_epochs: int | None = None, called: str | None = None) -> float:
     """Train, and write the trained model's folder.
 
     Args:
         settings: All that decides the result.
         stop_after_epochs: Stop there as if interrupted, leaving a checkpoint and no model; null trains to the end.
+        called: What its MLflow run is called; null: by the recipe and the command line, see :mod:`flowers.naming`.
 
     Returns:
         The validation accuracy of the last epoch, in [0, 1]. NaN if stopped before the end.
@@ -40,6 +41,7 @@ def train(settings: Settings, stop_after_epochs: int | None = None) -> float:
     from filelock import FileLock, Timeout
 
     from flowers.learning import resume
+    from flowers.photographs import find_photographs
     from flowers.provenance import split_digest
     from flowers.trained import check_free
 
@@ -52,7 +54,7 @@ def train(settings: Settings, stop_after_epochs: int | None = None) -> float:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / "lock", timeout=0):
-            return _train(settings, root, split, folder, out, start, stop_after_epochs)
+            return _train(settings, root, split, folder, out, start, stop_after_epochs, called)
     except Timeout as error:
         raise UserError(
             "this very training is running already in another process; wait for it, or change seed or a setting."
@@ -61,26 +63,6 @@ def train(settings: Settings, stop_after_epochs: int | None = None) -> float:
         whole = resume.EpochCheckpoint(folder).found() is not None
         advice = "goes on from the last whole epoch" if whole else "starts anew, as no epoch was whole yet"
         raise KeyboardInterrupt(f"interrupted; the same command {advice}.") from error
-
-
-def find_photographs(settings: Settings) -> "tuple[Path, pd.DataFrame]":
-    """Find the photographs and their split, or make the split on the way, and say what intake refused.
-
-    Returns:
-        The folder that paths are relative to, and the rows of the split.
-    """
-    from flowers.data.split_table import read_splits
-
-    data = settings.data
-    if data.split_csv is not None:
-        return Path(data.root), read_splits(Path(data.split_csv))
-    from flowers.data.sources import prepare
-
-    fill = None if data.source is None else locate("data.source", data.source, "flowers.data.")
-    root, split, summary = prepare(data, fill)
-    if settings.trainer.progress != "none":
-        print(f"{root}: {summary}", flush=True)
-    return root, split
 
 
 def build_training(
@@ -140,6 +122,7 @@ def _train(
     out: Path,
     start: Path | None,
     stop_after_epochs: int | None,
+    called: str | None,
 ) -> float:
     from flowers.learning import resume
     from flowers.provenance import git_commit, split_digest
@@ -150,23 +133,26 @@ def _train(
     with contextlib.ExitStack() as stack:
         run_id = None
         if settings.tracking.enabled:
+            from flowers.naming import run_name, run_note
             from flowers.record import record_end, record_start
             from flowers.review.backlog import Backlog
             from flowers.review.tracking import tracked_run
             from flowers.sweep import PARENT_VARIABLE
 
+            commit = git_commit()
             tags = {
                 "recipe": settings.name,
-                "git_commit": git_commit() or "unknown",
+                "git_commit": commit or "unknown",
                 "split": split_digest(split),
             }
             run = tracked_run(
                 settings.tracking,
                 experiment=settings.data.name,
-                name=settings.name,
+                name=called or run_name(settings),
                 run_id=note.get("run_id"),
                 tags=tags,
                 parent=os.environ.get(PARENT_VARIABLE),
+                note=run_note(settings, commit, len(photographs.train)),
             )
             run_id = stack.enter_context(run)
         resume.write_note(folder, {"run_id": run_id})

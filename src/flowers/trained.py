@@ -207,7 +207,9 @@ def _read_validation(file: Path, num_classes: int) -> Validation | None:
     return validation
 
 
-def answer(net: nn.Module, pixels: np.ndarray, names: Sequence[str], batch_size: int = 64) -> Answers:
+def answer(
+    net: nn.Module, pixels: np.ndarray, names: Sequence[str], batch_size: int = 64, head_is_new: bool = False
+) -> Answers:
     """Apply a network to decoded photographs, in float32 whatever precision it was trained in.
 
     Features are what the last linear layer is given if that is at most :data:`WIDEST_FEATURES` wide, else what the head
@@ -218,6 +220,7 @@ def answer(net: nn.Module, pixels: np.ndarray, names: Sequence[str], batch_size:
         pixels: (N,H,W,3) uint8.
         names: What the N photographs are called in an error.
         batch_size: Photographs in a forward pass; it bounds the memory.
+        head_is_new: The head was not trained, so that features are taken before all of it.
 
     Raises:
         UserError: If a logit is not finite.
@@ -227,7 +230,8 @@ def answer(net: nn.Module, pixels: np.ndarray, names: Sequence[str], batch_size:
     mean, std = (torch.tensor(value, device=device) for value in (net.mean, net.std))
     logits: list[Tensor] = []
     features: list[Tensor] = []
-    hook = _last_layer(net).register_forward_pre_hook(lambda _, inputs: features.append(_flat(inputs[0])))
+    layer = list(net.children())[-1] if head_is_new else _last_layer(net)
+    hook = layer.register_forward_pre_hook(lambda _, inputs: features.append(_flat(inputs[0])))
     try:
         with torch.inference_mode():
             for first in range(0, len(pixels), batch_size):

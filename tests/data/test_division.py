@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flowers.data.division import PUBLISHED, describe, divide
+from flowers.data.division import describe, divide
 from flowers.data.duplicates import conflicts
+from flowers.data.split_table import PUBLISHED
 from flowers.errors import UserError
 from flowers.settings import Data, Split
 

@@ -18,6 +18,7 @@ EXPERIMENTS = ["linear_scratch", "sample_finetune"]
 SMALLER = {
     "conf/data/sample.yaml": [(r"(\w+): 200", r"\1: 12"), (r"size_px: \d+", "size_px: 32")],
     "conf/data/species.yaml": [(r"(\w+): 100", r"\1: 8"), (r"size_px: \d+", "size_px: 32")],
+    "conf/data/strangers.yaml": [(r"(\w+): (12|60)", r"\1: 3"), (r"size_px: \d+", "size_px: 32")],
     "conf/trainer/default.yaml": [
         ("train_batches: null", "train_batches: 2"),
         ("precision: auto", "precision: 32-true"),
@@ -81,15 +82,17 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_pipeline_makes_everything_once(project: Path) -> None:
     first = run(project, "dvc", "repro")
     wanted = {f"{stage}@{name}" for stage in ("train", "evaluate") for name in EXPERIMENTS}
-    assert stages_run(first) == {"download", "split", "pretrain", "compose", "compare"} | wanted
+    assert stages_run(first) == {"download", "split", "pretrain", "compose", "baselines", "compare"} | wanted
     assert re.search("warning", first, re.IGNORECASE) is None
     board = pd.read_csv(project / "artifacts/compare/leaderboard.csv")
-    assert set(board["experiment"]) == set(EXPERIMENTS)
+    assert set(board.loc[board["kind"] == "network", "experiment"]) == set(EXPERIMENTS)
+    assert "embeddings_logistic" in set(board.loc[board["kind"] == "baseline", "experiment"])
     assert (project / "artifacts/compare/index.html").is_file()
     for name in EXPERIMENTS:
         metrics = json.loads((project / f"artifacts/evaluate/{name}/metrics.json").read_text())
         assert 0 <= metrics["test/acc"] <= 1
         assert (project / f"artifacts/train/{name}/model.safetensors").is_file()
+        assert "Why does it answer so?" in (project / f"artifacts/evaluate/{name}/report.html").read_text()
     shown = run(project, "dvc", "metrics", "show")
     assert "test/acc" in shown
 

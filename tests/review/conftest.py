@@ -58,7 +58,7 @@ def learned(request: pytest.FixtureRequest) -> nn.Module:
     examples = paint_squares(256, seed=0)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        net = PixelLogits(network(num_classes=3, image_px=SIDE_PX, dropout=0.0, **parameters))
+        net = PixelLogits(network(num_classes=3, image_px=SIDE_PX, dropout=0.0, **parameters), 1.0)
         optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3)
         for _ in range(60):
             chosen = torch.randint(len(examples.labels), (32,))

@@ -35,7 +35,8 @@ def backbone(name: str, side: int) -> nn.Module:
             hidden=8,
             dropout=0.1,
             options={},
-        )
+        ),
+        1.0,
     ).eval()
 
 
@@ -64,7 +65,7 @@ def snapshot(network: nn.Module) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["linear", "mlp", "cnn", "resnet_small", "test_resnet"])
 def test_network_is_left_as_it_was(name: str, make_net: Callable[..., nn.Module]) -> None:
-    network = backbone(name, 64) if name.startswith("test_") else PixelLogits(make_net(name)).eval()
+    network = backbone(name, 64) if name.startswith("test_") else PixelLogits(make_net(name), 1.0).eval()
     for parameter in list(network.parameters())[::2]:
         parameter.requires_grad_(False)
     pixels, labels = noise(3, 64 if name.startswith("test_") else 32), np.array([0, 1, 2])
@@ -94,7 +95,7 @@ def test_each_network_shows_what_it_can(
     name: str, maps: set[str], layer: str | None, make_net: Callable[..., nn.Module]
 ) -> None:
     pixels = noise(9)  # more than a batch
-    network: Any = PixelLogits(make_net(name)).eval()
+    network: Any = PixelLogits(make_net(name), 1.0).eval()
     truths = network(torch.from_numpy(pixels).permute(0, 3, 1, 2).float()).argmax(dim=1).numpy()
     found = explain(network, pixels, truths, name)
     assert found.cam_layer == layer
@@ -148,7 +149,7 @@ def test_any_backbone_shows_what_it_can_and_says_what_it_cannot(
 
 
 def test_linear_network_says_what_it_cannot_show(make_net: Callable[..., nn.Module]) -> None:
-    found = explain(PixelLogits(make_net("linear")).eval(), noise(1), np.array([0]), "linear_scratch")
+    found = explain(PixelLogits(make_net("linear"), 1.0).eval(), noise(1), np.array([0]), "linear_scratch")
     assert found.cannot == [
         "linear_scratch has no convolution: Grad-CAM, feature maps and first-layer filters cannot be shown.",
         "linear_scratch has no ReLU, so guided backpropagation would be the plain gradient: guided backpropagation "
@@ -159,7 +160,7 @@ def test_linear_network_says_what_it_cannot_show(make_net: Callable[..., nn.Modu
 
 
 def test_gradient_of_a_linear_network_is_its_template(make_net: Callable[..., nn.Module]) -> None:
-    network: Any = PixelLogits(make_net("linear")).eval()
+    network: Any = PixelLogits(make_net("linear"), 1.0).eval()
     found = explain(network, noise(2), np.array([0, 0]), "net", targets=np.array([2, 1])).each
     weights = network.net.head[1].weight.detach().reshape(3, 3, 32, 32) / (255 * 0.25)
     for explanation, target in zip(found, (2, 1), strict=True):
@@ -195,7 +196,7 @@ def test_grad_cam_is_the_classes_share_of_the_map() -> None:
 
 
 def test_dense_layer_over_places_is_warned_of(make_net: Callable[..., nn.Module]) -> None:
-    found = explain(PixelLogits(make_net("cnn")).eval(), noise(1), np.array([0]), "cnn_scratch")
+    found = explain(PixelLogits(make_net("cnn"), 1.0).eval(), noise(1), np.array([0]), "cnn_scratch")
     assert not found.each[0].cams_compare
     assert "cnn_scratch weighs each place of its last map by itself" in found.notes[0]
 
@@ -301,7 +302,7 @@ def test_finds_the_object_that_decides(learned: nn.Module, squares: Any) -> None
 
 
 def test_photograph_alone_gives_what_it_gives_among_others(make_net: Callable[..., nn.Module]) -> None:
-    network: Any = PixelLogits(make_net("resnet_small")).eval()
+    network: Any = PixelLogits(make_net("resnet_small"), 1.0).eval()
     pixels, labels = noise(3), np.array([0, 1, 2])
     alone, among = (
         explain(network, pixels[2:], labels[2:], "net").each[0],
@@ -314,15 +315,26 @@ def test_photograph_alone_gives_what_it_gives_among_others(make_net: Callable[..
 
 
 def test_same_maps_every_time(make_net: Callable[..., nn.Module]) -> None:
-    network: Any = PixelLogits(make_net("cnn")).eval()
+    network: Any = PixelLogits(make_net("cnn"), 1.0).eval()
     first, second = (explain(network, noise(1), np.array([1]), "net").each[0] for _ in range(2))
     for method in MAPS:
         one, other = getattr(first, method), getattr(second, method)
         assert (one is None and other is None) or np.array_equal(one, other)
 
 
+def test_works_where_gradients_are_switched_off(make_net: Callable[..., nn.Module]) -> None:
+    network: Any = PixelLogits(make_net("cnn"), 1.0).eval()
+    wanted = explain(network, noise(1), np.array([1]), "net").each[0]
+    with torch.no_grad():
+        found = explain(network, noise(1), np.array([1]), "net").each[0]
+        table = attack(network, noise(1), np.array([1]), examples=1, seed=0).table
+    assert np.array_equal(found.gradient, wanted.gradient)
+    assert np.abs(wanted.gradient).max() > 0
+    assert len(table)
+
+
 def test_no_photograph(make_net: Callable[..., nn.Module]) -> None:
-    found = explain(PixelLogits(make_net("cnn")).eval(), noise(0), np.array([], dtype=int), "net")
+    found = explain(PixelLogits(make_net("cnn"), 1.0).eval(), noise(0), np.array([], dtype=int), "net")
     assert not found.each
 
 

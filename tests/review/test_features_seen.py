@@ -15,7 +15,7 @@ PHOTOGRAPH = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uin
 
 
 def test_filters_of_a_convolution_strongest_first(make_net: Callable[..., nn.Module]) -> None:
-    network: Any = PixelLogits(make_net("cnn")).eval()
+    network: Any = PixelLogits(make_net("cnn"), 1.0).eval()
     found = filters(network, PHOTOGRAPH)
     assert found is not None
     assert (found.layer, found.kind, found.of) == ("net.block1.0", "filters", 4)
@@ -25,7 +25,7 @@ def test_filters_of_a_convolution_strongest_first(make_net: Callable[..., nn.Mod
 
 
 def test_templates_of_a_linear_network_are_in_the_classes_order(make_net: Callable[..., nn.Module]) -> None:
-    network: Any = PixelLogits(make_net("linear")).eval()
+    network: Any = PixelLogits(make_net("linear"), 1.0).eval()
     found = filters(network, PHOTOGRAPH)
     assert found is not None
     assert (found.kind, found.of, found.weights.shape) == ("classes", 3, (3, 32, 32, 3))
@@ -39,13 +39,13 @@ def test_templates_of_a_linear_network_are_in_the_classes_order(make_net: Callab
 
 
 def test_templates_of_an_mlp_are_its_units(make_net: Callable[..., nn.Module]) -> None:
-    found = filters(PixelLogits(make_net("mlp", hidden=[MOST_FILTERS + 6])).eval(), PHOTOGRAPH)
+    found = filters(PixelLogits(make_net("mlp", hidden=[MOST_FILTERS + 6]), 1.0).eval(), PHOTOGRAPH)
     assert found is not None
     assert (found.kind, found.of, len(found.weights)) == ("units", MOST_FILTERS + 6, MOST_FILTERS)
 
 
 def test_feature_maps_from_input_to_output(make_net: Callable[..., nn.Module]) -> None:
-    network: Any = PixelLogits(make_net("cnn", blocks=3)).eval()
+    network: Any = PixelLogits(make_net("cnn", blocks=3), 1.0).eval()
     found = feature_maps(network, PHOTOGRAPH, count=3)
     assert [layer.layer for layer in found] == ["net.block1.1", "net.block2.1", "net.block3.1"]
     assert [layer.maps.shape for layer in found] == [(3, 32, 32), (3, 16, 16), (3, 8, 8)]
@@ -59,7 +59,7 @@ def test_feature_maps_from_input_to_output(make_net: Callable[..., nn.Module]) -
 
 @pytest.mark.parametrize("name", ["linear", "mlp"])
 def test_network_without_convolutions_has_none(name: str, make_net: Callable[..., nn.Module]) -> None:
-    assert feature_maps(PixelLogits(make_net(name)).eval(), PHOTOGRAPH) == []
+    assert feature_maps(PixelLogits(make_net(name), 1.0).eval(), PHOTOGRAPH) == []
 
 
 def test_vision_transformer_has_patch_filters_and_no_maps() -> None:
@@ -73,7 +73,8 @@ def test_vision_transformer_has_patch_filters_and_no_maps() -> None:
             hidden=8,
             dropout=0.0,
             options={},
-        )
+        ),
+        1.0,
     ).eval()
     photograph = np.random.default_rng(0).integers(0, 256, (160, 160, 3), dtype=np.uint8)
     found = filters(network, photograph)

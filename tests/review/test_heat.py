@@ -35,6 +35,8 @@ def explanation(**changes: object) -> Explanation:
 def test_strip_has_all_that_there_is() -> None:
     panels = {panel.method: panel for panel in strip(explanation(), ["daisy", "roses"])}
     assert list(panels) == ["photograph", "cam", "cam_truth", "guided_cam", "guided", "gradient", "occlusion"]
+    assert panels["photograph"].caption == "daisy, taken for roses (80% sure)"
+    assert strip(explanation(truth=1), ["daisy", "roses"])[0].caption == "roses, recognised (80% sure)"
     assert panels["cam"].caption == "Grad-CAM for roses (predicted)"
     assert panels["cam_truth"].caption == "Grad-CAM for daisy (true)"
     assert panels["occlusion"].caption == "occlusion: hiding costs up to 2.0 nats"

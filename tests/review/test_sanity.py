@@ -34,7 +34,7 @@ def test_bounded_and_the_same_again(learned: nn.Module, squares: Any) -> None:
 
 @pytest.mark.parametrize("name", ["linear", "mlp", "cnn", "resnet_small"])
 def test_shuffled_network_keeps_its_values_but_not_their_places(name: str, make_net: Callable[..., nn.Module]) -> None:
-    network: Any = PixelLogits(make_net(name)).eval()
+    network: Any = PixelLogits(make_net(name), 1.0).eval()
     pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
     other: Any = shuffled(network, to_network(pixels, torch.device("cpu")), seed=0)
     for before, after in zip(network.parameters(), other.parameters(), strict=True):
@@ -45,7 +45,7 @@ def test_shuffled_network_keeps_its_values_but_not_their_places(name: str, make_
 
 
 def test_shuffled_batch_norms_fit_what_reaches_them(make_net: Callable[..., nn.Module]) -> None:
-    network: Any = PixelLogits(make_net("resnet_small")).eval()
+    network: Any = PixelLogits(make_net("resnet_small"), 1.0).eval()
     pixels = to_network(np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8), torch.device("cpu"))
     other: Any = shuffled(network, pixels, seed=0)
     seen: list[torch.Tensor] = []

@@ -7,9 +7,12 @@ import contextlib
 import json
 import shutil
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -26,8 +29,10 @@ from flowers.evaluate import evaluate
 from flowers.learning.history import METRICS
 from flowers.recipe import compose_config, read_settings
 from flowers.record import short_params
-from flowers.review import tracking
+from flowers.review import alive, tracking
+from flowers.review import store as store_module
 from flowers.review.backlog import Backlog
+from flowers.review.view import TAG
 from flowers.settings import Settings, Tracking
 from flowers.shift import evaluate_elsewhere
 from flowers.train import train
@@ -93,7 +98,7 @@ def locked(store: Path) -> Iterator[sqlite3.Connection]:
 
 
 def test_run_holds_all_that_is_promised(
-    make: Make, photographs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    make: Make, store: Path, photographs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     root = Path(shutil.copytree(photographs, tmp_path / "mine"))
     (root / "roses" / "cut.jpg").write_bytes((root / "roses" / "roses_00.jpg").read_bytes()[:300])
@@ -102,10 +107,12 @@ def test_run_holds_all_that_is_promised(
     run = run_of(out)
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "cnn_scratch"
+    assert "--config-name config out_dir=again" in run.data.tags["mlflow.note.content"]
+    assert not (store.parent / alive.FOLDER).exists()
     for metric in METRICS:
         assert [step for step, _ in history(run, metric)] == [1, 2]
     assert run.data.metrics["val/acc"] == accuracy
-    assert images(run) == [1, 2]
+    assert images(run) == [0, 1, 2]  # the first says where the others are
     assert run.data.params["width"] == "4"
     assert run.data.params["max_lr"] == "0.001"
     assert all(len(value) <= 250 for value in run.data.params.values())
@@ -137,8 +144,10 @@ def test_run_holds_all_that_is_promised(
 
 def test_evaluation_continues_the_run(make: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     train(make())
+    trained = run_of(tmp_path / "out").info.end_time
     metrics = evaluate(tmp_path / "out", tmp_path / "evaluated", corruptions=True)
     run = run_of(tmp_path / "out")
+    assert run.info.end_time == trained  # or the table would show hours of training where there were minutes
     assert len(mlflow.search_runs(experiment_names=["folder"])) == 1
     assert run.info.status == "FINISHED"
     assert run.data.metrics["test/acc"] == metrics["test/acc"]
@@ -197,7 +206,7 @@ def test_interruption_leaves_one_run_without_doubles(make: Make, tmp_path: Path)
     assert len(mlflow.search_runs(experiment_names=["folder"])) == 1
     for metric in METRICS:
         assert [step for step, _ in history(run, metric)] == [1, 2, 3]
-    assert images(run) == [1, 2, 3]
+    assert images(run) == [0, 1, 2, 3]
     assert run.info.status == "FINISHED"
 
 
@@ -234,12 +243,126 @@ def test_system_metrics_are_sampled(make: Make, tmp_path: Path, monkeypatch: pyt
     assert "system/cpu_utilization_percentage" in run_of(tmp_path / "out").data.metrics
 
 
+# What a person reads
+
+
+def tracked(store: Path) -> Tracking:
+    return Tracking(enabled=True, uri=f"sqlite:///{store}", system_metrics_s=0)
+
+
+def test_run_has_the_name_that_its_caller_gives(make: Make, tmp_path: Path) -> None:
+    train(make("stages.0.epochs=1"), called="fold 1")
+    assert run_of(tmp_path / "out").info.run_name == "fold 1"
+
+
+def test_note_is_the_command_where_there_is_no_other(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", SimpleNamespace(name="flowers.lr_find"))
+    monkeypatch.setattr(sys, "argv", ["lr_find.py", "data.root=my photos", "seed=1"])
+    with tracking.tracked_run(tracked(store), experiment="folder", name="x", run_id=None, tags={}) as run_id:
+        pass
+    note = mlflow.get_run(run_id).data.tags["mlflow.note.content"]
+    assert note == "```\npython -m flowers.lr_find \\\n  'data.root=my photos' \\\n  seed=1\n```"
+
+
+def test_what_a_person_wrote_stays(store: Path) -> None:
+    here: Any = {"experiment": "folder", "name": "x", "tags": {}, "note": "ours"}
+    with tracking.tracked_run(tracked(store), run_id=None, **here) as run_id:
+        pass
+    mlflow.MlflowClient().update_run(run_id, name="mine")
+    mlflow.MlflowClient().set_tag(run_id, "mlflow.note.content", "theirs")
+    experiment = mlflow.get_experiment_by_name("folder")
+    changed = json.dumps(json.loads(experiment.tags[TAG]) | {"updatedAt": 0})
+    mlflow.MlflowClient().set_experiment_tag(experiment.experiment_id, TAG, changed)
+    with tracking.tracked_run(tracked(store), run_id=run_id, **here):
+        pass
+    run = mlflow.get_run(run_id)
+    assert (run.info.run_name, run.data.tags["mlflow.note.content"]) == ("mine", "theirs")
+    assert mlflow.get_experiment_by_name("folder").tags[TAG] == changed
+
+
+# A store that was moved or copied
+
+
+@pytest.mark.slow
+def test_copied_project_reads_and_writes_its_own_files(
+    make: Make, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    train(make())
+    run_id = run_of(tmp_path / "out").info.run_id
+    copy = tmp_path.with_name("copy of " + tmp_path.name)
+    copy.mkdir()
+    shutil.copytree(tmp_path / "mlruns", copy / "mlruns")
+    shutil.copy(store, copy)
+    before = store.read_bytes()
+    files = sorted((tmp_path / "mlruns").rglob("*"))
+    monkeypatch.chdir(copy)
+    with tracking.tracked_run(
+        tracked(copy / "mlflow.db"), experiment="folder", name="x", run_id=None, tags={}
+    ) as new_id:
+        tracking.log_table(pd.DataFrame({"a": [1]}), "table.json")
+    assert str(copy / "mlruns") in capfd.readouterr().out
+    assert (copy / "mlruns").samefile(Path(mlflow.get_run(new_id).info.artifact_uri).parents[2])
+    assert store.read_bytes() == before
+    assert sorted((tmp_path / "mlruns").rglob("*")) == files
+
+    shutil.rmtree(tmp_path / "mlruns")  # what is read now lies in the copy
+    client = mlflow.MlflowClient()
+    table = pd.read_csv(client.download_artifacts(run_id, "history.csv", str(copy)))
+    assert len(table) == 2
+    assert images(mlflow.get_run(run_id)) == [0, 1, 2]
+    mlflow.pytorch.load_model(f"runs:/{run_id}/model")
+
+
+# A process that is killed
+
+
+def runs_by_name(store: Path) -> dict[str, Any]:
+    mlflow.set_tracking_uri(f"sqlite:///{store}")
+    runs = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    return {run.info.run_name.split()[0]: run for run in runs}
+
+
+@pytest.mark.slow
+def test_killed_training_and_its_sweep_are_marked_and_go_on(photographs: Path, store: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "flowers.train"]
+    small = ["experiment=cnn_scratch", "model.image_px=32", "model.width=4", "model.blocks=2", "model.dense=8"]
+    small += ["data=folder", f"data.root={photographs}", f"data.cache_dir={tmp_path / 'pixels'}", "trainer=brief"]
+    small += ["learning.batch_size=8", "stages.0.epochs=25"]
+    sweep = subprocess.Popen([*command, "-m", *small, "seed=1,2"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert sweep.stdout is not None
+    assert any(line.startswith("epoch   5/25") for line in sweep.stdout)
+    sweep.kill()
+    sweep.communicate()
+    killed_ms = time.time() * 1000
+    runs = runs_by_name(store)
+    assert {name: run.info.status for name, run in runs.items()} == {"cnn_scratch": "RUNNING", "sweep": "RUNNING"}
+
+    time.sleep(2)
+    store_module.list_experiments(f"sqlite:///{store}")
+    runs = runs_by_name(store)
+    assert {run.info.status for run in runs.values()} == {"KILLED"}
+    run = runs["cnn_scratch"]
+    assert run.info.start_time < run.info.end_time <= killed_ms + 500  # its last sign of life, not when it was found
+    assert "was killed" in run.data.tags["ended"]
+    assert run.info.run_name == "cnn_scratch seed=1"
+    assert not (tmp_path / alive.FOLDER).exists()
+
+    done = subprocess.run([*command, *small, "seed=1", "out_dir=out"], cwd=tmp_path, capture_output=True, text=True)
+    assert "going on from the checkpoint" in done.stdout, done.stderr
+    runs = runs_by_name(store)
+    assert runs["cnn_scratch"].info.run_id == run.info.run_id
+    assert runs["cnn_scratch"].info.status == "FINISHED"
+    assert "ended" not in runs["cnn_scratch"].data.tags
+    assert runs["sweep"].info.status == "KILLED"
+    assert [step for step, _ in history(run, "val/acc")] == list(range(1, 26))
+
+
 # A store that fails
 
 
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(store_module, "PATIENCE_S", 0.1)
 
 
 @pytest.mark.usefixtures("_impatient")
@@ -306,7 +429,7 @@ def test_store_locked_for_a_while_costs_nothing(
     run = run_of(tmp_path / "out")
     for metric in METRICS:
         assert [step for step, _ in history(run, metric)] == [1, 2, 3, 4]
-    assert images(run) == [1, 2, 3, 4]
+    assert images(run) == [0, 1, 2, 3, 4]
     assert run.info.status == "FINISHED"
     said = capfd.readouterr().err
     assert said.count("is locked by another program") == 1
@@ -332,7 +455,10 @@ def test_sweep_has_a_run_of_its_own(store: Path) -> None:
     import pandas as pd
 
     run_id = tracking.open_parent(
-        Tracking(enabled=True, uri=f"sqlite:///{store}", system_metrics_s=0), experiment="folder", name="sweep"
+        Tracking(enabled=True, uri=f"sqlite:///{store}", system_metrics_s=0),
+        experiment="folder",
+        name="sweep",
+        kind="sweep",
     )
     table = pd.DataFrame([(0.9, "seed=2", "b"), (0.8, "seed=1", "a")], columns=["val/acc", "overrides", "out_dir"])
     tracking.close_parent(run_id, table, failed=0)
@@ -349,6 +475,6 @@ def test_parameters_are_short_and_flat() -> None:
     assert params["widths"] == [32, 64, 128]
     assert params["stages"] == "head 2, all 18"
     assert params["max_lr"] == "0.01, [0.001, 0.003]"
-    assert "mixup_alpha" not in params  # switched off
+    assert not {"mixup_alpha", "class_weights", "sampling"} & params.keys()  # switched off
     assert not any("." in name for name in params)
     assert len(str(params)) < 1000  # a picture's panel repeats them all

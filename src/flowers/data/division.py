@@ -7,13 +7,10 @@ import pandas as pd
 from flowers.data.decisions import decided
 from flowers.data.duplicates import conflicts, near_duplicates
 from flowers.data.intake import summarise
-from flowers.data.split_table import check_splits
+from flowers.data.split_table import PUBLISHED, check_splits
 from flowers.data.splits import assign_splits
 from flowers.errors import UserError
 from flowers.settings import Data
-
-PUBLISHED = "official.csv"
-"""Where a data set's own divisions lie, beside its class folders: columns path, official_1, official_2 …"""
 
 
 def divide(manifest: pd.DataFrame, data: Data, root: Path) -> tuple[pd.DataFrame, str]:

@@ -16,9 +16,8 @@ from scipy.io.matlab import MatReadError
 
 from flowers.data.archives import unpack, whole_folder
 from flowers.data.pins import get, read_pin
+from flowers.data.split_table import PUBLISHED
 from flowers.errors import UserError
-
-OFFICIAL = "official.csv"
 
 OXFORD17 = (  # noqa: SIM905 - a list is harder to read
     "daffodil, snowdrop, lily of the valley, bluebell, crocus, iris, tigerlily, tulip, fritillary, sunflower, daisy, "
@@ -146,7 +145,7 @@ def _lay_out(root: Path, packed: Path, pattern: str, species: list[str], officia
             paths.append(f"{label}/{name}")
         shutil.rmtree(unpacked)
         table = pd.DataFrame({"path": paths, **official})
-        table.sort_values("path").to_csv(building / OFFICIAL, index=False, lineterminator="\n")
+        table.sort_values("path").to_csv(building / PUBLISHED, index=False, lineterminator="\n")
 
 
 def _numbers(mat: Path, key: str) -> np.ndarray:

@@ -1,9 +1,7 @@
 """A data set of rendered flowers, for when there are no photographs; each image a pure function."""
 
 import os
-import shutil
 import signal
-import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -12,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from flowers.data import herbarium, scene
+from flowers.data.archives import whole_folder
 from flowers.data.arrangement import MEADOW, Knobs, Picture, choose_look, draw_plant, places
 from flowers.errors import UserError
 
@@ -129,13 +128,7 @@ def render(
             raise UserError(f"counts.{species} is {count}, but must be at least 1: raise it or leave the species out.")
     if workers is not None and workers < 1:
         raise UserError(f"workers is {workers}, but must be at least 1: raise it or leave it out.")
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise UserError(f"{root} exists and is not an empty folder: remove it or name another root.")
-    root = root.resolve()
-    root.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
-    building = aside / root.name  # mkdtemp's own folder is closed to other users
-    try:
+    with whole_folder(root) as building:
         pictures, paths = [], []
         for species, count in counts.items():
             (building / species).mkdir(parents=True)
@@ -143,9 +136,6 @@ def render(
                 pictures.append(Picture(species, index, seed, size_px, knobs, domain))
                 paths.append(building / species / f"{species}_{index:04d}.jpg")
         run_all(pictures, paths, workers or usable_processors())
-        building.replace(root)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def usable_processors() -> int:

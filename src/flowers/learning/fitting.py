@@ -75,7 +75,9 @@ def quiet_lightning() -> Iterator[None]:
     Raises:
         KeyboardInterrupt: At Ctrl-C, of which Lightning makes a SystemExit.
     """
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    # Where mlflow has been imported, the older package's name speaks for Lightning.
+    names = ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning_fabric")
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

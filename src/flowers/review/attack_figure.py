@@ -10,7 +10,8 @@ from matplotlib.ticker import PercentFormatter
 
 from flowers.review.attack import Fooled
 from flowers.review.heat import Panel
-from flowers.review.matrix import DPI, FAINT, INK, PAPER, RIGHT, WRONG
+from flowers.review.matrix import FAINT, RIGHT, WRONG
+from flowers.review.panels import open_figure, open_panel
 
 
 def attack_figure(table: pd.DataFrame, chance: float, title: str) -> Figure:
@@ -24,20 +25,13 @@ def attack_figure(table: pd.DataFrame, chance: float, title: str) -> Figure:
     Returns:
         The figure; its background is opaque white.
     """
-    figure = Figure(figsize=(8.4, 4.2), dpi=DPI, facecolor=PAPER)
-    figure.text(0.075, 0.96, title, fontsize=12, weight="bold", color=INK, va="top", parse_math=False)
-    axes = figure.add_axes((0.075, 0.15, 0.66, 0.66))
-    axes.set_facecolor("none")
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(FAINT)
-    axes.tick_params(length=0, labelsize=9, labelcolor=FAINT)
-    axes.grid(axis="y", color=FAINT, alpha=0.22, linewidth=0.8)
+    figure = open_figure(8.4, 4.2, title)
+    below = "change of each colour of each pixel, in levels of 255"
+    axes = open_panel(figure, (0.075, 0.15, 0.66, 0.66), "accuracy, with its 95 % interval", below)
     strengths = sorted(table["strength"].unique())
     axes.set(xlim=(-0.3, len(strengths) - 0.7), ylim=(0, 1.02))
     axes.set_xticks(range(len(strengths)), [f"{strength:g}" for strength in strengths])
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.set_xlabel("change of each colour of each pixel, in levels of 255", fontsize=9, color=FAINT, loc="right")
-    axes.text(0, 1.06, "accuracy, with its 95 % interval", transform=axes.transAxes, fontsize=10, color=INK)
     axes.axhline(chance, color=FAINT, lw=1.2, ls=(0, (4, 3)))
     ends = [(chance, f"most frequent class {chance:.0%}", FAINT)]
     for change, color, words in (("noise", RIGHT, "random directions"), ("gradient", WRONG, "against the network")):

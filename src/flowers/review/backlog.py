@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 
 from flowers.errors import UserError
-from flowers.review.tracking import check_unlocked, explain_store_errors
+from flowers.review.store import check_unlocked, explain_store_errors
 from flowers.settings import Tracking
 
 

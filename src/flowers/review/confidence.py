@@ -69,9 +69,8 @@ def expected_calibration_error(confidence: NDArray[np.floating], right: NDArray[
     Returns:
         In [0, 1]; 0 is perfect.
     """
-    table = reliability(confidence, right, ECE_BINS)
-    gaps = (table["acc"] - table["confidence"]).abs() * table["photographs"]
-    return float(gaps.sum() / len(confidence))
+    leads = np.bincount(_bin(confidence, ECE_BINS), weights=right - confidence.astype(np.float64))
+    return float(np.abs(leads).sum() / len(confidence))
 
 
 def calibration_error_floor(confidence: NDArray[np.floating], draws: int = 200, seed: int = 0) -> float:
@@ -99,13 +98,13 @@ def reliability(confidence: NDArray[np.floating], right: NDArray[np.bool_], bins
     Args:
         confidence: Probability of the answer, (N,) in [0, 1].
         right: Whether it was right, (N,).
-        bins: Number of bins; a bin holds its upper edge.
+        bins: Number of bins.
 
     Returns:
         A row for each bin that has photographs: `low`, `high` (its edges), `confidence` and `acc` (means in it),
         `acc_low`, `acc_high` (95 % interval of Wilson), `photographs`.
     """
-    number = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    number = _bin(confidence, bins)
     rows = []
     for each in np.unique(number):
         inside = number == each
@@ -231,6 +230,11 @@ def withholding(
             }
         )
     return rows
+
+
+def _bin(confidence: NDArray[np.floating], bins: int) -> NDArray[np.int64]:
+    """Number the bin of each confidence, (N,); a bin holds its upper edge."""
+    return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
 def _interval(right: int, photographs: int) -> tuple[float, float]:

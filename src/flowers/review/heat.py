@@ -15,6 +15,7 @@ _HEAT = colormaps["inferno"]  # even steps of lightness, told apart with every c
 _SIGNED = colormaps["PuOr_r"]
 _GREY = 128
 _LOUDEST_PERCENT = 99
+_SOFT = 0.7  # below 1 lets little be seen, but near 0 draws hard edges where a map begins
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ def strip(explanation: Explanation, classes: Sequence[str]) -> list[Panel]:
         classes: The K class names.
     """
     predicted, truth = classes[explanation.predicted], classes[explanation.truth]
-    panels = [Panel("photograph", f"{truth}, a photograph", explanation.photograph)]
+    said = "recognised" if explanation.is_right else f"taken for {predicted}"
+    panels = [Panel("photograph", f"{truth}, {said} ({explanation.confidence:.0%} sure)", explanation.photograph)]
     if explanation.cam is not None:
         cams = {"cam": explanation.cam, "cam_truth": explanation.cam_truth}
         shown = {method: cam for method, cam in cams.items() if cam is not None}
@@ -73,7 +75,7 @@ def heat(values: NDArray[np.floating], photograph: Picture, largest: float) -> P
         largest: What is brightest; 0: nothing is coloured.
     """
     share = np.clip(values / largest, 0, 1) if largest > 0 else np.zeros_like(values)
-    return _blend(_HEAT(0.15 + 0.85 * share)[..., :3], 0.8 * np.sqrt(share), photograph)
+    return _blend(_HEAT(0.15 + 0.85 * share)[..., :3], 0.85 * share**_SOFT, photograph)
 
 
 def two_sided(values: NDArray[np.floating], photograph: Picture) -> Picture:
@@ -85,7 +87,7 @@ def two_sided(values: NDArray[np.floating], photograph: Picture) -> Picture:
     """
     largest = float(np.abs(values).max())
     share = values / largest if largest > 0 else np.zeros_like(values)
-    return _blend(_SIGNED(0.5 + 0.5 * share)[..., :3], 0.85 * np.sqrt(np.abs(share)), photograph)
+    return _blend(_SIGNED(0.5 + 0.5 * share)[..., :3], 0.85 * np.abs(share) ** _SOFT, photograph)
 
 
 def signed(gradient: NDArray[np.floating]) -> Picture:

@@ -54,10 +54,10 @@ def readings(run: Run) -> list[str]:
     if answers == 1 and len(run.classes) > 1:
         sentences.append(f"Every answer is {run.predictions['prediction'].iloc[0]}: it has learned nothing else.")
     ece, floor = scores["test/ece"], scores["test/ece_floor"]
-    judged = "no more than chance makes of perfect ones" if ece <= 1.25 * floor else "more than chance explains"
+    judged = "so nothing is amiss" if ece <= 1.25 * floor else "so they are not to be trusted as they stand"
     sentences.append(
-        f"Its probabilities are {percent(ece)} off the truth, {judged} with {scores['photographs']} photographs "
-        f"({percent(floor)})."
+        f"Its probabilities are off by {percent(ece)} on average; with {scores['photographs']} photographs perfectly "
+        f"calibrated ones would seem off by {percent(floor)}, {judged}."
     )
     for row in scores["withholding"]:
         if row["wanted"] == 0.95 and row["acc"] is not None:
@@ -88,7 +88,7 @@ def write_report(
         pictures: What is shown of photographs; None where they are not at hand.
         absence: Why there are no pictures, a sentence.
         figures: From :func:`figures_of`.
-        explained: From :func:`flowers.review.explained.gather`, or nothing.
+        explained: From :func:`flowers.review.why.describe_reasons`; None where there are no pictures.
         out: The file to write; its folder is made.
     """
     counts = counts_of(run)
@@ -96,14 +96,13 @@ def write_report(
     box = sheet.figure.axes[0].get_position()
     place = {row: number for number, row in enumerate(pictures.rows)} if pictures else {}
     addresses = [picture_address(thumbnail) for thumbnail in pictures.thumbnails] if pictures else []
-    strangers = {} if pictures is None else {path: picture_address(each) for path, each in pictures.strangers.items()}
     write_page(
         out,
         "report.html.jinja",
         run=run,
         scores=run.scores,
         readings=readings(run),
-        drawn={name: svg(figure, name) for name, figure in figures.items()},
+        drawn={name: svg(figure, name) for name, figure in figures.items() if name != "explanations"},
         confusion=svg(sheet.figure, "confusion"),
         wide=len(run.classes) > matrix.COUNTED_CLASSES,
         box={"left": box.x0, "top": 1 - box.y1, "width": box.width, "height": box.height},
@@ -112,12 +111,19 @@ def write_report(
         worst=mistakes(run, place, addresses),
         pairs=pairs(run, counts, place, addresses),
         strange=strangest(run, place, addresses),
-        strangers=[
-            {**row, "address": strangers[row["path"]]}
-            for row in (run.strangers.to_dict("records") if run.strangers is not None else [])
-            if row["path"] in strangers
-        ],
+        strangers=_strangers(run, pictures),
         montages={} if pictures is None else {name: picture_address(each) for name, each in pictures.montages.items()},
         absence=absence,
         explained=explained,
     )
+
+
+def _strangers(run: Run, pictures: Pictures | None) -> list[dict[str, Any]]:
+    """Describe the strangers that are shown, the most ordinary first."""
+    if run.strangers is None or pictures is None:
+        return []
+    rows = run.strangers.set_index("path", drop=False)
+    return [
+        {**{str(key): value for key, value in rows.loc[path].items()}, "address": picture_address(picture)}
+        for path, picture in pictures.strangers.items()
+    ]

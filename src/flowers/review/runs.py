@@ -1,28 +1,27 @@
 """The MLflow record, read: which trainings there are, and how each went."""
 
-from pathlib import Path
-
 import mlflow
 import pandas as pd
 
-from flowers.review.tracking import explain_store_errors
+from flowers.review.store import explain_store_errors, sqlite_file
 
 METRICS = ("train/acc", "val/acc", "train/loss", "val/loss")
-COLUMNS = ("name", "status", "started", "train/acc", "val/acc", "test/acc", "test/macro_f1", "split", "run_id")
+COLUMNS = ("name", "status", "started", "train/acc", "val/acc", "test/acc", "test/macro_f1", "run_id")
 _PAGE = 1000
 
 
-def list_trainings(uri: str, experiment: str) -> pd.DataFrame:
-    """List the trainings of an experiment that have finished an epoch.
+def list_trainings(uri: str, experiment: str, split: str) -> pd.DataFrame:
+    """List the trainings on one split of the photographs, as the figures of others do not compare with theirs.
 
     Args:
         uri: The store. It is not made if it is not there.
         experiment: The MLflow experiment, which is called like the data set.
+        split: Digest of the split, as in `run.json`.
 
     Returns:
-        A row for each with :data:`COLUMNS`, the best on the validation first: figures in [0, 1] of the last epoch,
-        those of the test empty where it was not read; `started` in UTC; `split`, the digest of what was trained and
-        tested on, without which figures do not compare. No rows if there is no such store or experiment.
+        A row with :data:`COLUMNS` for each that has finished an epoch, the best on the validation first: figures in
+        [0, 1] of the last epoch, those of the test empty where it was not read; `started` in UTC. No rows if there is
+        no such store or experiment.
 
     Raises:
         UserError: If the store cannot be used.
@@ -35,7 +34,7 @@ def list_trainings(uri: str, experiment: str) -> pd.DataFrame:
             token = None
             while found is not None:
                 page = client.search_runs([found.experiment_id], max_results=_PAGE, page_token=token)
-                rows += [_row(run) for run in page if "val/acc" in run.data.metrics and "kind" not in run.data.tags]
+                rows += [_row(run) for run in page if _is_meant(run, split)]
                 token = page.token
                 if not token:
                     break
@@ -68,7 +67,13 @@ def read_curves(uri: str, run_id: str) -> pd.DataFrame:
 
 def _is_there(uri: str) -> bool:
     """Whether there is a store to read; MLflow would make an empty one."""
-    return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).is_file()
+    file = sqlite_file(uri)
+    return file is None or file.is_file()
+
+
+def _is_meant(run: mlflow.entities.Run, split: str) -> bool:
+    tags = run.data.tags
+    return tags.get("split") == split and "kind" not in tags and "val/acc" in run.data.metrics
 
 
 def _row(run: mlflow.entities.Run) -> dict[str, object]:
@@ -79,6 +84,5 @@ def _row(run: mlflow.entities.Run) -> dict[str, object]:
         "status": run.info.status,
         "started": pd.Timestamp(run.info.start_time, unit="ms").floor("min"),
         **figures,
-        "split": run.data.tags.get("split", ""),
         "run_id": run.info.run_id,
     }

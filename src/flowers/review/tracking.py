@@ -1,20 +1,17 @@
-"""The MLflow record of a run. No other module imports mlflow.
+"""The MLflow record of a run. Only this module and :mod:`flowers.review.store` import mlflow.
 
 One MLflow run stands for one experiment: ``train`` opens it, a training that was interrupted and started again
 continues it, and ``evaluate`` adds the test to it.
 """
 
 import contextlib
-import logging
-import os
-import sqlite3
+import shlex
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
 
 import mlflow
 import numpy as np
@@ -24,61 +21,14 @@ from matplotlib.figure import Figure
 from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
-from sqlalchemy.exc import DatabaseError
 from torch import nn
 
 from flowers.errors import UserError
+from flowers.review.store import ENDED, begin, check_unlocked, end, explain_store_errors, open_experiment
 from flowers.settings import Tracking
 
-PATIENCE_S = 5.0
-"""How long another program may hold the store before it counts as locked."""
 _LONGEST_PARAM = 250
-_KIND = "mlflow.experimentKind"
-
-for _chatty in ("mlflow", "alembic"):  # they announce each start of what they were told to start
-    logging.getLogger(_chatty).setLevel(logging.WARNING)
-# This module says what it says, without a traceback.
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-
-
-@contextlib.contextmanager
-def explain_store_errors(uri: str) -> Iterator[None]:
-    """Say in one sentence what is wrong with the MLflow store.
-
-    Raises:
-        UserError: If the store is locked, of another schema, no database, or unusable in another way.
-    """
-    try:
-        yield
-    except (MlflowException, DatabaseError, sqlite3.DatabaseError) as error:
-        text = str(error)
-        if "database is locked" in text:
-            advice = "is locked by another program; close that program, or choose another store"
-        elif "database schema" in text or "Can't locate revision" in text:
-            advice = (
-                f"was written by another version of MLflow; back it up and run `mlflow db upgrade {uri}`, "
-                "or choose another store"
-            )
-        elif "not a database" in text or "malformed" in text:
-            advice = "is not a readable database; restore it from a backup, or choose another store"
-        elif "readonly database" in text or "unable to open database" in text:
-            advice = "cannot be written; change its permissions, or choose another store"
-        else:
-            advice = f"cannot be used ({text.strip().splitlines()[0]}); mend that, or choose another store"
-        raise UserError(f"the MLflow store {uri} {advice} with tracking.uri=sqlite:///OTHER.db.") from error
-
-
-def check_unlocked(uri: str) -> None:
-    """Find a locked or damaged sqlite file within seconds; MLflow itself tries again for minutes, and says so.
-
-    Raises:
-        sqlite3.DatabaseError: As sqlite says it; :func:`explain_store_errors` makes a sentence of it.
-    """
-    file = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and file.exists():
-        with contextlib.closing(sqlite3.connect(file, timeout=PATIENCE_S)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.rollback()
+_NOTE = "mlflow.note.content"
 
 
 @contextlib.contextmanager
@@ -90,6 +40,7 @@ def tracked_run(
     run_id: str | None,
     tags: Mapping[str, str],
     parent: str | None = None,
+    note: str | None = None,
     system_metrics: bool = True,
 ) -> Iterator[str]:
     """Open a run, or continue one, and close it with the status that fits.
@@ -101,6 +52,7 @@ def tracked_run(
         run_id: The run to continue; opened anew if the store no longer has it.
         tags: Set on the run.
         parent: The run that it is opened as a child of.
+        note: What its page says about it, in Markdown; null: the command that was given. One that is there stays.
         system_metrics: Sample processor and memory use, as often as the settings say.
 
     Yields:
@@ -110,43 +62,58 @@ def tracked_run(
         UserError: If the store cannot be used.
     """
     with explain_store_errors(tracking.uri):
-        _open_store(tracking.uri, experiment)
+        open_experiment(tracking.uri, experiment)
         with_metrics = system_metrics and tracking.system_metrics_s > 0
         if with_metrics:
             mlflow.set_system_metrics_sampling_interval(max(tracking.system_metrics_s, 1))
         if run_id is not None and not _exists(run_id):
             run_id = None
+        # Figures that are added later do not make a training longer.
+        ended_ms = None if run_id is None else _end_of_finished(run_id)
         if run_id is None:
-            all_tags = {**tags, **({"mlflow.parentRunId": parent} if parent else {})}
-            run = mlflow.start_run(run_name=name, tags=all_tags, log_system_metrics=with_metrics)
+            whole = {**tags, _NOTE: note or command_note(), **({"mlflow.parentRunId": parent} if parent else {})}
+            run = mlflow.start_run(run_name=name, tags=whole, log_system_metrics=with_metrics)
         else:
             run = mlflow.start_run(run_id=run_id, tags=dict(tags), log_system_metrics=with_metrics)
+            if ENDED in run.data.tags:
+                mlflow.delete_tag(ENDED)
+        run_id = str(run.info.run_id)
+    for each in (run_id, parent):
+        if each is not None:  # the sweep too goes on as long as one of its trainings has a process
+            begin(tracking.uri, each)
     status = "KILLED"
     try:
         with explain_store_errors(tracking.uri):
-            yield str(run.info.run_id)
+            yield run_id
         status = "FINISHED"
     except Exception:
         status = "FAILED"
         raise
     finally:
-        _end_run(tracking.uri, status)
+        _end_run(tracking.uri, run_id, status, ended_ms)
 
 
-def _open_store(uri: str, experiment: str) -> None:
-    check_unlocked(uri)
-    mlflow.set_tracking_uri(uri)
-    if _KIND not in mlflow.set_experiment(experiment).tags:
-        mlflow.set_experiment_tag(_KIND, "custom_model_development")  # the UI then opens its pages for trainings
-
-
-def _end_run(uri: str, status: str) -> None:
+def _end_run(uri: str, run_id: str, status: str, ended_ms: int | None) -> None:
     """Close the active run; that the store cannot be told is no reason to fail what is done."""
     try:
         with explain_store_errors(uri):
             mlflow.end_run(status)
+            if ended_ms is not None:
+                mlflow.MlflowClient().set_terminated(run_id, status, end_time=ended_ms)
     except UserError as error:
-        print(f"flowers: {error} The run's status there stays RUNNING.", file=sys.stderr)
+        end(uri, run_id, status, time.time())
+        print(f"flowers: {error} It is told how the run ended when it is next used.", file=sys.stderr)
+    else:
+        end(uri, run_id)
+
+
+def command_note() -> str:
+    """Write, for a run's page, the command that was given; outside a command of ours there is nothing to write."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is None or not spec.name.startswith("flowers."):
+        return ""
+    words = [f"python -m {spec.name}", *(shlex.quote(word) for word in sys.argv[1:])]
+    return "\n".join(["```", " \\\n  ".join(words), "```"])  # in short lines, as the page does not break them
 
 
 def _exists(run_id: str) -> bool:
@@ -154,6 +121,12 @@ def _exists(run_id: str) -> bool:
         return bool(mlflow.get_run(run_id).info.lifecycle_stage == "active")
     except MlflowException:
         return False
+
+
+def _end_of_finished(run_id: str) -> int | None:
+    """Find when a run finished, in milliseconds since 1970; None if it did not."""
+    info = mlflow.get_run(run_id).info
+    return info.end_time if info.status == "FINISHED" else None
 
 
 def log_settings(config_path: Path, params: Mapping[str, Any]) -> None:
@@ -255,13 +228,53 @@ def log_model(scorer: nn.Module, examples: np.ndarray, classes: list[str]) -> No
         )
 
 
-def open_parent(tracking: Tracking, *, experiment: str, name: str) -> str:
-    """Open the run that stands for a sweep; it is closed by :func:`close_parent`."""
+def open_parent(
+    tracking: Tracking,
+    *,
+    experiment: str,
+    name: str,
+    kind: str,
+    run_id: str | None = None,
+    parent: str | None = None,
+) -> str:
+    """Open the run that stands for several trainings, or open again the one of an interrupted series.
+
+    Args:
+        tracking: Which store.
+        experiment: The MLflow experiment, made if it is new.
+        name: The run's name.
+        kind: What the trainings are for, as a tag: ``sweep``, ``crossval`` …
+        run_id: The run to continue; opened anew if the store no longer has it.
+        parent: The run that it is a child of itself.
+    """
     with explain_store_errors(tracking.uri):
-        _open_store(tracking.uri, experiment)
+        experiment_id = open_experiment(tracking.uri, experiment)
         client = mlflow.MlflowClient()
-        experiment_id = client.get_experiment_by_name(experiment).experiment_id
-        return str(client.create_run(experiment_id, run_name=name, tags={"kind": "sweep"}).info.run_id)
+        if run_id is not None and _exists(run_id):
+            client.update_run(run_id, status="RUNNING", name=name)
+            if ENDED in client.get_run(run_id).data.tags:
+                client.delete_tag(run_id, ENDED)
+        else:
+            tags = {"kind": kind, _NOTE: command_note(), **({"mlflow.parentRunId": parent} if parent else {})}
+            run_id = str(client.create_run(experiment_id, run_name=name, tags=tags).info.run_id)
+        begin(tracking.uri, run_id)
+        return run_id
+
+
+def label_child(tracking: Tracking, run_id: str, *, parent: str, name: str, tags: Mapping[str, str]) -> None:
+    """Name a finished training's run as a child of a series; one that the store no longer has stays unnamed.
+
+    Raises:
+        UserError: If the store cannot be used.
+    """
+    with explain_store_errors(tracking.uri):
+        check_unlocked(tracking.uri)
+        mlflow.set_tracking_uri(tracking.uri)
+        if _exists(run_id):
+            client = mlflow.MlflowClient()
+            client.update_run(run_id, name=name)
+            for key, value in {**tags, "mlflow.parentRunId": parent}.items():
+                client.set_tag(run_id, key, value)
 
 
 def close_parent(run_id: str, summary: pd.DataFrame, failed: int) -> None:
@@ -284,10 +297,12 @@ def close_parent(run_id: str, summary: pd.DataFrame, failed: int) -> None:
             client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
     except UserError as error:
         print(f"flowers: {error} The sweep's own run there is incomplete.", file=sys.stderr)
+    end(mlflow.get_tracking_uri(), run_id)
 
 
-def abandon_parent(run_id: str) -> None:
-    """Close the run of a sweep that was interrupted, if the store can be told."""
+def abandon_parent(run_id: str, status: str) -> None:
+    """Close the run of several trainings that were interrupted (``KILLED``) or failed, if the store can be told."""
     with contextlib.suppress(UserError), explain_store_errors(mlflow.get_tracking_uri()):
         check_unlocked(mlflow.get_tracking_uri())
-        mlflow.MlflowClient().set_terminated(run_id, "KILLED")
+        mlflow.MlflowClient().set_terminated(run_id, status)
+    end(mlflow.get_tracking_uri(), run_id)
