@@ -163,7 +163,7 @@ gallery_figure(pixels, (val["label"][numbers] + "\n" + answers).tolist(), column
 
 # %%
 first = numbers[:4]
-explained = explain(PixelLogits(model.net), np.array(pixels[:4]), labels[first], run.name)
+explained = explain(PixelLogits(model.net, model.temperature), np.array(pixels[:4]), labels[first], run.name)
 wanted = ("photograph", "cam", "cam_truth", "occlusion")
 panels = [panel for each in explained.each for panel in strip(each, run.classes) if panel.method in wanted]
 captions = [panel.caption.replace(" for ", "\nfor ").replace(": ", "\n") for panel in panels]

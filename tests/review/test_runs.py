@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A store with two trainings, one of them tested; one on another split, one of another kind, one without an epoch."""
+    """A store with two trainings, one of them tested; one on another split, of another kind, without an epoch."""
     folder = tmp_path_factory.mktemp("store")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     settings = Tracking(enabled=True, uri=uri, system_metrics_s=0)
