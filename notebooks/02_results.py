@@ -166,8 +166,8 @@ first = numbers[:4]
 explained = explain(PixelLogits(model.net, model.temperature), np.array(pixels[:4]), labels[first], run.name)
 wanted = ("photograph", "cam", "cam_truth", "occlusion")
 panels = [panel for each in explained.each for panel in strip(each, run.classes) if panel.method in wanted]
-captions = [panel.caption.replace(" for ", "\nfor ").replace(": ", "\n") for panel in panels]
-gallery_figure([panel.picture for panel in panels], captions, columns=max(len(panels) // len(first), 3))
+captions = [panel.caption.replace(", ", "\n").replace("CAM for", "CAM\nfor").replace(": ", "\n") for panel in panels]
+gallery_figure([panel.picture for panel in panels], captions, columns=3 if len(panels) == 3 * len(first) else 4)
 
 # %%
 notebook.bullets([*explained.cannot, *explained.notes] or ["This network's maps can be read as they are."])

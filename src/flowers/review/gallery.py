@@ -20,7 +20,6 @@ def gallery_figure(
     pictures: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
     captions: Sequence[str],
     columns: int,
-    colors: Sequence[str] = (),
 ) -> Figure:
     """Set pictures in rows.
 
@@ -28,16 +27,15 @@ def gallery_figure(
         pictures: At least one, (H,W,3) or (H,W,4) in an array or a list, where they may differ in size.
         captions: One for each; a line too long for its picture is cut.
         columns: Pictures in a row, which share the figure's width.
-        colors: Of the captions; none: all in ink.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: There is no picture, or not one caption (and colour) for each.
+        ValueError: There is no picture, or not one caption for each.
     """
-    if not len(pictures) or len(captions) != len(pictures) or len(colors or captions) != len(pictures):
-        raise ValueError(f"{len(pictures)} pictures with {len(captions)} captions and {len(colors)} colours")
+    if not len(pictures) or len(captions) != len(pictures):
+        raise ValueError(f"{len(pictures)} pictures with {len(captions)} captions")
     wide = (WIDTH_IN - _GAP_IN * (columns + 1)) / columns
     starts = range(0, len(pictures), columns)
     # Each row is as high as its highest picture and its longest caption.
@@ -58,11 +56,11 @@ def gallery_figure(
             lines = [_cut(line, wide) for line in captions[at + column].split("\n")]
             figure.text(
                 left / WIDTH_IN,
-                (base + 0.035) / total,
+                (base + 0.06) / total,
                 "\n".join(lines),
                 size=_FONT_PT,
-                color=colors[at + column] if colors else INK,
-                va="bottom",
+                color=INK,
+                va="baseline",
                 linespacing=1.15,
                 parse_math=False,
             )
