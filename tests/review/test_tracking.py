@@ -158,6 +158,8 @@ def test_evaluation_continues_the_run(make: Make, tmp_path: Path, capfd: pytest.
     names = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id, "test")}
     assert {"test/confusion.png", "test/confusion.json", "test/metrics.json", "test/predictions.csv"} <= names
     assert {"test/corruptions.png", "test/corruptions.csv"} <= names
+    figures = {f"test/{name}.png" for name in ("attack", "coverage", "curves", "explanations", "reliability")}
+    assert {"test/report.html", *figures} <= names
     assert [step for step, _ in history(run, "corrupted/blur/acc")] == [0, 1, 2, 3]
     assert capfd.readouterr().err == ""
 
@@ -165,7 +167,7 @@ def test_evaluation_continues_the_run(make: Make, tmp_path: Path, capfd: pytest.
 def test_another_data_set_and_a_card_stand_beside_the_test(make: Make, photographs: Path, tmp_path: Path) -> None:
     settings = make()
     train(settings)
-    evaluate(tmp_path / "out", tmp_path / "evaluated")
+    evaluate(tmp_path / "out", tmp_path / "evaluated", explanations=False)
     before = run_of(tmp_path / "out").data.metrics
     for label in ("daisy", "roses"):
         (tmp_path / "garden (2)" / label).mkdir(parents=True)
@@ -175,6 +177,9 @@ def test_another_data_set_and_a_card_stand_beside_the_test(make: Make, photograp
     run = run_of(tmp_path / "out")
     assert run.data.metrics["shift/garden _2_/acc"] == metrics["test/acc"]
     assert {name: run.data.metrics[name] for name in before} == before
+    evaluate(tmp_path / "out", tmp_path / "evaluated", explanations=False)  # a second time
+    confusion = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/test/confusion.json")
+    assert [row[0] for row in confusion["data"]] == ["daisy", "roses", "sunflowers"]
     names = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id, "shift/garden _2_")}
     assert "shift/garden _2_/metrics.json" in names
 
@@ -192,7 +197,7 @@ def test_evaluation_opens_a_run_where_the_store_is_gone(
     other = shutil.copy(new_store, tmp_path / "other.db")
     config = tmp_path / "out/config.yaml"
     config.write_text(config.read_text().replace(str(store), str(other)))
-    metrics = evaluate(tmp_path / "out", tmp_path / "evaluated")
+    metrics = evaluate(tmp_path / "out", tmp_path / "evaluated", explanations=False)
     runs = mlflow.search_runs(experiment_names=["folder"], output_format="list")
     assert [run.data.metrics["test/acc"] for run in runs] == [metrics["test/acc"]]
 

@@ -189,8 +189,14 @@ def log_figure(figure: Figure, name: str) -> None:
 
 
 def log_table(table: pd.DataFrame, name: str) -> None:
-    """Record a table that the run's page shows; ``name`` ends in ``.json``."""
-    mlflow.log_table(table, name)
+    """Record a table that the run's page shows, in place of an earlier one; ``name`` ends in ``.json``."""
+    folder = name.rpartition("/")[0]
+    run_id = mlflow.active_run().info.run_id
+    known = {each.path for each in mlflow.MlflowClient().list_artifacts(run_id, folder or None)}
+    if name in known:  # MLflow would add the rows to those that are there
+        mlflow.log_text(table.to_json(orient="split", index=False), name)
+    else:
+        mlflow.log_table(table, name)
 
 
 def log_file(path: Path, folder: str | None = None) -> None:
