@@ -35,7 +35,7 @@ VERBS = {
 }
 DOOR = {"commands", "recipe", "sweep"}
 HEAVY_OWNERS = {
-    "mlflow": {"flowers.review.store", "flowers.review.tracking"},
+    "mlflow": {"flowers.review.store", "flowers.review.tracking", "flowers.review.parents"},
     "hydra": {"flowers.commands", "flowers.naming", "flowers.recipe", "flowers.sweep"},
     "lightning": {"flowers.train", "flowers.data.datamodule", "flowers.learning.*"},
     "jinja2": {"flowers.review.page"},

@@ -29,7 +29,7 @@ from flowers.evaluate import evaluate
 from flowers.learning.history import METRICS
 from flowers.recipe import compose_config, read_settings
 from flowers.record import short_params
-from flowers.review import alive, tracking
+from flowers.review import alive, parents, tracking
 from flowers.review import store as store_module
 from flowers.review.backlog import Backlog
 from flowers.review.view import TAG
@@ -459,14 +459,14 @@ def test_backlog_counts_what_is_missing(make: Make, store: Path, capfd: pytest.C
 def test_sweep_has_a_run_of_its_own(store: Path) -> None:
     import pandas as pd
 
-    run_id = tracking.open_parent(
+    run_id = parents.open_parent(
         Tracking(enabled=True, uri=f"sqlite:///{store}", system_metrics_s=0),
         experiment="folder",
         name="sweep",
         kind="sweep",
     )
     table = pd.DataFrame([(0.9, "seed=2", "b"), (0.8, "seed=1", "a")], columns=["val/acc", "overrides", "out_dir"])
-    tracking.close_parent(run_id, table, failed=0)
+    parents.close_parent(run_id, table, failed=0)
     run = mlflow.get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.metrics["best/val/acc"] == 0.9
