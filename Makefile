@@ -9,7 +9,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help install repro test test-fast lint format ui bench lock clean distclean
+.PHONY: help install repro test test-fast lint format ui notebooks lab bench lock clean distclean
 
 help:                   ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -45,6 +45,14 @@ format: $(READY)        ## rewrite the code in the project's format
 
 ui: $(READY)            ## the MLflow pages of every run; make ui port=5001 where 5000 is taken
 	@python -m flowers.ui $(if $(port),port=$(port))
+
+notebooks: $(READY)     ## run the notebooks on what `make repro` left; with their outputs they are notebooks/*.ipynb
+	@python -m flowers.notebooks
+
+lab: $(READY)           ## open the notebooks in JupyterLab, on this machine only; what you change there lands in notebooks/*.py
+	jupytext --quiet --sync notebooks/*.py
+	jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/01_data.ipynb \
+	  --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
 bench: $(READY)         ## measure again what benchmarks/README.md states
 	python -m benchmarks

@@ -28,6 +28,7 @@ VERBS = {
     "card",
     "check",
     "report",
+    "notebooks",
     "ui",
     "crossval",
     "learning_curve",
@@ -35,7 +36,10 @@ VERBS = {
 }
 DOOR = {"commands", "recipe", "sweep"}
 HEAVY_OWNERS = {
-    "mlflow": {"flowers.review.store", "flowers.review.tracking", "flowers.review.parents"},
+    "mlflow": {f"flowers.review.{name}" for name in ("parents", "runs", "store", "tracking")},
+    "IPython": {"flowers.notebook"},
+    "jupytext": {"flowers.notebooks"},
+    "nbclient": {"flowers.notebooks"},
     "hydra": {"flowers.commands", "flowers.naming", "flowers.recipe", "flowers.sweep"},
     "lightning": {"flowers.train", "flowers.data.datamodule", "flowers.learning.*"},
     "jinja2": {"flowers.review.page"},

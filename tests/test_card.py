@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flowers.card import brightness, card
+from flowers.card import brightness, card, look_into
 from flowers.data.sources import prepare
 from flowers.data.split_table import write_splits
 from flowers.download import download
@@ -49,6 +49,15 @@ def test_a_folder_is_described_with_the_split_of_a_training(
     assert "Free as the wind." in text
     assert "roses/copy.jpg" in text
     assert str(page) in capsys.readouterr().out
+
+
+def test_contents_are_there_without_the_page(garden: Path, make_settings: Callable[..., Settings]) -> None:
+    contents = look_into(make_settings(f"data.root={garden}").data)
+    assert contents.root == garden
+    assert len(contents.table) == len(contents.pixels) == contents.found["photographs"] == 37
+    assert {"path", "label", "split", "width_px", "bytes", "brightness"} <= set(contents.table)
+    assert contents.refused["path"].tolist() == ["roses/empty.jpg"]
+    assert not Path("out").exists()
 
 
 def test_what_the_pipeline_made_is_described_with_its_split(make_settings: Callable[..., Settings]) -> None:

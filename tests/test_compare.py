@@ -10,7 +10,7 @@ import pytest
 
 from flowers.compare import compare, experiments_of, main
 from flowers.errors import UserError
-from flowers.evaluated import own_places, read_experiments
+from flowers.evaluated import comparable, own_places, read_experiments
 from flowers.review.board import COLUMNS, PAIR_COLUMNS, table
 
 CLASSES = ["NA", "truth"]  # names that a careless reader of CSV files would lose
@@ -326,6 +326,21 @@ def test_own_trainings_on_other_splits_are_told_how_to_share_one(tmp_path: Path)
         edit(tmp_path / "b" / file, "\n3.jpg,", "\nx.jpg,")
     with pytest.raises(UserError, match=rf"train again with data.split_csv={tmp_path}/a/split.csv, and evaluate"):
         read_experiments(own_places([tmp_path / "a", tmp_path / "b"]))
+
+
+def test_trainings_beside_one_are_found_if_they_had_the_same_test(tmp_path: Path) -> None:
+    runs = {"b": "s", "a": "s", "other split": "t", "not evaluated": "s"}
+    for name, split in runs.items():
+        write_training(tmp_path / name, name, split_sha256=split)
+        if name != "not evaluated":
+            write_test(tmp_path / name / "test", 80)
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/run.json").write_text("{")
+    found = comparable(tmp_path / "b")
+    assert found == [tmp_path / "a", tmp_path / "b"]
+    assert [each.name for each in read_experiments(own_places(found))[0]] == ["a", "b"]
+    assert comparable(tmp_path / "other split") == [tmp_path / "other split"]
 
 
 def test_an_empty_folder_of_baselines_and_a_name_used_twice(tmp_path: Path) -> None:

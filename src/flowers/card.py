@@ -6,8 +6,9 @@ as a training would.
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flowers.commands import run_command
 from flowers.errors import UserError
@@ -25,6 +26,22 @@ LUMA = (0.2126, 0.7152, 0.0722)
 LICENCES = ("LICENSE.txt", "LICENSE", "LICENSE.md", "LICENCE.txt", "LICENCE", "README.txt")
 
 
+@dataclass(frozen=True)
+class Contents:
+    """What is in a data set."""
+
+    root: Path
+    """Folder that paths are relative to."""
+    table: "pd.DataFrame"
+    """The N usable photographs: the rows of the split, and `width_px`, `height_px`, `bytes`, `brightness`."""
+    refused: "pd.DataFrame"
+    """Files that are set aside, with `path` and `reason`."""
+    pixels: "np.ndarray"
+    """(N,H,H,3) uint8, thumbnails."""
+    found: dict[str, Any]
+    """What :func:`flowers.review.inventory.describe` says of them, and `name`."""
+
+
 def card(settings: Settings) -> Path:
     """Show what is in a data set.
 
@@ -34,11 +51,33 @@ def card(settings: Settings) -> Path:
     Raises:
         UserError: If the photographs or their split cannot be used.
     """
-    from flowers.data.pixels import open_store
     from flowers.review.card import write_card
+
+    contents = look_into(settings.data)
+    root = contents.root
+    out = Path(settings.out_dir) / "card"
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "card.json").write_text(json.dumps(contents.found, indent=2) + "\n", encoding="utf-8")
+    source = settings.data.source or {}
+    origin = {"folder": str(root), **{key.strip("_"): str(value) for key, value in source.items()}}
+    licence = next((root / name for name in LICENCES if (root / name).is_file()), None)
+    text = "" if licence is None else licence.read_text(encoding="utf-8", errors="replace")
+    write_card(contents.found, contents.table, contents.pixels, origin, text, out / "index.html")
+    if settings.tracking.enabled:
+        _record(settings, out)
+    print(f"{out / 'index.html'}: {len(contents.table)} photographs of {root}", flush=True)
+    return out / "index.html"
+
+
+def look_into(data: Data) -> Contents:
+    """Gather what is in a data set.
+
+    Raises:
+        UserError: If the photographs or their split cannot be used.
+    """
+    from flowers.data.pixels import open_store
     from flowers.review.inventory import describe
 
-    data = settings.data
     root, split, manifest = _read(data)
     sizes = manifest.set_index("path")[["width_px", "height_px"]].astype(int)
     unknown = set(split["path"]) - set(sizes.index)
@@ -49,18 +88,7 @@ def card(settings: Settings) -> Path:
     table["bytes"] = [(root / path).stat().st_size for path in table["path"]]
     table["brightness"] = brightness(pixels)
     refused = manifest[manifest["status"] == "refused"]
-    found = {"name": data.name, **describe(table, refused)}
-    out = Path(settings.out_dir) / "card"
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "card.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    origin = {"folder": str(root), **{key.strip("_"): str(value) for key, value in (data.source or {}).items()}}
-    licence = next((root / name for name in LICENCES if (root / name).is_file()), None)
-    text = "" if licence is None else licence.read_text(encoding="utf-8", errors="replace")
-    write_card(found, table, pixels, origin, text, out / "index.html")
-    if settings.tracking.enabled:
-        _record(settings, out)
-    print(f"{out / 'index.html'}: {len(table)} photographs of {root}", flush=True)
-    return out / "index.html"
+    return Contents(root, table, refused, pixels, {"name": data.name, **describe(table, refused)})
 
 
 def brightness(pixels: "np.ndarray", at_once: int = 256) -> "np.ndarray":

@@ -101,6 +101,31 @@ def own_places(folders: Sequence[Path]) -> list[Place]:
     return places
 
 
+def comparable(folder: Path) -> list[Path]:
+    """Find the trainings beside one that were tested on the same photographs.
+
+    Args:
+        folder: A training that is evaluated, see :func:`own_places`.
+
+    Returns:
+        It and those of the folders beside it that have the same `split_sha256` in `run.json` and are evaluated, by
+        name.
+
+    Raises:
+        UserError: If the training's own `run.json` cannot be read.
+    """
+    split = read_json(folder / "run.json", ("split_sha256",), "train again")["split_sha256"]
+    found = [folder]
+    for other in folder.resolve().parent.iterdir():
+        try:
+            run = read_json(other / "run.json", ("split_sha256",), "") if other != folder.resolve() else {}
+            if run.get("split_sha256") == split and own_places([other]):
+                found.append(folder.parent / other.name)
+        except (UserError, OSError):  # no training, or none that is evaluated
+            continue
+    return sorted(found)
+
+
 def _short_name(path: Path, among: Sequence[Path]) -> str:
     """Name a folder by as many last parts of its path as no other ends with."""
     for length in range(1, len(path.parts)):

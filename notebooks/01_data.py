@@ -1,0 +1,145 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 1. The photographs
+#
+# Before anything is trained: what is there, how it is divided, what the training makes of it, and which labels deserve
+# a second look. Most of what goes wrong with a classifier goes wrong here.
+#
+# **The one name to change** is in the next cell. It is a data set of `conf/data`, or the folder of your own
+# photographs, one sub-folder for each class. They are read and never changed.
+
+# %%
+PHOTOGRAPHS = "sample"
+
+# %%
+from flowers import notebook
+
+notebook.start()
+
+# %%
+from pathlib import Path
+
+import pandas as pd
+
+from flowers.card import look_into
+from flowers.data.pixels import open_store
+from flowers.review import card
+from flowers.review.gallery import gallery_figure
+from flowers.review.inventory import CUES, SPLITS
+from flowers.review.page import percent
+from flowers.review.significance import smallest_difference
+from flowers.suspects import suspects
+from flowers.views import augmented_views
+
+settings = notebook.settings_for(PHOTOGRAPHS, "experiment=sample_finetune", "trainer.progress=none")
+contents, cache = look_into(settings.data), Path(settings.data.cache_dir)
+table = contents.table
+notebook.bullets([f"{len(table)} photographs of {contents.root}", *card.readings(contents.found)])
+
+# %% [markdown]
+# ## What a class looks like
+#
+# Twelve training photographs of each (of twenty classes at most). Look for what they share *besides* the flower (the
+# light, the background, the frame): a network will find that too, and it costs it nothing to use it.
+
+# %%
+classes = sorted(table["label"].unique())[:20]
+strips = [card.montage(table, contents.pixels, label, rows=1) for label in classes]
+gallery_figure(strips, classes, columns=1)
+
+# %% [markdown]
+# How much can be told *without* looking at flowers? Each row guesses the class from a single number. What is far above
+# chance leaks the label, and a good score may then mean that the network knows cameras, not flowers.
+
+# %%
+cues = pd.DataFrame(contents.found["cues"]).set_index("cue").rename(CUES).drop(columns="leaks")
+cues.columns = ["right", "from", "to (95 %)", "chance"]
+cues.style.format(percent)
+
+# %% [markdown]
+# ## Three sets, three jobs
+#
+# | | |
+# |---|---|
+# | `train` | what the network learns from |
+# | `val` | what **we** choose with: recipe, rate, when to stop. Each choice fits it a little, so its score flatters |
+# | `test` | read **once**, by `evaluate`, when all is chosen. Only its score says what to expect of new photographs |
+#
+# A common recipe takes the last files of each class for validation, has no test, and reports the best validation score
+# of many trials. The first is no random draw (neighbouring files are often of one plant), the last is the largest of
+# many lucky numbers. Here the split is drawn within each class, and pictures that are alike stay on one side.
+
+# %%
+pd.crosstab(table["label"], table["split"], margins=True, margins_name="all").reindex(columns=[*SPLITS, "all"])
+
+# %%
+alike = table[table.duplicated("group", keep=False)].sort_values(["group", "path"]).head(8)
+words = (alike["label"] + "\nall in " + alike["split"]).tolist()
+gallery_figure(contents.pixels[alike.index], words, columns=8) if words else notebook.bullets(["No two are alike."])
+
+# %% [markdown]
+# How many test photographs are enough? Two networks that disagree on a tenth of them must differ by at least this much
+# in accuracy before the test shows which is better (exact McNemar test, 5 %). A leaderboard's second decimal needs
+# tens of thousands.
+
+# %%
+tests = sorted({100, 1000, 10_000, int((table["split"] == "test").sum())} - {0})
+floors = [percent(smallest_difference(count, count // 10)) for count in tests]
+pd.DataFrame({"smallest difference shown": floors}, index=pd.Index(tests, name="test photographs"))
+
+# %% [markdown]
+# ## Augmentation, as trained with
+#
+# Left the photograph, then what the recipe `sample_finetune` makes of it in its first seven epochs. These are not
+# examples of the kind: seed, epoch and photograph decide the change, and this is the function that the training calls.
+# (A usual slip is to plot augmented images and then train without them.) It happens to training photographs only.
+#
+# Judge each picture: is it *still* what its label says? A change that makes it something else teaches a mistake.
+
+# %%
+train = table[table["split"] == "train"].reset_index(drop=True)
+rows = train.drop_duplicates("label").index[:4].tolist()
+shown = open_store(contents.root, train.loc[rows], 128, cache)
+epochs = range(1, 8)
+views = augmented_views(settings, shown, rows, len(train), epochs)
+pictures = [picture for number in range(len(rows)) for picture in (shown[number], *views[:, number])]
+captions = [words for row in rows for words in (train["label"][row], *(f"epoch {epoch}" for epoch in epochs))]
+gallery_figure(pictures, captions, columns=8)
+
+# %% [markdown]
+# ## Suspects: labels that deserve a second look
+#
+# A network is trained five times, each time without a fifth of the photographs, and asked about the ones that it has
+# not seen. Where it is confidently of another opinion than the label, a person should look. That is all it means: a
+# *suspect* may be a wrong label, a hard photograph, or the network's own mistake.
+#
+# Here the cheapest recipe is asked, so that you see something within seconds: a linear classifier on raw pixels, which
+# judges by colour and position; how much it gets right in each fold is printed. On the rendered sample *every* label is
+# right, and yet it doubts a third of them: the search is as good as its judge, which is why nothing is changed before a
+# person has looked. For your own photographs ask a network that knows flowers, then decide one by one:
+#
+# ```
+# python -m flowers.suspects experiment=linear_probe data=folder data.root=PHOTOS out_dir=SUSPECTS
+# python -m flowers.clean suspects=SUSPECTS decisions=decisions.csv
+# ```
+
+# %%
+out = Path("runs/notebook/suspects")
+recipe = ["experiment=linear_scratch", "trainer.progress=none", "tracking.enabled=false", f"out_dir={out}"]
+suspects(notebook.settings_for(PHOTOGRAPHS, *recipe))
+found = pd.read_csv(out / "suspects.csv", keep_default_na=False).head(16)
+pixels = open_store(contents.root, found.merge(table, on="path"), 128, cache)
+gallery_figure(pixels, (found["label"] + "\nor " + found["suggested"] + "?").tolist(), columns=8)
+
+# %% [markdown]
+# **Next:** `02_results` reads what was trained on these photographs. What is above, and more, as a page to
+# keep: `python -m flowers.card data=folder data.root=PHOTOS out_dir=OUT`.
