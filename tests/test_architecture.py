@@ -36,7 +36,7 @@ VERBS = {
 }
 DOOR = {"commands", "recipe", "sweep"}
 HEAVY_OWNERS = {
-    "mlflow": {"flowers.review.runs", "flowers.review.store", "flowers.review.tracking"},
+    "mlflow": {f"flowers.review.{name}" for name in ("parents", "runs", "store", "tracking")},
     "IPython": {"flowers.notebook"},
     "jupytext": {"flowers.notebooks"},
     "nbclient": {"flowers.notebooks"},

@@ -167,7 +167,7 @@ def test_the_run_of_a_series_is_one_however_often_it_is_opened(
 ) -> None:
     import mlflow
 
-    from flowers.review.tracking import label_child, open_parent
+    from flowers.review.parents import label_child, open_parent
 
     monkeypatch.setenv(PARENT_VARIABLE, "a sweep")
     tracking = make_settings("tracking.enabled=true", "tracking.uri=sqlite:///mlflow.db").tracking

@@ -112,7 +112,7 @@ def opened(work: Path, tracking: Tracking, *, experiment: str, kind: str, name: 
 @contextlib.contextmanager
 def _parent_run(work: Path, tracking: Tracking, experiment: str, kind: str, name: str) -> Iterator[str]:
     """Open the series' MLflow run; who reports the results closes it, and what goes wrong before does so here."""
-    from flowers.review.tracking import abandon_parent, open_parent
+    from flowers.review.parents import abandon_parent, open_parent
     from flowers.sweep import PARENT_VARIABLE
 
     above = os.environ.get(PARENT_VARIABLE)  # of a sweep over series
@@ -208,7 +208,7 @@ def _finished(folder: Path, settings: Settings, split: pd.DataFrame) -> dict[str
 
 def _label(tracking: Tracking, run_id: str, parent: str, member: Member) -> None:
     """Name a member's MLflow run; that the store cannot be told is no reason to end the series."""
-    from flowers.review.tracking import label_child
+    from flowers.review.parents import label_child
 
     try:
         label_child(tracking, run_id, parent=parent, name=member.name, tags=member.tags)

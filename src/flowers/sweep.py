@@ -29,7 +29,7 @@ class SweepSummary(Callback):
         if not config.tracking.enabled:
             return
         from flowers.commands import exit_on_user_error
-        from flowers.review.tracking import open_parent
+        from flowers.review.parents import open_parent
         from flowers.settings import Tracking
 
         with exit_on_user_error():
@@ -63,7 +63,7 @@ class SweepSummary(Callback):
         folder.mkdir(parents=True, exist_ok=True)
         table.to_csv(folder / "sweep.csv", index=False)
         if self._parent is not None:
-            from flowers.review.tracking import close_parent
+            from flowers.review.parents import close_parent
 
             close_parent(self._parent, table, failed=self._failed)
             self._parent = None
@@ -71,6 +71,6 @@ class SweepSummary(Callback):
     def _abandon(self) -> None:
         """Close the parent run of a sweep that was interrupted."""
         if self._parent is not None:
-            from flowers.review.tracking import abandon_parent
+            from flowers.review.parents import abandon_parent
 
             abandon_parent(self._parent, "KILLED")

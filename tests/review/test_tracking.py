@@ -29,7 +29,7 @@ from flowers.evaluate import evaluate
 from flowers.learning.history import METRICS
 from flowers.recipe import compose_config, read_settings
 from flowers.record import short_params
-from flowers.review import alive, tracking
+from flowers.review import alive, parents, tracking
 from flowers.review import store as store_module
 from flowers.review.backlog import Backlog
 from flowers.review.view import TAG
@@ -158,6 +158,8 @@ def test_evaluation_continues_the_run(make: Make, tmp_path: Path, capfd: pytest.
     names = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id, "test")}
     assert {"test/confusion.png", "test/confusion.json", "test/metrics.json", "test/predictions.csv"} <= names
     assert {"test/corruptions.png", "test/corruptions.csv"} <= names
+    figures = {f"test/{name}.png" for name in ("attack", "coverage", "curves", "explanations", "reliability")}
+    assert {"test/report.html", *figures} <= names
     assert [step for step, _ in history(run, "corrupted/blur/acc")] == [0, 1, 2, 3]
     assert capfd.readouterr().err == ""
 
@@ -165,7 +167,7 @@ def test_evaluation_continues_the_run(make: Make, tmp_path: Path, capfd: pytest.
 def test_another_data_set_and_a_card_stand_beside_the_test(make: Make, photographs: Path, tmp_path: Path) -> None:
     settings = make()
     train(settings)
-    evaluate(tmp_path / "out", tmp_path / "evaluated")
+    evaluate(tmp_path / "out", tmp_path / "evaluated", explanations=False)
     before = run_of(tmp_path / "out").data.metrics
     for label in ("daisy", "roses"):
         (tmp_path / "garden (2)" / label).mkdir(parents=True)
@@ -175,6 +177,9 @@ def test_another_data_set_and_a_card_stand_beside_the_test(make: Make, photograp
     run = run_of(tmp_path / "out")
     assert run.data.metrics["shift/garden _2_/acc"] == metrics["test/acc"]
     assert {name: run.data.metrics[name] for name in before} == before
+    evaluate(tmp_path / "out", tmp_path / "evaluated", explanations=False)  # a second time
+    confusion = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/test/confusion.json")
+    assert [row[0] for row in confusion["data"]] == ["daisy", "roses", "sunflowers"]
     names = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id, "shift/garden _2_")}
     assert "shift/garden _2_/metrics.json" in names
 
@@ -192,7 +197,7 @@ def test_evaluation_opens_a_run_where_the_store_is_gone(
     other = shutil.copy(new_store, tmp_path / "other.db")
     config = tmp_path / "out/config.yaml"
     config.write_text(config.read_text().replace(str(store), str(other)))
-    metrics = evaluate(tmp_path / "out", tmp_path / "evaluated")
+    metrics = evaluate(tmp_path / "out", tmp_path / "evaluated", explanations=False)
     runs = mlflow.search_runs(experiment_names=["folder"], output_format="list")
     assert [run.data.metrics["test/acc"] for run in runs] == [metrics["test/acc"]]
 
@@ -454,14 +459,14 @@ def test_backlog_counts_what_is_missing(make: Make, store: Path, capfd: pytest.C
 def test_sweep_has_a_run_of_its_own(store: Path) -> None:
     import pandas as pd
 
-    run_id = tracking.open_parent(
+    run_id = parents.open_parent(
         Tracking(enabled=True, uri=f"sqlite:///{store}", system_metrics_s=0),
         experiment="folder",
         name="sweep",
         kind="sweep",
     )
     table = pd.DataFrame([(0.9, "seed=2", "b"), (0.8, "seed=1", "a")], columns=["val/acc", "overrides", "out_dir"])
-    tracking.close_parent(run_id, table, failed=0)
+    parents.close_parent(run_id, table, failed=0)
     run = mlflow.get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.metrics["best/val/acc"] == 0.9

@@ -24,11 +24,12 @@ from mlflow.models import infer_signature
 from torch import nn
 
 from flowers.errors import UserError
-from flowers.review.store import ENDED, begin, check_unlocked, end, explain_store_errors, open_experiment
+from flowers.review.store import ENDED, begin, end, explain_store_errors, open_experiment
 from flowers.settings import Tracking
 
 _LONGEST_PARAM = 250
-_NOTE = "mlflow.note.content"
+NOTE = "mlflow.note.content"
+"""Tag with what MLflow's page of a run says about it, in Markdown."""
 
 
 @contextlib.contextmanager
@@ -66,12 +67,12 @@ def tracked_run(
         with_metrics = system_metrics and tracking.system_metrics_s > 0
         if with_metrics:
             mlflow.set_system_metrics_sampling_interval(max(tracking.system_metrics_s, 1))
-        if run_id is not None and not _exists(run_id):
+        if run_id is not None and not exists(run_id):
             run_id = None
         # Figures that are added later do not make a training longer.
         ended_ms = None if run_id is None else _end_of_finished(run_id)
         if run_id is None:
-            whole = {**tags, _NOTE: note or command_note(), **({"mlflow.parentRunId": parent} if parent else {})}
+            whole = {**tags, NOTE: note or command_note(), **({"mlflow.parentRunId": parent} if parent else {})}
             run = mlflow.start_run(run_name=name, tags=whole, log_system_metrics=with_metrics)
         else:
             run = mlflow.start_run(run_id=run_id, tags=dict(tags), log_system_metrics=with_metrics)
@@ -116,7 +117,8 @@ def command_note() -> str:
     return "\n".join(["```", " \\\n  ".join(words), "```"])  # in short lines, as the page does not break them
 
 
-def _exists(run_id: str) -> bool:
+def exists(run_id: str) -> bool:
+    """Say whether the open store has a run, not deleted."""
     try:
         return bool(mlflow.get_run(run_id).info.lifecycle_stage == "active")
     except MlflowException:
@@ -189,8 +191,14 @@ def log_figure(figure: Figure, name: str) -> None:
 
 
 def log_table(table: pd.DataFrame, name: str) -> None:
-    """Record a table that the run's page shows; ``name`` ends in ``.json``."""
-    mlflow.log_table(table, name)
+    """Record a table that the run's page shows, in place of an earlier one; ``name`` ends in ``.json``."""
+    folder = name.rpartition("/")[0]
+    run_id = mlflow.active_run().info.run_id
+    known = {each.path for each in mlflow.MlflowClient().list_artifacts(run_id, folder or None)}
+    if name in known:  # MLflow would add the rows to those that are there
+        mlflow.log_text(table.to_json(orient="split", index=False), name)
+    else:
+        mlflow.log_table(table, name)
 
 
 def log_file(path: Path, folder: str | None = None) -> None:
@@ -226,83 +234,3 @@ def log_model(scorer: nn.Module, examples: np.ndarray, classes: list[str]) -> No
             pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", f"numpy=={np.__version__}"],
             metadata={"classes": classes},
         )
-
-
-def open_parent(
-    tracking: Tracking,
-    *,
-    experiment: str,
-    name: str,
-    kind: str,
-    run_id: str | None = None,
-    parent: str | None = None,
-) -> str:
-    """Open the run that stands for several trainings, or open again the one of an interrupted series.
-
-    Args:
-        tracking: Which store.
-        experiment: The MLflow experiment, made if it is new.
-        name: The run's name.
-        kind: What the trainings are for, as a tag: ``sweep``, ``crossval`` …
-        run_id: The run to continue; opened anew if the store no longer has it.
-        parent: The run that it is a child of itself.
-    """
-    with explain_store_errors(tracking.uri):
-        experiment_id = open_experiment(tracking.uri, experiment)
-        client = mlflow.MlflowClient()
-        if run_id is not None and _exists(run_id):
-            client.update_run(run_id, status="RUNNING", name=name)
-            if ENDED in client.get_run(run_id).data.tags:
-                client.delete_tag(run_id, ENDED)
-        else:
-            tags = {"kind": kind, _NOTE: command_note(), **({"mlflow.parentRunId": parent} if parent else {})}
-            run_id = str(client.create_run(experiment_id, run_name=name, tags=tags).info.run_id)
-        begin(tracking.uri, run_id)
-        return run_id
-
-
-def label_child(tracking: Tracking, run_id: str, *, parent: str, name: str, tags: Mapping[str, str]) -> None:
-    """Name a finished training's run as a child of a series; one that the store no longer has stays unnamed.
-
-    Raises:
-        UserError: If the store cannot be used.
-    """
-    with explain_store_errors(tracking.uri):
-        check_unlocked(tracking.uri)
-        mlflow.set_tracking_uri(tracking.uri)
-        if _exists(run_id):
-            client = mlflow.MlflowClient()
-            client.update_run(run_id, name=name)
-            for key, value in {**tags, "mlflow.parentRunId": parent}.items():
-                client.set_tag(run_id, key, value)
-
-
-def close_parent(run_id: str, summary: pd.DataFrame, failed: int) -> None:
-    """Write a sweep's summary into its run and close it; if the store is locked by now, say so and leave it.
-
-    Args:
-        run_id: From :func:`open_parent`.
-        summary: A row for each training that succeeded, the best first, with ``val/acc``, ``overrides``, ``out_dir``.
-        failed: How many did not.
-    """
-    client = mlflow.MlflowClient()
-    try:
-        with explain_store_errors(mlflow.get_tracking_uri()):
-            check_unlocked(mlflow.get_tracking_uri())
-            client.log_table(run_id, summary, "sweep.json")
-            if not summary.empty:
-                client.set_tag(run_id, "best.overrides", summary["overrides"][0])
-                client.set_tag(run_id, "best.out_dir", summary["out_dir"][0])
-                client.log_metric(run_id, "best/val/acc", float(summary["val/acc"][0]))
-            client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
-    except UserError as error:
-        print(f"flowers: {error} The sweep's own run there is incomplete.", file=sys.stderr)
-    end(mlflow.get_tracking_uri(), run_id)
-
-
-def abandon_parent(run_id: str, status: str) -> None:
-    """Close the run of several trainings that were interrupted (``KILLED``) or failed, if the store can be told."""
-    with contextlib.suppress(UserError), explain_store_errors(mlflow.get_tracking_uri()):
-        check_unlocked(mlflow.get_tracking_uri())
-        mlflow.MlflowClient().set_terminated(run_id, status)
-    end(mlflow.get_tracking_uri(), run_id)

@@ -169,7 +169,9 @@ def describe_reasons(reasons: Reasons, classes: Sequence[str], paths: Sequence[s
 
 def _describe_filters(found: Filters, classes: Sequence[str]) -> dict[str, Any]:
     """Show the weights that read the photograph; those of classes are named."""
-    sheets = montage(weight_pictures(found.weights), columns=8, side_px=_TILE_PX)
+    # Filters are of a few pixels, what sees the whole photograph is not.
+    side_px = _TILE_PX if found.kind == "filters" else 2 * _TILE_PX
+    sheets = montage(weight_pictures(found.weights), columns=8, side_px=side_px)
     return {
         "layer": found.layer,
         "kind": found.kind,
