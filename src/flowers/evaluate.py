@@ -49,10 +49,12 @@ def evaluate(
         UserError: If the model or its photographs cannot be read, or there is no test split.
     """
     from flowers.data.split_table import read_splits
+    from flowers.learning.precision import keep_freed_memory
     from flowers.measure import measure
     from flowers.report import report
     from flowers.trained import open_model
 
+    keep_freed_memory()
     model = open_model(model_dir)
     split = read_splits(model_dir / "split.csv")
     test = split[split["split"] == "test"].reset_index(drop=True)

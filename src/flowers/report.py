@@ -174,9 +174,11 @@ def _record(model: "TrainedModel", evaluation: Path, figures: list[str]) -> None
 
 def main() -> None:
     """Write the page of the model that the command line names."""
+    from flowers.learning.precision import keep_freed_memory
     from flowers.trained import open_model
 
     with exit_on_user_error():
+        keep_freed_memory()
         arguments = read_arguments(Arguments, __doc__)
         evaluation = arguments.evaluation or arguments.model / "test"
         report(open_model(arguments.model), evaluation, arguments.explanations)

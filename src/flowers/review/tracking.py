@@ -1,4 +1,4 @@
-"""The MLflow record of a run. Only this module and :mod:`flowers.review.store` import mlflow.
+"""The MLflow record of a run.
 
 One MLflow run stands for one experiment: ``train`` opens it, a training that was interrupted and started again
 continues it, and ``evaluate`` adds the test to it.
