@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from flowers.review.why import Reasons
     from flowers.trained import TrainedModel
 
-THUMBNAIL_PX = 112
+THUMBNAIL_PX = 96
 MONTAGE_CLASSES = 20
 """Beyond so many classes, the page shows no training photographs of each."""
 

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from flowers.review.page import picture_address
-from flowers.review.why import BEST, UNSURE, WORST, describe_reasons, find_reasons, reason_figures
+from flowers.review.why import (
+    BEST,
+    PANEL_PX,
+    PANEL_QUALITY,
+    UNSURE,
+    WORST,
+    describe_reasons,
+    find_reasons,
+    reason_figures,
+)
 from flowers.scorer import PixelLogits
 
 CLASSES = ["daisy", "roses", "tulips"]
@@ -36,7 +45,7 @@ def test_cases_are_the_chosen_photographs(name: str, make_net: Callable[..., Any
     told = describe_reasons(reasons, CLASSES, paths)
     first = told["kinds"][0]["cases"][0]
     assert (first["path"], first["truth"]) == ("daisy/0.jpg", "daisy")
-    assert first["panels"][0]["address"] == picture_address(PIXELS[0])
+    assert first["panels"][0]["address"] == picture_address(PIXELS[0], PANEL_QUALITY, PANEL_PX)
     assert bool(told["cannot"]) == (name == "linear")
     assert (told["filters"]["names"] == CLASSES) == (name == "linear")
     assert {row[0] for row in told["similarity"]} >= {"gradient", "occlusion"}

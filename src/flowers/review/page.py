@@ -67,10 +67,19 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def picture_address(pixels: np.ndarray) -> str:
-    """Write a picture, (H,W,3) or with opacity (H,W,4) uint8, as an address that holds the picture itself."""
+def picture_address(pixels: np.ndarray, quality: int = 82, most_px: int | None = None) -> str:
+    """Write a picture as an address that holds the picture itself.
+
+    Args:
+        pixels: (H,W,3), or with opacity (H,W,4), uint8.
+        quality: Of WebP, up to 100.
+        most_px: A longer side is brought down to this; None: it stays.
+    """
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "WEBP", quality=82)
+    image = Image.fromarray(pixels)
+    if most_px is not None:
+        image.thumbnail((most_px, most_px), Image.Resampling.LANCZOS)
+    image.save(stream, "WEBP", quality=quality)
     return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 

@@ -13,6 +13,9 @@ from flowers.review.figures import curves_figure
 from flowers.review.page import percent, picture_address, svg, write_page
 from flowers.review.sureness import coverage_figure, reliability_figure, strangers_figure
 
+THUMBNAIL_QUALITY = 70
+"""There may be hundreds."""
+
 
 def figures_of(run: Run) -> dict[str, Figure]:
     """Draw the page's figures, by the names of their files; those that the run has nothing for are left out."""
@@ -95,7 +98,7 @@ def write_report(
     sheet = matrix.ConfusionSheet(counts, run.classes, "Test photographs")
     box = sheet.figure.axes[0].get_position()
     place = {row: number for number, row in enumerate(pictures.rows)} if pictures else {}
-    addresses = [picture_address(thumbnail) for thumbnail in pictures.thumbnails] if pictures else []
+    addresses = [picture_address(thumbnail, THUMBNAIL_QUALITY) for thumbnail in pictures.thumbnails] if pictures else []
     write_page(
         out,
         "report.html.jinja",

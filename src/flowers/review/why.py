@@ -28,6 +28,7 @@ ATTACKED = 192
 FOOLED = 4
 KINDS = {"worst": "Sure, and wrong", "unsure": "Could not decide", "best": "Sure, and right"}
 _TILE_PX = 56
+PANEL_PX, PANEL_QUALITY = 176, 75
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,12 @@ def _describe_filters(found: Filters, classes: Sequence[str]) -> dict[str, Any]:
 def _addressed(panels: Sequence[Panel]) -> list[dict[str, str]]:
     """Write panels as a template takes them."""
     return [
-        {"method": panel.method, "caption": panel.caption, "address": picture_address(panel.picture)}
+        {
+            "method": panel.method,
+            "caption": panel.caption,
+            # Maps are like noise, which does not compress.
+            "address": picture_address(panel.picture, PANEL_QUALITY, PANEL_PX),
+        }
         for panel in panels
     ]
 
