@@ -37,7 +37,6 @@ from flowers.evaluated import comparable, own_places, read_experiments
 from flowers.report import read_run
 from flowers.review import readings, report
 from flowers.review.choice import choose
-from flowers.review.confidence import calibrated
 from flowers.review.curves import stage_starts
 from flowers.review.exhibits import class_rows, counts_of
 from flowers.review.explain import explain
@@ -49,6 +48,7 @@ from flowers.review.ranking import rank
 from flowers.review.runs import list_trainings, read_curves
 from flowers.review.side_by_side import side_by_side_figure
 from flowers.review.sureness import coverage_figure, reliability_figure
+from flowers.review.temperature import calibrated
 from flowers.scorer import PixelLogits
 from flowers.trained import open_model
 

@@ -15,7 +15,7 @@ from flowers.data.pixels import open_store
 from flowers.data.split_table import read_splits
 from flowers.errors import UserError
 from flowers.evaluate import evaluate
-from flowers.review.confidence import calibrated
+from flowers.review.temperature import calibrated
 from flowers.settings import Settings
 from flowers.train import train
 from flowers.trained import answer, open_model, probabilities
@@ -71,7 +71,7 @@ def test_writes_figures_of_the_test_split(model: Path, tmp_path: Path, capfd: py
     }
     assert json.loads((out / "metrics.json").read_text()) == metrics
     overall = {"test/acc", "test/loss", "test/macro_f1", "test/top2_acc"}
-    sure = {"test/ece", "test/ece_floor", "test/aurc"}
+    sure = {"test/ece", "test/ece_floor", "test/ece_limit", "test/aurc"}
     assert {name for name in metrics if name.startswith("test/")} == overall | sure
     assert metrics["temperature"] == open_model(model).temperature > 0
     assert metrics["interval"].keys() == overall

@@ -11,7 +11,8 @@ import pytest
 
 from flowers.errors import UserError
 from flowers.predict import main, predict
-from flowers.review.confidence import calibrated, threshold_for
+from flowers.review.confidence import threshold_for
+from flowers.review.temperature import calibrated
 from flowers.settings import Settings
 from flowers.train import train
 from flowers.trained import open_model

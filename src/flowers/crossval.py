@@ -157,7 +157,7 @@ def _judge(done: "Done") -> None:
     """Write what a network says to the photographs that it was validated on, unless that was done before."""
     import pandas as pd
 
-    from flowers.review.confidence import calibrated
+    from flowers.review.temperature import calibrated
     from flowers.trained import open_model
 
     file = done.folder / PREDICTIONS

@@ -11,10 +11,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from flowers.data.pixels import open_store
-from flowers.review.confidence import calibrated, describe_confidence
+from flowers.review.confidence import describe_confidence
 from flowers.review.figures import confusion_figure
 from flowers.review.outliers import distances, energy, strangeness
 from flowers.review.scores import confusion, score
+from flowers.review.temperature import calibrated
 from flowers.trained import Answers, TrainedModel, answer
 
 

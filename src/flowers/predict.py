@@ -51,7 +51,7 @@ def predict(model_dir: Path, photos: Path, accuracy: float | None = None) -> "tu
 
     from flowers.loose import answer_folder
     from flowers.measure import outlier_scores
-    from flowers.review.confidence import calibrated
+    from flowers.review.temperature import calibrated
     from flowers.trained import open_model
 
     model = open_model(model_dir)
@@ -74,7 +74,8 @@ def predict(model_dir: Path, photos: Path, accuracy: float | None = None) -> "tu
 
 def _threshold(model: "TrainedModel", accuracy: float) -> float:
     """Find how sure an answer must be for an accuracy, on the model's validation photographs."""
-    from flowers.review.confidence import calibrated, threshold_for
+    from flowers.review.confidence import threshold_for
+    from flowers.review.temperature import calibrated
 
     if not 0 < accuracy <= 1:
         raise UserError(f"accuracy={accuracy} must be above 0 and at most 1; 0.95, say.")

@@ -94,7 +94,7 @@ def read_run(model: "TrainedModel", evaluation: Path) -> "Run":
         predictions = predictions.astype(dict.fromkeys(model.classes, float))
         if set(predictions["label"]) - set(model.classes) or list(outliers["path"]) != list(predictions["path"]):
             raise ValueError("they are of another model")
-        for key in ("test/ece", "withholding", "per_class"):
+        for key in ("test/ece_limit", "withholding", "per_class"):
             scores[key]
     except FileNotFoundError as error:
         raise UserError(f"{error.filename} is missing; {remedy}.") from error

@@ -14,8 +14,8 @@ from flowers.data.split_table import read_splits
 from flowers.errors import UserError, suggestion
 from flowers.measure import answer_table, measure
 from flowers.recipe import CONF_DIR, compose_config, locate, read_settings
-from flowers.review.confidence import calibrated
 from flowers.review.scores import score
+from flowers.review.temperature import calibrated
 from flowers.trained import TrainedModel, open_model
 
 LISTED = 20

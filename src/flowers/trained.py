@@ -20,7 +20,7 @@ from flowers.models.nets import Net
 from flowers.models.weights import load_weights, save_weights
 from flowers.provenance import describe
 from flowers.recipe import build_network, read_settings
-from flowers.review.confidence import calibrated, fit_temperature
+from flowers.review.temperature import calibrated, fit_temperature
 from flowers.settings import Settings
 
 VALIDATION = "validation.npz"

@@ -6,17 +6,15 @@ import torch
 from torchmetrics.classification import MulticlassCalibrationError
 
 from flowers.review.confidence import (
-    TEMPERATURES,
-    calibrated,
-    calibration_error_floor,
+    calibration_error_by_chance,
     describe_confidence,
     expected_calibration_error,
-    fit_temperature,
     reliability,
     risk_coverage,
     threshold_for,
     withholding,
 )
+from flowers.review.temperature import calibrated
 
 RNG = np.random.default_rng(0)
 
@@ -27,25 +25,6 @@ def draw(count: int, temperature: float, classes: int = 4) -> tuple[np.ndarray, 
     truth = calibrated(logits, temperature)
     labels = np.array([RNG.choice(classes, p=row / row.sum()) for row in truth.astype(float)])
     return logits.astype(np.float32), labels
-
-
-def test_probabilities_are_a_softmax_at_a_temperature() -> None:
-    logits = np.array([[0.0, np.log(3)], [900.0, 0.0]])
-    assert calibrated(logits, 1.0) == pytest.approx(np.array([[0.25, 0.75], [1.0, 0.0]]))
-    assert calibrated(logits, 0.5) == pytest.approx(np.array([[0.1, 0.9], [1.0, 0.0]]))
-
-
-@pytest.mark.parametrize("truth", [0.5, 1.0, 2.5])
-def test_the_temperature_of_the_data_is_found(truth: float) -> None:
-    logits, labels = draw(4000, truth)
-    assert fit_temperature(logits, labels) == pytest.approx(truth, rel=0.08)
-
-
-def test_a_network_without_mistakes_keeps_a_finite_temperature() -> None:
-    logits = 5 * np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
-    few = fit_temperature(logits, np.array([0, 1, 2, 0]))
-    assert TEMPERATURES[0] < few < 1
-    assert fit_temperature(logits[:0], np.array([], int)) == 1
 
 
 def test_calibration_error_is_that_of_torchmetrics() -> None:
@@ -67,9 +46,9 @@ def test_bins_hold_their_upper_edge_and_intervals_their_accuracy() -> None:
 
 
 def test_chance_alone_makes_an_error_that_shrinks_with_more_photographs() -> None:
-    few, many = (calibration_error_floor(RNG.uniform(0.3, 1, count)) for count in (50, 5000))
-    assert few > 0.05 > 0.02 > many > 0
-    assert calibration_error_floor(np.ones(9)) == 0
+    few, many = (calibration_error_by_chance(RNG.uniform(0.3, 1, count)) for count in (50, 5000))
+    assert few[1] > few[0] > 0.05 > 0.025 > many[1] > many[0] > 0
+    assert calibration_error_by_chance(np.ones(9)) == (0, 0)
 
 
 def test_risk_grows_as_less_sure_answers_are_given() -> None:

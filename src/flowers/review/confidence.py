@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
 from scipy.stats import binomtest
 
 ECE_BINS = 15
@@ -18,45 +16,6 @@ ECE_BINS = 15
 DIAGRAM_BINS = 10
 WANTED = (0.9, 0.95, 0.98, 0.99)
 """Accuracies that thresholds are looked for."""
-TEMPERATURES = (0.05, 20.0)
-
-
-def calibrated(logits: NDArray[np.floating], temperature: float) -> NDArray[np.float32]:
-    """Turn logits into probabilities.
-
-    Args:
-        logits: (N, K).
-        temperature: What they are divided by first, above 0.
-
-    Returns:
-        (N, K); rows sum to 1.
-    """
-    return np.exp(log_softmax(logits.astype(np.float64) / temperature, axis=1)).astype(np.float32)
-
-
-def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
-    """Find the temperature at which the probabilities of known photographs fit best (Guo et al. 2017).
-
-    It minimises the mean log loss, with the weight of half a photograph pulling its logarithm towards 0: where a
-    network makes no mistake, the loss alone would fall for ever as the temperature approaches 0.
-
-    Args:
-        logits: (N, K) of photographs that were not trained on; N may be 0.
-        labels: (N,) true classes.
-
-    Returns:
-        The temperature, in :data:`TEMPERATURES`; above 1 if the network is too sure of itself.
-    """
-    if not len(labels):
-        return 1.0
-    wide = logits.astype(np.float64)
-
-    def loss(log_temperature: float) -> float:
-        of_truth = np.take_along_axis(log_softmax(wide / np.exp(log_temperature), axis=1), labels[:, None], axis=1)
-        return float(-of_truth.sum() + 0.5 * log_temperature**2)
-
-    low, high = np.log(TEMPERATURES)
-    return float(np.exp(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-5}).x))
 
 
 def expected_calibration_error(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> float:
@@ -73,7 +32,9 @@ def expected_calibration_error(confidence: NDArray[np.floating], right: NDArray[
     return float(np.abs(leads).sum() / len(confidence))
 
 
-def calibration_error_floor(confidence: NDArray[np.floating], draws: int = 200, seed: int = 0) -> float:
+def calibration_error_by_chance(
+    confidence: NDArray[np.floating], draws: int = 200, seed: int = 0
+) -> tuple[float, float]:
     """Compute what a perfectly calibrated network's calibration error would be with this many photographs.
 
     The error is a mean of absolute values, so that chance alone makes it positive. Here answers of these confidences
@@ -85,11 +46,11 @@ def calibration_error_floor(confidence: NDArray[np.floating], draws: int = 200, 
         seed: Of the lots.
 
     Returns:
-        The mean error over the draws, in [0, 1].
+        The mean error over the draws, and the one that 95 % of them stay below, in [0, 1].
     """
     rng = np.random.default_rng(seed)
     lots = [expected_calibration_error(confidence, rng.random(len(confidence)) < confidence) for _ in range(draws)]
-    return float(np.mean(lots))
+    return float(np.mean(lots)), float(np.quantile(lots, 0.95))
 
 
 def reliability(confidence: NDArray[np.floating], right: NDArray[np.bool_], bins: int = DIAGRAM_BINS) -> pd.DataFrame:
@@ -180,9 +141,9 @@ def describe_confidence(
         val_labels: (M,), or None.
 
     Returns:
-        For ``metrics.json``: ``test/ece`` (see :func:`expected_calibration_error`), ``test/ece_floor`` (see
-        :func:`calibration_error_floor`), ``test/aurc`` (mean risk over all coverages) and ``withholding`` (see there;
-        empty without validation).
+        For ``metrics.json``: ``test/ece`` (see :func:`expected_calibration_error`), ``test/ece_floor`` and
+        ``test/ece_limit`` (see :func:`calibration_error_by_chance`), ``test/aurc`` (mean risk over all coverages) and
+        ``withholding`` (see there; empty without validation).
     """
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     thresholds: dict[float, float | None] = {}
@@ -190,9 +151,11 @@ def describe_confidence(
         val_confidence, val_right = val_probabilities.max(axis=1), val_probabilities.argmax(axis=1) == val_labels
         thresholds = {wanted: threshold_for(wanted, val_confidence, val_right) for wanted in WANTED}
     curve = risk_coverage(confidence, right)
+    floor, limit = calibration_error_by_chance(confidence)
     return {
         "test/ece": expected_calibration_error(confidence, right),
-        "test/ece_floor": calibration_error_floor(confidence),
+        "test/ece_floor": floor,
+        "test/ece_limit": limit,
         "test/aurc": float(np.average(curve["risk"], weights=np.diff(curve["coverage"], prepend=0))),
         "withholding": withholding(thresholds, confidence, right),
     }

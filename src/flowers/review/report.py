@@ -56,11 +56,11 @@ def readings(run: Run) -> list[str]:
     answers = run.predictions["prediction"].nunique()
     if answers == 1 and len(run.classes) > 1:
         sentences.append(f"Every answer is {run.predictions['prediction'].iloc[0]}: it has learned nothing else.")
-    ece, floor = scores["test/ece"], scores["test/ece_floor"]
-    judged = "so nothing is amiss" if ece <= 1.25 * floor else "so they are not to be trusted as they stand"
+    ece, limit = scores["test/ece"], scores["test/ece_limit"]
+    judged = "so nothing is amiss" if ece <= limit else "so they are not to be trusted as they stand"
     sentences.append(
-        f"Its probabilities are off by {percent(ece)} on average; with {scores['photographs']} photographs perfectly "
-        f"calibrated ones would seem off by {percent(floor)}, {judged}."
+        f"Its probabilities are off by {percent(ece)} on average; with {scores['photographs']} photographs even "
+        f"perfectly calibrated ones could seem off by up to {percent(limit)}, {judged}."
     )
     for row in scores["withholding"]:
         if row["wanted"] == 0.95 and row["acc"] is not None:
