@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from flowers.data.pixels import open_store
 from flowers.review.confidence import describe_confidence
 from flowers.review.figures import confusion_figure
-from flowers.review.outliers import distances, energy, strangeness
+from flowers.review.outliers import combined, distances, energy, strangeness
 from flowers.review.scores import confusion, score
 from flowers.review.temperature import calibrated
 from flowers.trained import Answers, TrainedModel, answer
@@ -105,25 +105,25 @@ def outlier_scores(model: TrainedModel, names: list[str], answers: Answers) -> p
         answers: What the network makes of them.
 
     Returns:
-        Columns `path`; `distance` (see :func:`flowers.review.outliers.distances`) and `strangeness` (see there), empty
-        for a model that kept no validation features; `energy` and `confidence` (the answer's probability).
+        Columns `path`; `outlier`, which joins `distance` to the validation photographs and lack of `confidence` (see
+        :mod:`flowers.review.outliers`), and `strangeness`, the share of validation photographs with less of it;
+        `distance`; `energy`; `confidence`, the answer's probability. A model that kept no validation features has no
+        `distance`, its `outlier` is the energy, and `strangeness` is empty.
     """
+    unsure = 1 - calibrated(answers.logits, model.temperature).max(axis=1)
+    found = {"energy": energy(answers.logits), "confidence": 1 - unsure}
     val = model.validation
-    far = np.full(len(names), np.nan)
-    strange = far.copy()
-    if val is not None:
-        far = distances(answers.features, val.features)
-        strange = strangeness(far, distances(val.features, val.features, among_themselves=True))
-    confidence = calibrated(answers.logits, model.temperature).max(axis=1)
-    return pd.DataFrame(
-        {
-            "path": names,
-            "distance": far,
-            "strangeness": strange,
-            "energy": energy(answers.logits),
-            "confidence": confidence,
-        }
-    )
+    if val is None:
+        unknown = np.full(len(names), np.nan)
+        return pd.DataFrame(
+            {"path": names, "outlier": found["energy"], "strangeness": unknown, "distance": unknown, **found}
+        )
+    far = distances(answers.features, val.features)
+    val_far = distances(val.features, val.features, among_themselves=True)
+    val_unsure = 1 - calibrated(val.logits, model.temperature).max(axis=1)
+    outlier, of_val = (combined(scores, [val_far, val_unsure]) for scores in ([far, unsure], [val_far, val_unsure]))
+    strange = strangeness(outlier, of_val)
+    return pd.DataFrame({"path": names, "outlier": outlier, "strangeness": strange, "distance": far, **found})
 
 
 def _record(

@@ -41,6 +41,7 @@ def evaluate_strangers(model: TrainedModel, data: str, out: Path) -> dict[str, A
     ordinary = pd.read_csv(out / "outliers/test.csv")
     known = model.validation is not None
     scores = {
+        "outlier": 1.0 if known else None,
         "distance": 1.0 if known else None,
         "energy": 1.0,
         "confidence": -1.0,  # the less sure, the stranger
@@ -63,7 +64,7 @@ def evaluate_strangers(model: TrainedModel, data: str, out: Path) -> dict[str, A
     metrics_json = out / "metrics.json"
     metrics = json.loads(metrics_json.read_text()) | {"strangers": found}
     metrics_json.write_text(json.dumps(metrics, indent=2) + "\n")
-    best = apart.get("distance", apart["energy"])
+    best = apart.get("outlier", apart["energy"])
     print(
         f"{out}/outliers/strangers.csv: {len(table)} photographs of {name}, told from test ones in {best:.1%} of pairs"
     )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flowers.review.outliers import NEIGHBOURS, distances, energy, separation, strangeness
+from flowers.review.outliers import NEIGHBOURS, combined, distances, energy, separation, strangeness
 
 RNG = np.random.default_rng(0)
 KNOWN = RNG.normal(0, 0.1, (40, 8)) + np.eye(8)[RNG.integers(0, 3, 40)]
@@ -47,3 +47,14 @@ def test_energy_is_high_where_all_logits_are_low() -> None:
     assert energy(np.array([[0.0, 0.0], [1000.0, 0.0], [-5.0, -5.0]])).tolist() == pytest.approx(
         [-np.log(2), -1000, 5 - np.log(2)]
     )
+
+
+def test_joined_scores_notice_what_one_of_them_does() -> None:
+    ordinary = [RNG.normal(0, 1, 200), RNG.normal(0, 1, 200)]
+    strangers = [np.r_[RNG.normal(3, 1, 50), RNG.normal(0, 1, 50)], np.r_[RNG.normal(0, 1, 50), RNG.normal(3, 1, 50)]]
+    joined = combined(strangers, ordinary)
+    own = combined(ordinary, ordinary)
+    for known, others in zip(ordinary, strangers, strict=True):
+        assert separation(own, joined) > separation(known, others) + 0.05
+    # Of M others, none is stranger than the first and all are than the second.
+    assert combined([np.array([9.0, -9.0])], [np.arange(4.0)]).tolist() == pytest.approx([np.log(5), 0])

@@ -48,7 +48,7 @@ def make_run(labels: np.ndarray, probabilities: np.ndarray, classes: list[str], 
         "temperature": 1.3,
     }
     table = pd.DataFrame({"path": predictions["path"], "distance": RNG.random(count), "strangeness": RNG.random(count)})
-    table["energy"] = table["confidence"] = RNG.random(count)
+    table["outlier"] = table["energy"] = table["confidence"] = RNG.random(count)
     others = None
     if strangers:
         others = table.head(strangers).assign(prediction=classes[0])
@@ -56,7 +56,7 @@ def make_run(labels: np.ndarray, probabilities: np.ndarray, classes: list[str], 
             "data": "strangers",
             "root": "there",
             "photographs": len(others),
-            "separation": {"distance": 0.8, "energy": 0.7, "confidence": 0.6},
+            "separation": {"outlier": 0.9, "distance": 0.8, "energy": 0.7, "confidence": 0.6},
             "noticed_frac": 0.5,
             "alarmed_frac": 0.05,
             "refused": {},
@@ -197,12 +197,9 @@ def test_mistakes_have_the_first_places() -> None:
 
 
 def test_strangers_are_shown_from_both_ends() -> None:
-    table = pd.DataFrame(
-        {"path": [f"{k:02d}" for k in range(40)], "distance": np.arange(40.0), "energy": -np.arange(40.0)}
-    )
+    table = pd.DataFrame({"path": [f"{k:02d}" for k in range(40)], "outlier": np.arange(40.0)})
     ends = [f"{k:02d}" for k in [*range(6), *range(34, 40)]]
     assert choose_strangers(table) == ends
-    assert choose_strangers(table.assign(distance=np.nan)) == ends[::-1]
     assert choose_strangers(table.head(3)) == ["00", "01", "02"]
 
 

@@ -42,7 +42,7 @@ class Run:
     predictions: pd.DataFrame
     """``predictions.csv``: `path`, `label`, `prediction` and a probability for each class."""
     outliers: pd.DataFrame
-    """``outliers/test.csv``: `strangeness`, `distance`, `energy` of the same photographs."""
+    """``outliers/test.csv``, see :func:`flowers.measure.outlier_scores`."""
     strangers: pd.DataFrame | None
     """``outliers/strangers.csv``, where the network was confronted with strangers."""
     split: pd.DataFrame
@@ -107,8 +107,7 @@ def choose_strangers(table: pd.DataFrame) -> list[str]:
     Returns:
         Paths, the most ordinary first.
     """
-    score = "energy" if table["distance"].isna().any() else "distance"
-    paths = table.sort_values([score, "path"])["path"].tolist()
+    paths = table.sort_values(["outlier", "path"])["path"].tolist()
     return paths if len(paths) <= STRANGERS else [*paths[: STRANGERS // 2], *paths[-STRANGERS // 2 :]]
 
 
@@ -164,9 +163,7 @@ def pairs(
 
 def strangest(run: Run, place: Mapping[int, int], addresses: Sequence[str]) -> list[dict[str, Any]]:
     """Describe the test photographs that are least like the known ones, if they have a thumbnail."""
-    if run.outliers["distance"].isna().any():
-        return []
-    rows = run.outliers["distance"].sort_values(ascending=False, kind="stable").index
+    rows = run.outliers["outlier"].sort_values(ascending=False, kind="stable").index
     return [describe_photograph(run, row, place, addresses) for row in rows[:STRANGERS].tolist() if row in place]
 
 

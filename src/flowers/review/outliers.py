@@ -3,6 +3,8 @@
 Pure functions of what a network makes of photographs.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
@@ -35,18 +37,39 @@ def distances(
     return np.concatenate(parts).clip(min=0) if parts else np.empty(0)
 
 
-def strangeness(distance: NDArray[np.floating], reference: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Turn distances into shares that can be read without knowing the network.
+def combined(scores: Sequence[NDArray[np.floating]], references: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
+    """Join several outlier scores into one that needs none of them to be good (Fisher 1932, combining tests).
+
+    Which score notices what depends on the strangers: a flower of an unknown species may lie among the known ones and
+    leave the network unsure, an empty meadow lies far from them and may leave it sure.
 
     Args:
-        distance: (N,), see :func:`distances`.
-        reference: (M,) distances of ordinary photographs among themselves.
+        scores: (N,) each, the higher the stranger.
+        references: (M,) each, M > 0: the same scores of ordinary photographs.
 
     Returns:
-        (N,) in [0, 1]: the share of ordinary photographs that are less far. Of ordinary ones, one in a hundred is above
+        (N,): the sum of -ln p over the scores, where p is the share of ordinary photographs that are as strange or
+        more, counting the photograph itself. In nats.
+    """
+    total = np.zeros(len(scores[0]))
+    for score, reference in zip(scores, references, strict=True):
+        stranger = len(reference) - np.searchsorted(np.sort(reference), score, side="left")
+        total -= np.log((stranger + 1) / (len(reference) + 1))
+    return total
+
+
+def strangeness(score: NDArray[np.floating], reference: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Turn a score into shares that can be read without knowing the network.
+
+    Args:
+        score: (N,), the higher the stranger.
+        reference: (M,), M > 0: of ordinary photographs.
+
+    Returns:
+        (N,) in [0, 1]: the share of ordinary photographs that score less. Of ordinary ones, one in a hundred is above
         0.99.
     """
-    return np.searchsorted(np.sort(reference), distance, side="left") / len(reference)
+    return np.searchsorted(np.sort(reference), score, side="left") / len(reference)
 
 
 def energy(logits: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -29,9 +29,8 @@ def figures_of(run: Run) -> dict[str, Figure]:
     if len(run.history):
         found["curves"] = curves_figure(run.history, stage_starts(run.history), f"Training of {run.name}")
     if run.strangers is not None:
-        score = "energy" if run.strangers["distance"].isna().any() else "distance"
         title = f"Test photographs beside {run.scores['strangers']['data']}"
-        found["strangers"] = strangers_figure(run.outliers, run.strangers, score, title)
+        found["strangers"] = strangers_figure(run.outliers, run.strangers, title)
     return found
 
 

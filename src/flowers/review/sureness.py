@@ -90,21 +90,20 @@ def coverage_figure(
     return figure
 
 
-def strangers_figure(ordinary: pd.DataFrame, strangers: pd.DataFrame, score: str, title: str) -> Figure:
-    """Draw how far test photographs and strangers are from what the network was chosen on.
+def strangers_figure(ordinary: pd.DataFrame, strangers: pd.DataFrame, title: str) -> Figure:
+    """Draw how strange test photographs and strangers seem to the network.
 
     Args:
-        ordinary: Test photographs, with the column `score`.
+        ordinary: Test photographs, with the column `outlier`.
         strangers: Others, with the same column.
-        score: `distance` or `energy`.
         title: One line.
     """
     figure = open_figure(8.2, 3.4, title, "The further to the right, the less a photograph resembles the known ones.")
-    axes = open_panel(figure, (0.06, 0.15, 0.9, 0.58), "share of photographs", score)
-    both = np.concatenate([ordinary[score], strangers[score]])
+    axes = open_panel(figure, (0.06, 0.15, 0.9, 0.58), "share of photographs", "outlier score (nats)")
+    both = np.concatenate([ordinary["outlier"], strangers["outlier"]])
     edges = np.linspace(both.min(), np.quantile(both, 0.995), 31)
     for table, color, name, place in ((ordinary, RIGHT, "test", 0.8), (strangers, WRONG, "strangers", 1.0)):
-        counts, _ = np.histogram(table[score].clip(edges[0], edges[-1]), edges)
+        counts, _ = np.histogram(table["outlier"].clip(edges[0], edges[-1]), edges)
         shares = counts / len(table)
         axes.stairs(shares, edges, color=color, alpha=0.35, fill=True)
         axes.stairs(shares, edges, color=color, lw=1.6)
