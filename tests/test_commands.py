@@ -15,7 +15,7 @@ from flowers.commands import exit_on_user_error, read_arguments, run_command
 from flowers.errors import UserError
 from flowers.settings import Settings
 
-VERBS = ("download", "split", "compose", "train", "evaluate", "compare", "predict", "verify")
+VERBS = ("download", "split", "compose", "train", "evaluate", "compare", "predict", "verify", "report")
 
 
 # Arguments of commands without recipes
@@ -43,6 +43,7 @@ def test_arguments_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ([], "add photos=…"),
         (["photos=x", "count=y"], "'count' cannot be used"),
         (["photos"], "'photos' is not of the form key=value"),
+        (["photos=[x"], "'photos=[x' cannot be read; lists are written like [a,b]"),
     ],
 )
 def test_wrong_arguments_are_named(monkeypatch: pytest.MonkeyPatch, words: list[str], part: str) -> None:

@@ -12,6 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from flowers.errors import UserError
@@ -133,7 +134,11 @@ def read_arguments(schema: type[T], description: str) -> T:
     for word in words:
         if "=" not in word:
             raise UserError(f"'{word}' is not of the form key=value; see --help for the keys.")
+    try:
+        given = OmegaConf.from_cli(words)
+    except yaml.YAMLError as error:
+        raise UserError(f"'{' '.join(words)}' cannot be read; lists are written like [a,b], without spaces.") from error
     with explain_hydra_errors():
-        arguments = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.from_cli(words)))
+        arguments = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), given))
     assert isinstance(arguments, schema)
     return arguments
