@@ -110,6 +110,7 @@ def test_only_the_training_photographs_are_learned_from_and_the_test_comes_last(
     assert (after["label"] == "roses").all()  # and classes that are missing in the test are no error
 
 
+@pytest.mark.slow
 def test_random_weights_are_left_out_and_so_is_what_an_earlier_call_wrote_of_them(
     make_settings: Make, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,6 +126,7 @@ def test_random_weights_are_left_out_and_so_is_what_an_earlier_call_wrote_of_the
     assert not list((tmp_path / "out/embeddings_logistic").iterdir())
 
 
+@pytest.mark.slow
 def test_the_same_call_gives_the_same_answers(make_settings: Make, weights: Path, tmp_path: Path) -> None:
     files = []
     for out in ("one", "other"):

@@ -103,6 +103,7 @@ def test_pictures_are_upright_jpegs_of_bounded_size(tmp_path: Path) -> None:
     assert picture(tmp_path / "none.jpg", 120) is None
 
 
+@pytest.mark.slow
 def test_from_the_page_to_the_split(
     found: Path, photographs: Path, tmp_path: Path, make_settings: Callable[..., Settings]
 ) -> None:

@@ -15,7 +15,19 @@ from flowers.commands import exit_on_user_error, read_arguments, run_command
 from flowers.errors import UserError
 from flowers.settings import Settings
 
-VERBS = ("download", "split", "compose", "train", "evaluate", "compare", "predict", "verify", "report", "crossval", "baselines")
+VERBS = (
+    "download",
+    "split",
+    "compose",
+    "train",
+    "evaluate",
+    "compare",
+    "predict",
+    "verify",
+    "report",
+    "crossval",
+    "baselines",
+)
 
 
 # Arguments of commands without recipes

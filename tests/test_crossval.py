@@ -28,6 +28,7 @@ Make = Callable[..., Settings]
 SMALL = ("stages.0.epochs=1", "trainer.progress=none")
 
 
+@pytest.mark.slow
 def test_folds_and_seeds(make_settings: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = make_settings(*SMALL, "seed=4", "trainer.train_batches=null", "stages.0.max_lr=1e-2")
     returned = crossval(settings, Arguments(folds=3, seeds=2))

@@ -30,6 +30,7 @@ def recipes(make_settings: Make) -> list[Settings]:
     ]
 
 
+@pytest.mark.slow
 def test_curves_of_two_recipes(recipes: list[Settings], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "curve"
     curves = learning_curve(recipes, [1.0, 0.25], 2, out)

@@ -24,6 +24,7 @@ def model(make_settings: Callable[..., Settings], tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
+@pytest.mark.slow
 def test_command_makes_the_same_page_again(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = report(open_model(model), model / "test")
     first = page.read_bytes()

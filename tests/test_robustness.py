@@ -17,6 +17,7 @@ from flowers.train import train
 from flowers.trained import open_model
 
 
+@pytest.mark.slow
 def test_table_and_figure_of_spoilt_photographs(
     make_settings: Callable[..., Settings], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

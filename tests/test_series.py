@@ -87,6 +87,7 @@ def test_pixels_of_a_split_are_there_until_its_last_training(members: list[Membe
     assert seen[0] == seen[1] != seen[2] == seen[3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", range(4))
 def test_interrupted_it_goes_on_with_the_training_that_it_was_in(
     members: list[Member], photographs: Path, at: int

@@ -30,7 +30,7 @@ from flowers.settings import Settings
 from flowers.train import train
 
 Make = Callable[..., Settings]
-FILES = {"model.safetensors", "config.yaml", "split.csv", "history.csv", "run.json"}
+FILES = {"model.safetensors", "config.yaml", "split.csv", "history.csv", "run.json", "validation.npz"}
 TWO_EPOCHS = "stages.0.epochs=2"
 
 
@@ -136,6 +136,7 @@ TWO_STAGES = "stages=[{name: a, epochs: 1, train: head, max_lr: 1e-3},{name: b, 
 OTHER_END = TWO_STAGES.replace("epochs: 2", "epochs: 1")
 
 
+@pytest.mark.slow
 def test_a_stage_can_be_trained_again_from_where_the_one_before_it_ended(make_settings: Make, tmp_path: Path) -> None:
     train(make_settings(TWO_STAGES))
     assert {path.name for path in (tmp_path / "out").glob("*.ckpt")} == {"stage-1.ckpt", "stage-2.ckpt"}

@@ -87,6 +87,7 @@ STAGES = [
 AUGMENT: dict[str, Any] = {"flip": True, "rotation_deg": 20, "brightness": 0.3, "erase_frac": 0.2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mixing", [{}, {"mixup_alpha": 0.4}, {"cutmix_alpha": 1.0}])
 @pytest.mark.parametrize("ema_decay", [0, 0.9])
 def test_with_the_bank_training_is_what_it_is_without(

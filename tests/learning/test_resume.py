@@ -86,6 +86,7 @@ def assert_equal(one: dict[str, Any], other: dict[str, Any]) -> None:
         assert [place for place in unequal if not place.endswith("/epoch_s")] == [], part
 
 
+@pytest.mark.slow
 def test_interrupted_after_any_epoch_it_ends_as_if_it_had_not_been(
     tmp_path: Path, train_into: Callable[..., dict[str, Any]]
 ) -> None:

@@ -76,6 +76,7 @@ def test_the_groups_in_order_are_the_network(name: str, groups: list[str], tmp_p
         assert net(batch).shape == (2, 3)
 
 
+@pytest.mark.slow
 def test_vgg_is_divided_at_its_poolings() -> None:
     net = build("vgg11")
     assert list(layer_groups(net)) == ["stem", "stage1", "stage2", "stage3", "stage4", "head"]

@@ -144,6 +144,7 @@ def test_page_holds_everything_itself(tmp_path: Path) -> None:
         assert 0 <= picture < 60
 
 
+@pytest.mark.slow
 def test_ten_thousand_photographs_of_102_classes_stay_a_small_page(tmp_path: Path) -> None:
     run = make_run(*draw(10_000, 102, skill=4), [f"species {k:03d}" for k in range(102)])
     page = page_of(run, tmp_path)

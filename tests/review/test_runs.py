@@ -38,6 +38,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     return uri
 
 
+@pytest.mark.slow
 def test_trainings_come_with_the_figures_of_their_last_epoch(store: str) -> None:
     table = list_trainings(store, "garden", "abc")
     assert list(table.columns) == list(COLUMNS)

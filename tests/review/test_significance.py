@@ -171,6 +171,7 @@ def test_ranks_reach_as_far_as_is_not_shown() -> None:
     assert rank_ranges("abc", turned) == rank_ranges("abc", pairs)
 
 
+@pytest.mark.slow
 def test_thirty_experiments_on_ten_thousand_photographs_are_quick() -> None:
     rng = np.random.default_rng(0)
     right = {f"net{k}": rng.random(10_000) < 0.7 + 0.005 * k for k in range(30)}

@@ -142,6 +142,7 @@ def test_run_holds_all_that_is_promised(
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_evaluation_continues_the_run(make: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     train(make())
     trained = run_of(tmp_path / "out").info.end_time
@@ -164,6 +165,7 @@ def test_evaluation_continues_the_run(make: Make, tmp_path: Path, capfd: pytest.
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_another_data_set_and_a_card_stand_beside_the_test(make: Make, photographs: Path, tmp_path: Path) -> None:
     settings = make()
     train(settings)
@@ -370,6 +372,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "PATIENCE_S", 0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_impatient")
 def test_locked_store_is_one_sentence(make: Make, store: Path, tmp_path: Path) -> None:
     with locked(store), pytest.raises(UserError, match=r"mlflow\.db is locked by another program; close"):
