@@ -83,6 +83,7 @@ def test_each_baseline_is_scored_as_a_network_is(
         assert re.search(rf"^{name} .* to .* % .* s$", said, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_only_the_training_photographs_are_learned_from_and_the_test_comes_last(
     make_settings: Make, weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

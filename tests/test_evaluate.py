@@ -127,6 +127,7 @@ def damage(model: Path, name: str, content: bytes | None) -> None:
         (model / name).write_bytes(content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
@@ -187,6 +188,7 @@ def test_damaged_validation_answers_are_named(model: Path, tmp_path: Path) -> No
             evaluate(model, tmp_path / "evaluated")
 
 
+@pytest.mark.slow
 def test_strangers_are_scored_beside_the_test(model: Path, photographs: Path, tmp_path: Path) -> None:
     strangers = tmp_path / "others"
     (strangers / "deep").mkdir(parents=True)

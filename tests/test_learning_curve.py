@@ -72,6 +72,7 @@ def test_curves_of_two_recipes(recipes: list[Settings], tmp_path: Path, capsys: 
     assert not list((tmp_path / "pixels").glob("series-*"))
 
 
+@pytest.mark.slow
 def test_another_size_later_trains_only_that(recipes: list[Settings], tmp_path: Path) -> None:
     learning_curve(recipes[1:], [1.0], 1, None)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs/series").rglob("model.safetensors")}

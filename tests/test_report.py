@@ -38,6 +38,7 @@ def test_command_makes_the_same_page_again(model: Path, monkeypatch: pytest.Monk
     assert (model / "test/figures/explanations.png").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gone", ["folder", "photograph"])
 def test_page_without_photographs_says_so(gone: str, model: Path, photographs: Path, tmp_path: Path) -> None:
     elsewhere = Path(shutil.copytree(photographs, tmp_path / "elsewhere"))

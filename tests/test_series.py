@@ -99,6 +99,7 @@ def test_interrupted_it_goes_on_with_the_training_that_it_was_in(
     assert training.seeds == [0, 1, 0, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["no record", "half a record", "no model", "checkpoint left"])
 def test_a_training_without_its_end_is_not_taken_for_finished(
     members: list[Member], photographs: Path, damage: str

@@ -110,6 +110,7 @@ def test_same_settings_same_bytes_other_seed_other_bytes(make_settings: Make, tm
     assert one != three
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

@@ -103,6 +103,7 @@ def test_interrupted_after_any_epoch_it_ends_as_if_it_had_not_been(
     assert differences(read(tmp_path / "3")["state_dict"], train_into(tmp_path / "short", 3)["state_dict"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("epoch", "batch"), [(1, 0), (2, 1), (3, 2)])
 def test_interrupted_within_an_epoch_it_repeats_that_epoch(
     tmp_path: Path, train_into: Callable[..., dict[str, Any]], epoch: int, batch: int

@@ -273,6 +273,7 @@ def test_many_experiments_leave_the_intervals_to_the_titles(tmp_path: Path, monk
     assert "95 % interval of this difference" not in narrow
 
 
+@pytest.mark.slow
 def test_calibration_is_shown_where_all_have_it(tmp_path: Path) -> None:
     with_it = experiment("a", 180)
     with_it.scores["test/ece"] = 0.034

@@ -97,6 +97,7 @@ def locked(store: Path) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
+@pytest.mark.slow
 def test_run_holds_all_that_is_promised(
     make: Make, store: Path, photographs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -217,6 +218,7 @@ def test_interruption_leaves_one_run_without_doubles(make: Make, tmp_path: Path)
     assert run.info.status == "FINISHED"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "status"), [(KeyboardInterrupt, "KILLED"), (UserError, "FAILED"), (ValueError, "FAILED")]
 )
@@ -257,6 +259,7 @@ def tracked(store: Path) -> Tracking:
     return Tracking(enabled=True, uri=f"sqlite:///{store}", system_metrics_s=0)
 
 
+@pytest.mark.slow
 def test_run_has_the_name_that_its_caller_gives(make: Make, tmp_path: Path) -> None:
     train(make("stages.0.epochs=1"), called="fold 1")
     assert run_of(tmp_path / "out").info.run_name == "fold 1"
