@@ -467,3 +467,14 @@ def test_help_is_quick() -> None:
     check = f"import sys, flowers.compare\nprint({heavy} or 'quick')"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "quick"
+
+
+def test_an_experiment_with_a_page_is_linked_to_it(tmp_path: Path) -> None:
+    for name, right in (("with", 90), ("without", 80)):
+        finish(tmp_path, name, right)
+    page = tmp_path / "evaluate/with/report.html"
+    page.touch()
+    compare(["with", "without"], tmp_path)
+    written = (tmp_path / "compare/index.html").read_text()
+    assert re.findall(r'href="(\.\./[^"]*)"', written) == ["../evaluate/with/report.html"]
+    assert (tmp_path / "compare" / "../evaluate/with/report.html").resolve() == page.resolve()

@@ -222,7 +222,9 @@ def _read_experiment(place: Place, answers: pd.DataFrame) -> Experiment:
         raise UserError(f"{place.evaluated / 'predictions.csv'} has the unknown class {unknown[0]}: {place.remedy}.")
     right = _right(answers, scores, place.evaluated, place.remedy)
     history = read_history(place.trained / "history.csv", place.retrain)
-    return Experiment(place.name, scores, right, counts, classes, run, history, place.command)
+    page = place.evaluated / "report.html"
+    written = page if page.is_file() else None
+    return Experiment(place.name, scores, right, counts, classes, run, history, place.command, written)
 
 
 def _test_rows(place: Place) -> pd.DataFrame:

@@ -1,8 +1,10 @@
 """The page that compares experiments: ranked, with what the order is worth, and with the evidence below."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -40,7 +42,7 @@ def write_comparison(ranking: Ranking, out: Path) -> None:
         with_ece=all("test/ece" in experiment.scores for experiment in experiments),
         wide=len(experiments) > _WIDE_PAIRS,
         apart=apart_by_class(ranking) if len(experiments) > 1 else [],
-        sections=[_section(number, experiment) for number, experiment in enumerate(experiments)],
+        sections=[_section(number, experiment, out.parent) for number, experiment in enumerate(experiments)],
         commits=sorted({short_commit(experiment.run["git_commit"]) for experiment in experiments}),
         at=lambda value: f"{100 * max(value - low, 0) / (high - low):.2f}",
         axis_low=low,
@@ -78,12 +80,13 @@ def short_commit(commit: str | None) -> str:
     return name[:10] + dash + dirty
 
 
-def _section(number: int, experiment: Experiment) -> dict[str, Any]:
-    """Gather what the page says of one experiment below the table."""
+def _section(number: int, experiment: Experiment, folder: Path) -> dict[str, Any]:
+    """Gather what the page, which will lie in a folder, says of one experiment below the table."""
     confusion = confusion_figure(experiment.counts, experiment.classes, "Test photographs")
     curves = curves_figure(experiment.history, stage_starts(experiment.history), "Training")
     return {
         "experiment": experiment,
+        "page": None if experiment.page is None else quote(os.path.relpath(experiment.page, folder)),
         "confusion": svg(confusion, f"confusion-{number}"),
         "curves": svg(curves, f"curves-{number}") if len(experiment.history) else None,
         "worst": [

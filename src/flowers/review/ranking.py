@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,8 @@ class Experiment(Contestant):
     """`history.csv` of the training, one row per epoch; may be empty."""
     command: str
     """What makes it again."""
+    page: Path | None = None
+    """Its `report.html`, if there is one."""
 
     def final(self, name: str) -> float | None:
         """Look up a figure of the last epoch, such as `val/acc`; None if the method has none."""
