@@ -156,5 +156,6 @@ def training_run(model: TrainedModel, tags: Mapping[str, str]) -> Iterator[None]
         run_id=model.run["mlflow_run_id"],
         tags={"recipe": settings.name, **tags},
         system_metrics=False,
-    ):
+    ) as run_id:
+        model.run["mlflow_run_id"] = run_id  # another one where the store has lost it; all that follows goes there
         yield
