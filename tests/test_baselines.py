@@ -141,8 +141,10 @@ def test_the_same_call_gives_the_same_answers(make_settings: Make, weights: Path
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:::mlflow")
 @pytest.mark.filterwarnings("ignore:::sqlalchemy")
-def test_mlflow_gets_one_run(make_settings: Make) -> None:
-    metrics = baselines(make_settings("tracking.enabled=true", "tracking.uri=sqlite:///mlflow.db", *SPLIT))
+def test_mlflow_gets_one_run(make_settings: Make, tmp_path: Path) -> None:
+    # Whole, as MLflow remembers within a process which file a relative address once meant.
+    store = f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}"
+    metrics = baselines(make_settings("tracking.enabled=true", store, *SPLIT))
     import mlflow
 
     runs = mlflow.search_runs(experiment_names=["folder"])

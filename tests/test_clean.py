@@ -103,6 +103,11 @@ def test_pictures_are_upright_jpegs_of_bounded_size(tmp_path: Path) -> None:
     assert picture(tmp_path / "none.jpg", 120) is None
 
 
+def listen() -> None:
+    """Have a program hear Ctrl-C, which the children of a background job ignore, and these tests may be one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 def test_from_the_page_to_the_split(
     found: Path, photographs: Path, tmp_path: Path, make_settings: Callable[..., Settings]
@@ -110,7 +115,12 @@ def test_from_the_page_to_the_split(
     words = [sys.executable, "-m", "flowers.clean", f"suspects={found}", "decisions=decisions.csv", "by=Ada"]
     path = os.pathsep.join(sys.path)
     with subprocess.Popen(
-        words, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, text=True
+        words,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=listen,
     ) as process:
         assert process.stdout is not None
         port = int(re.findall(r"http://127\.0\.0\.1:(\d+)/", process.stdout.readline())[0])

@@ -157,7 +157,9 @@ def test_photographs_are_shown(photographs: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:::mlflow")
 def test_results_are_shown(make_settings: Callable[..., Settings], tmp_path: Path) -> None:
-    tracked = ("tracking.enabled=true", "tracking.system_metrics_s=0")
+    # Whole, as MLflow remembers within a process which file a relative address once meant.
+    store = f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}"
+    tracked = ("tracking.enabled=true", store, "tracking.system_metrics_s=0")
     for name in ("first", "second"):
         settings = make_settings(*tracked, f"out_dir=trained/{name}", f"seed={len(name)}", f"name={name}")
         train(settings)

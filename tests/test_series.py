@@ -165,14 +165,14 @@ def test_member_of_a_share_keeps_rows_and_labels(members: list[Member], photogra
 @pytest.mark.filterwarnings("ignore:::mlflow")
 @pytest.mark.filterwarnings("ignore:::sqlalchemy")
 def test_the_run_of_a_series_is_one_however_often_it_is_opened(
-    make_settings: Make, monkeypatch: pytest.MonkeyPatch
+    make_settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import mlflow
 
     from flowers.review.parents import label_child, open_parent
 
     monkeypatch.setenv(PARENT_VARIABLE, "a sweep")
-    tracking = make_settings("tracking.enabled=true", "tracking.uri=sqlite:///mlflow.db").tracking
+    tracking = make_settings("tracking.enabled=true", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}").tracking
     work = Path("runs/series/one")
     seen = []
     for error, status in ((KeyboardInterrupt(), "KILLED"), (UserError("no"), "FAILED")):

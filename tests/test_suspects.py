@@ -45,7 +45,7 @@ def test_wrong_labels_come_first(make_settings: Make, mislabelled: Path, tmp_pat
         "stages.0.epochs=30",
         "stages.0.max_lr=1e-2",
         "tracking.enabled=true",
-        "tracking.uri=sqlite:///mlflow.db",
+        f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}",
         *SMALL,
     )
     count = suspects(settings)

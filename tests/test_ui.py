@@ -99,6 +99,11 @@ class Pages(NamedTuple):
     run_id: str
 
 
+def listen() -> None:
+    """Have a program hear Ctrl-C, which the children of a background job ignore, and these tests may be one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     import numpy as np
@@ -121,7 +126,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     port = free_port()
     command = [sys.executable, "-m", "flowers.ui", f"port={port}"]
     with (project / "said").open("w") as said:
-        process = subprocess.Popen(command, cwd=project, stdout=said, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(
+            command, cwd=project, stdout=said, stderr=subprocess.STDOUT, text=True, preexec_fn=listen
+        )
     base = f"http://127.0.0.1:{port}"
     try:
         wait_for(base, process)
