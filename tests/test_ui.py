@@ -183,7 +183,7 @@ def test_browser_shows_names_columns_curves_and_notes(pages: Pages, tmp_path: Pa
     table = dom(pages.address, tmp_path)
     for text in (*NAMES, "val/acc", "test/acc", "test/acc interval", "0.700 to 0.900", "stages", "0.75"):
         assert text in table, text
-    assert "Detect Issues" not in table  # the pages for language models, which are MLflow's first choice
+    assert "Detect Issues" not in table  # of the pages for another kind of work, MLflow's first choice
     charts = dom(f"{pages.address}&compareRunsMode=CHART", tmp_path)
     assert "Accuracy and loss" in charts
     assert charts.index("val/acc") < charts.index("val/loss")

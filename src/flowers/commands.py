@@ -134,6 +134,19 @@ def read_arguments(schema: type[T], description: str) -> T:
     for word in words:
         if "=" not in word:
             raise UserError(f"'{word}' is not of the form key=value; see --help for the keys.")
+    return fill(schema, words)
+
+
+def fill(schema: type[T], words: list[str]) -> T:
+    """Make an instance of a schema of words ``key=value``.
+
+    Args:
+        schema: A dataclass whose fields are the keys; one without a default must be given.
+        words: Each with a `=`.
+
+    Raises:
+        UserError: If a key is unknown, missing or of the wrong type.
+    """
     try:
         given = OmegaConf.from_cli(words)
     except yaml.YAMLError as error:

@@ -181,18 +181,7 @@ def _rows(done: "Sequence[Done]") -> "pd.DataFrame":
     import pandas as pd
 
     return pd.DataFrame(
-        [
-            {
-                "fold": each.member.tags.get("fold"),
-                "seed": each.member.tags["seed"],
-                "val/acc": each.final("val/acc"),
-                "val/loss": each.final("val/loss"),
-                "train_s": each.run["train_s"],
-                "model": str(each.folder),
-                "mlflow_run_id": each.run["mlflow_run_id"],
-            }
-            for each in done
-        ]
+        [{"fold": each.member.tags.get("fold"), "seed": each.member.tags["seed"], **each.outcome()} for each in done]
     )
 
 

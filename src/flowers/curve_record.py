@@ -52,11 +52,7 @@ def write_curves(
             "experiment": each.member.settings.name,
             **each.member.tags,
             "epochs": each.run["epochs"],
-            "val/acc": each.final("val/acc"),
-            "val/loss": each.final("val/loss"),
-            "train_s": each.run["train_s"],
-            "model": str(each.folder),
-            "mlflow_run_id": each.run["mlflow_run_id"],
+            **each.outcome(),
         }
         for each in done
     ]

@@ -5,11 +5,9 @@ from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import fields
 from typing import TYPE_CHECKING, TypeVar
 
-import yaml
-from omegaconf import OmegaConf
-
+from flowers.commands import fill
 from flowers.errors import UserError, suggestion
-from flowers.recipe import CONF_DIR, explain_hydra_errors
+from flowers.recipe import CONF_DIR
 from flowers.settings import Settings
 
 if TYPE_CHECKING:
@@ -55,14 +53,7 @@ def take_keys(schema: type[T], words: list[str]) -> tuple[T, list[str]]:
         # Hydra says what is wrong with the others, but knows nothing of this command's own keys.
         if sign and key.isidentifier() and key not in known:
             raise UserError(f"the configuration has no key '{key}': {suggestion(key, known)}")
-    try:
-        given = OmegaConf.from_cli(own)
-    except yaml.YAMLError as error:
-        raise UserError(f"'{' '.join(own)}' cannot be read; lists are written like [a,b], without spaces.") from error
-    with explain_hydra_errors():
-        arguments = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), given))
-    assert isinstance(arguments, schema)
-    return arguments, others
+    return fill(schema, own), others
 
 
 def take_command_line(schema: type[T], description: str) -> T:

@@ -60,6 +60,16 @@ class Done:
         """Give a figure of the last epoch, for example ``val/acc``."""
         return float(self.run["final"][name])
 
+    def outcome(self) -> dict[str, Any]:
+        """Give what tables of series have in common: figures of the last epoch, time, where it lies and is recorded."""
+        return {
+            "val/acc": self.final("val/acc"),
+            "val/loss": self.final("val/loss"),
+            "train_s": self.run["train_s"],
+            "model": str(self.folder),
+            "mlflow_run_id": self.run["mlflow_run_id"],
+        }
+
 
 def series_folder(kind: str, recipes: Sequence[Settings], split: pd.DataFrame) -> Path:
     """Name the folder of a series.

@@ -18,7 +18,7 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes for language models, which end in tracebacks
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes of no use here, which end in tracebacks
     "PYTHONWARNINGS": "ignore",
 }
 

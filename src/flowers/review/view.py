@@ -139,5 +139,5 @@ def view_address(base: str, experiment_id: str) -> str:
         base: Of the pages, like ``http://127.0.0.1:5000``.
         experiment_id: MLflow's number of the experiment.
     """
-    # Without the kind of workflow a new browser gets the pages for language models.
+    # Without the kind of workflow a new browser gets the pages for another kind of work.
     return f"{base}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={KEY}"
