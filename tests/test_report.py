@@ -10,7 +10,7 @@ import pytest
 
 from flowers.errors import UserError
 from flowers.evaluate import evaluate
-from flowers.report import main, report
+from flowers.report import main, read_run, report
 from flowers.settings import Settings
 from flowers.train import train
 from flowers.trained import open_model
@@ -67,3 +67,18 @@ def test_damaged_evaluation_is_named(model: Path) -> None:
                 report(opened, model / "test")
             assert "\n" not in str(caught.value)
             file.write_bytes(whole)
+
+
+def test_classes_may_be_called_as_columns_are(
+    make_settings: Callable[..., Settings], photographs: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "odd"
+    for name, other in (("daisy", "label"), ("roses", "NA"), ("sunflowers", "prediction")):
+        shutil.copytree(photographs / name, root / other)
+    train(make_settings(f"data.root={root}", "stages.0.epochs=1"))
+    evaluate(tmp_path / "out", tmp_path / "out/test", explanations=False)
+    run = read_run(open_model(tmp_path / "out"), tmp_path / "out/test")
+    assert run.classes == ["NA", "label", "prediction"]
+    assert set(run.predictions["label"]) == {"NA", "label", "prediction"}
+    winners = [run.classes[k] for k in run.probabilities.argmax(axis=1)]
+    assert winners == run.predictions["prediction"].tolist()

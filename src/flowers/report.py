@@ -4,7 +4,6 @@
 not ``DIR/test``), also where the photographs are not at hand, and scores nothing anew.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,41 +76,41 @@ def read_run(model: "TrainedModel", evaluation: Path) -> "Run":
 
     from flowers.data.split_table import read_splits
     from flowers.naming import remake_command
+    from flowers.result_files import read_answers, read_history, read_json, read_probabilities
     from flowers.review.exhibits import Run
 
     remedy = f"run python -m flowers.evaluate model={model.folder} again"
+    scores = read_json(evaluation / "metrics.json", ("test/ece_limit", "withholding", "per_class"), remedy)
+    predictions = read_answers(evaluation / "predictions.csv", remedy).reset_index()
+    probabilities = read_probabilities(evaluation / "predictions.csv", len(model.classes), remedy)
+    names = {"path": str, "prediction": str}
+    # A class may be called NA, which is no gap.
+    gaps: dict[str, Any] = {"keep_default_na": False, "na_values": dict.fromkeys(("distance", "strangeness"), "")}
+    strangers = None
     try:
-        scores = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
-        # A class may be called NA, which is no gap.
-        predictions = pd.read_csv(
-            evaluation / "predictions.csv", dtype={"path": str, "label": str, "prediction": str}, keep_default_na=False
-        )
-        outliers = pd.read_csv(evaluation / "outliers/test.csv", dtype={"path": str})
-        strangers = None
+        outliers = pd.read_csv(evaluation / "outliers/test.csv", dtype=names, **gaps)
         if "strangers" in scores:
-            strangers = pd.read_csv(evaluation / "outliers/strangers.csv", dtype={"path": str, "prediction": str})
-        history = pd.read_csv(model.folder / "history.csv").astype({"stage": str})
-        predictions = predictions.astype(dict.fromkeys(model.classes, float))
+            strangers = pd.read_csv(evaluation / "outliers/strangers.csv", dtype=names, **gaps)
         if set(predictions["label"]) - set(model.classes) or list(outliers["path"]) != list(predictions["path"]):
             raise ValueError("they are of another model")
-        for key in ("test/ece_limit", "withholding", "per_class"):
-            scores[key]
     except FileNotFoundError as error:
         raise UserError(f"{error.filename} is missing; {remedy}.") from error
-    except (ValueError, KeyError, TypeError) as error:  # pandas' and json's parsers raise ValueErrors
+    except (ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
         raise UserError(f"{evaluation} is not what this version's evaluate writes ({error}); {remedy}.") from error
+    split = read_splits(model.folder / "split.csv")
     return Run(
         name=model.settings.name,
         classes=model.classes,
         run=model.run,
         config=(model.folder / "config.yaml").read_text(encoding="utf-8"),
         remake=remake_command(model.folder),
-        history=history,
+        history=read_history(model.folder / "history.csv", "train again"),
         scores=scores,
-        predictions=predictions,
+        predictions=predictions.assign(sha256=predictions["path"].map(split.set_index("path")["sha256"])),
+        probabilities=probabilities,
         outliers=outliers,
         strangers=strangers,
-        split=read_splits(model.folder / "split.csv"),
+        split=split,
     )
 
 
@@ -128,9 +127,7 @@ def _pictures(model: "TrainedModel", run: "Run") -> "tuple[Pictures | None, str]
         return None, f"The photographs are not at hand ({root} is not here), so the page shows none of them."
     try:
         rows = choose_shown(run.labels, run.probabilities)
-        digests = run.split.set_index("path")["sha256"]
-        shown = run.predictions.loc[rows, ["path"]].assign(sha256=lambda table: table["path"].map(digests))
-        thumbnails = np.array(open_store(root, shown, THUMBNAIL_PX, cache))
+        thumbnails = np.array(open_store(root, run.predictions.loc[rows], THUMBNAIL_PX, cache))
         montages: dict[str, Any] = {}
         if len(model.classes) <= MONTAGE_CLASSES:
             train = run.split[run.split["split"] == "train"]
@@ -154,9 +151,8 @@ def _reasons(model: "TrainedModel", run: "Run") -> "Reasons":
     from flowers.review.why import find_reasons
     from flowers.scorer import PixelLogits
 
-    digests = run.split.set_index("path")["sha256"]
-    test = run.predictions[["path"]].assign(sha256=run.predictions["path"].map(digests))
-    pixels = open_store(Path(model.run["photographs"]), test, model.net.image_px, Path(model.settings.data.cache_dir))
+    cache = Path(model.settings.data.cache_dir)
+    pixels = open_store(Path(model.run["photographs"]), run.predictions, model.net.image_px, cache)
     network = PixelLogits(model.net, model.temperature).eval()
     return find_reasons(network, pixels, run.labels, run.probabilities, run.name, model.settings.seed)
 

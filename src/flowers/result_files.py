@@ -39,6 +39,16 @@ def read_answers(path: Path, remedy: str) -> pd.DataFrame:
     return table.set_index("path")
 
 
+def read_probabilities(path: Path, num_classes: int, remedy: str) -> NDArray[np.float64]:
+    """Read what :func:`read_answers` leaves out: the probability of each class, (N, K)."""
+    check_exists(path, remedy)
+    try:
+        # By position, as a class may be called label.
+        return pd.read_csv(path, usecols=range(3, 3 + num_classes), dtype=float).to_numpy()
+    except ValueError as error:  # pandas' parser errors are ValueErrors
+        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}): {remedy}.") from error
+
+
 def read_confusion(path: Path, remedy: str) -> tuple[list[str], NDArray[np.int64]]:
     """Read class names and counts, (K, K), from a CSV with a column `truth` and one per predicted class."""
     check_exists(path, remedy)

@@ -41,7 +41,7 @@ def make_run(labels: np.ndarray, probabilities: np.ndarray, classes: list[str], 
             "label": [classes[label] for label in labels],
             "prediction": [classes[k] for k in probabilities.argmax(axis=1)],
         }
-    ).join(pd.DataFrame(probabilities, columns=classes))
+    )
     scores: dict[str, Any] = {
         **score(labels, probabilities, classes, resamples=50),
         **describe_confidence(probabilities, labels, probabilities, labels),
@@ -89,6 +89,7 @@ def make_run(labels: np.ndarray, probabilities: np.ndarray, classes: list[str], 
         epochs,
         scores,
         predictions,
+        probabilities,
         table,
         others,
         split,

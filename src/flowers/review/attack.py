@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from flowers.review.anatomy import device_of
+from flowers.review.confidence import share_interval
 from flowers.review.explain import finite_logits, to_network
 
 STRENGTHS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -145,8 +145,7 @@ def _tabulate(answers: dict[tuple[str, float], NDArray[np.float32]], labels: NDA
     rows = []
     for change, strength in sorted(answers):
         right = int((answers[change, strength].argmax(axis=1) == labels).sum())
-        bounds = binomtest(right, len(labels)).proportion_ci(method="wilson")
-        rows.append((change, strength, right / len(labels), float(bounds.low), float(bounds.high), len(labels)))
+        rows.append((change, strength, right / len(labels), *share_interval(right, len(labels)), len(labels)))
     return pd.DataFrame(rows, columns=["change", "strength", "acc", "acc_low", "acc_high", "photographs"])
 
 

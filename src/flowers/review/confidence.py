@@ -69,7 +69,7 @@ def reliability(confidence: NDArray[np.floating], right: NDArray[np.bool_], bins
     rows = []
     for each in np.unique(number):
         inside = number == each
-        low, high = _interval(int(right[inside].sum()), int(inside.sum()))
+        low, high = share_interval(int(right[inside].sum()), int(inside.sum()))
         rows.append(
             {
                 "low": each / bins,
@@ -181,7 +181,7 @@ def withholding(
             continue
         given = confidence >= threshold
         answered, correct = int(given.sum()), int(right[given].sum())
-        low, high = _interval(correct, answered) if answered else (None, None)
+        low, high = share_interval(correct, answered) if answered else (None, None)
         rows.append(
             {
                 "wanted": wanted,
@@ -200,7 +200,7 @@ def _bin(confidence: NDArray[np.floating], bins: int) -> NDArray[np.int64]:
     return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
-def _interval(right: int, photographs: int) -> tuple[float, float]:
-    """Compute Wilson's 95 % interval of a share."""
+def share_interval(right: int, photographs: int) -> tuple[float, float]:
+    """Compute Wilson's 95 % interval of a share, in [0, 1]."""
     found = binomtest(right, photographs).proportion_ci(method="wilson")
     return float(found.low), float(found.high)

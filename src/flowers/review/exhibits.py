@@ -40,7 +40,9 @@ class Run:
     scores: Mapping[str, Any]
     """``metrics.json``."""
     predictions: pd.DataFrame
-    """``predictions.csv``: `path`, `label`, `prediction` and a probability for each class."""
+    """`path`, `label` and `prediction` of ``predictions.csv``, and `sha256`."""
+    probabilities: NDArray[np.float64]
+    """Of the same photographs, (N,K)."""
     outliers: pd.DataFrame
     """``outliers/test.csv``, see :func:`flowers.measure.outlier_scores`."""
     strangers: pd.DataFrame | None
@@ -52,11 +54,6 @@ class Run:
     def labels(self) -> NDArray[np.int64]:
         """True classes of the test photographs, (N,)."""
         return self.predictions["label"].map(self.classes.index).to_numpy(np.int64)
-
-    @functools.cached_property
-    def probabilities(self) -> NDArray[np.float64]:
-        """Of the test photographs, (N,K)."""
-        return self.predictions[self.classes].to_numpy(np.float64)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from flowers.review.matrix import DPI, FAINT, INK, PAPER, RIGHT, WRONG
+from flowers.review.panels import open_panel
 
 COLOURS = (WRONG, RIGHT, "#007a5a", "#8a4f94", "#8a6d00", "#4a4f57")
 """One for each recipe, in order; then again from the first. Markers and labels tell them apart too."""
@@ -78,11 +79,7 @@ def sizes_figure(curves: Sequence[Curve], title: str, caption: str) -> Figure:
     if subtitle is not None:
         figure.text(0.075, 0.905, subtitle, fontsize=9.5, color=INK, va="top", parse_math=False)
     figure.text(0.075, 0.022, caption, fontsize=8.5, color=FAINT, va="bottom", linespacing=1.4, parse_math=False)
-    axes = figure.add_axes((0.075, 0.23, 0.685, 0.555))
-    axes.set_facecolor("none")
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(FAINT)
-    axes.grid(axis="y", color=FAINT, alpha=0.22, linewidth=0.8)
+    axes = open_panel(figure, (0.075, 0.23, 0.685, 0.555), below="training photographs")
     axes.set_xscale("log")
     for number, curve in enumerate(curves):
         _draw(axes, curve, COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)])
@@ -91,9 +88,7 @@ def sizes_figure(curves: Sequence[Curve], title: str, caption: str) -> Figure:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.0f} %"))
-    axes.tick_params(length=0, labelsize=9, labelcolor=FAINT)
     axes.tick_params(axis="x", length=3, color=FAINT)
-    axes.set_xlabel("training photographs", fontsize=9, color=FAINT, loc="right", labelpad=2)
     axes.text(0, 1.04, "validation accuracy", transform=axes.transAxes, fontsize=10, color=INK, va="bottom")
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, 0), min(high, 1))
