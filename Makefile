@@ -44,10 +44,10 @@ format: $(READY)        ## rewrite the code in the project's format
 	ruff format .
 
 ui: $(READY)            ## the MLflow pages of every run; make ui port=5001 where 5000 is taken
-	@python -m flowers.ui $(if $(port),port=$(port))
+	@flowers ui $(if $(port),port=$(port))
 
 notebooks: $(READY)     ## run the notebooks on what `make repro` left; with their outputs they are notebooks/*.ipynb
-	@python -m flowers.notebooks
+	@flowers notebooks
 
 lab: $(READY)           ## open the notebooks in JupyterLab, on this machine only; what you change there lands in notebooks/*.py
 	jupytext --quiet --sync notebooks/*.py

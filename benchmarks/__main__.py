@@ -18,7 +18,7 @@ from benchmarks import (
     rendering,
     report_page,
 )
-from flowers.provenance import git_commit
+from flowers.config.provenance import git_commit
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.intake import peak_kib
-from flowers.data.duplicates import near_duplicates
-from flowers.data.intake import HASH_CELLS
+from flowers.curation.duplicates import near_duplicates
+from flowers.curation.manifest import HASH_CELLS
 
 PHOTOGRAPHS, COPIES, NEAR_BITS = 100_000, 1_000, 90
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from flowers.data.intake import scan
-from flowers.data.sample import draw
+from flowers.curation.manifest import scan
+from flowers.sources.synthetic.sample import draw
 
 NUMBERS = (2_500, 10_000)
 DIFFERENT, SIDE_PX = 200, 1000

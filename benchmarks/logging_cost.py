@@ -43,7 +43,7 @@ def train(enabled: str, folder: str, out: str) -> tuple[float, float]:
     """
     words = ["experiment=cnn_scratch", f"tracking.enabled={enabled}", f"out_dir={out}", "trainer.progress=lines"]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    command = [sys.executable, "-m", "flowers.train", *words]
+    command = [sys.executable, "-m", "flowers", "train", *words]
     start = time.perf_counter()
     epochs: list[float] = []
     with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:

@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from benchmarks.intake import peak_kib
-from flowers.models.neighbours import METRICS, nearest
+from flowers.evaluation.neighbours import METRICS, nearest
 
 PHOTOGRAPHS, SIDE_PX, K, RUNS = 10_000, 64, 25, 2
 PEER = 1_000

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from flowers.evaluate import evaluate
-from flowers.recipe import compose_config, read_settings
-from flowers.train import train
+from flowers.commands.evaluate import evaluate
+from flowers.commands.train import train
+from flowers.config.compose import compose_config, read_settings
 
 EXPERIMENTS = ("linear_scratch", "mlp_scratch", "cnn_scratch", "sample_finetune")
 SEEDS = (0, 1, 2)

@@ -5,8 +5,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from flowers.data.sample import render
-from flowers.recipe import compose_config
+from flowers.config.compose import compose_config
+from flowers.sources.synthetic.sample import render
 
 REPEATS = 3
 

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
 
+from flowers.commands.evaluate import evaluate
+from flowers.commands.report import report
+from flowers.commands.train import train
+from flowers.config.compose import compose_config, read_settings
+from flowers.curation.split_table import read_splits
 from flowers.data.pixels import open_store
-from flowers.data.split_table import read_splits
-from flowers.evaluate import evaluate
-from flowers.recipe import compose_config, read_settings
-from flowers.report import report
-from flowers.train import train
-from flowers.trained import answer, open_model
+from flowers.models.inference import answer
+from flowers.models.trained import open_model
 
 RECIPE = (
     "experiment=mobilenetv2_finetune",

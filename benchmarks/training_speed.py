@@ -22,17 +22,16 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.nn import functional
 
+from flowers.commands.train import build_training
+from flowers.config.compose import compose_config, read_settings
+from flowers.config.schema import Settings, Split, Stage
+from flowers.curation.manifest import scan
+from flowers.curation.splits import assign_splits
 from flowers.data.augment import normalise
 from flowers.data.datamodule import PhotoDataModule
-from flowers.data.intake import scan
-from flowers.data.splits import assign_splits
-from flowers.learning.classifier import Classifier
-from flowers.learning.fitting import make_trainer, quiet_lightning
-from flowers.learning.precision import resolve_precision
-from flowers.models.nets import Net
-from flowers.recipe import build_network, compose_config, read_settings
-from flowers.settings import Settings, Split, Stage
-from flowers.train import build_training
+from flowers.models.nets import Net, build_network
+from flowers.training.classifier import Classifier
+from flowers.training.trainer import make_trainer, quiet_lightning, resolve_precision
 
 PAIRS = 3
 STEPS, WARM_STEPS = 40, 3
@@ -182,7 +181,7 @@ def fit(
     callbacks: list[Callback],
     train_batches: int | None = None,
 ) -> None:
-    """Train as ``flowers.train`` does; with a limit on batches, without validation."""
+    """Train as ``flowers train`` does; with a limit on batches, without validation."""
     trainer_settings = dataclasses.replace(settings.trainer, train_batches=train_batches)
     precision = resolve_precision("auto", "auto")
     with quiet_lightning():

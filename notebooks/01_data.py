@@ -30,15 +30,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from flowers.card import look_into
+from flowers.commands.data_card import look_into
+from flowers.commands.find_label_errors import suspects
+from flowers.data.augment import augmented_views
 from flowers.data.pixels import open_store
-from flowers.review import card
-from flowers.review.gallery import gallery_figure
-from flowers.review.inventory import CUES, SPLITS
-from flowers.review.page import percent
-from flowers.review.significance import smallest_difference
-from flowers.suspects import suspects
-from flowers.views import augmented_views
+from flowers.evaluation.significance import smallest_difference
+from flowers.report import data_card as card
+from flowers.report.data_card import CUES, SPLITS
+from flowers.report.html import percent
+from flowers.report.image_grid import gallery_figure
 
 settings = notebook.settings_for(PHOTOGRAPHS, "experiment=sample_finetune", "trainer.progress=none")
 contents, cache = look_into(settings.data), Path(settings.data.cache_dir)
@@ -128,8 +128,8 @@ gallery_figure(pictures, captions, columns=8)
 # person has looked. For your own photographs ask a network that knows flowers, then decide one by one:
 #
 # ```
-# python -m flowers.suspects experiment=linear_probe data=folder data.root=PHOTOS out_dir=SUSPECTS
-# python -m flowers.clean suspects=SUSPECTS decisions=decisions.csv
+# flowers find_label_errors experiment=linear_probe data=folder data.root=PHOTOS out_dir=SUSPECTS
+# flowers review_labels suspects=SUSPECTS decisions=decisions.csv
 # ```
 
 # %%
@@ -142,4 +142,4 @@ gallery_figure(pixels, (found["label"] + "\nor " + found["suggested"] + "?").tol
 
 # %% [markdown]
 # **Next:** `02_results` reads what was trained on these photographs. What is above, and more, as a page to
-# keep: `python -m flowers.card data=folder data.root=PHOTOS out_dir=OUT`.
+# keep: `flowers data_card data=folder data.root=PHOTOS out_dir=OUT`.

@@ -16,7 +16,7 @@
 #
 # **The one name to change** is in the next cell: the folder of a training. `make repro` leaves some in
 # `artifacts/train`; for your own it is the `out_dir` that you gave to `train`, after
-# `python -m flowers.evaluate model=OUT`. Nothing here trains.
+# `flowers evaluate model=OUT`. Nothing here trains.
 
 # %%
 TRAINING = "artifacts/train/cnn_scratch"
@@ -32,25 +32,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from flowers.commands.report import read_run
 from flowers.data.pixels import open_store
-from flowers.evaluated import comparable, own_places, read_experiments
-from flowers.report import read_run
-from flowers.review import readings, report
-from flowers.review.choice import choose
-from flowers.review.curves import stage_starts
-from flowers.review.exhibits import class_rows, counts_of
-from flowers.review.explain import explain
-from flowers.review.figures import confusion_figure, curves_figure
-from flowers.review.gallery import gallery_figure
-from flowers.review.heat import strip
-from flowers.review.page import percent
-from flowers.review.ranking import rank
-from flowers.review.runs import list_trainings, read_curves
-from flowers.review.side_by_side import side_by_side_figure
-from flowers.review.sureness import coverage_figure, reliability_figure
-from flowers.review.temperature import calibrated
-from flowers.scorer import PixelLogits
-from flowers.trained import open_model
+from flowers.evaluation.ranking import rank
+from flowers.evaluation.results import comparable, own_places, read_experiments
+from flowers.explain.attribution import explain
+from flowers.explain.selection import choose
+from flowers.models.inference import PixelLogits, calibrated
+from flowers.models.trained import open_model
+from flowers.report import evaluation as report
+from flowers.report import findings as readings
+from flowers.report.calibration import coverage_figure, reliability_figure
+from flowers.report.curves import confusion_figure, curves_figure, stage_starts
+from flowers.report.exhibits import class_rows, counts_of
+from flowers.report.heatmaps import strip
+from flowers.report.html import percent
+from flowers.report.image_grid import gallery_figure
+from flowers.report.side_by_side import side_by_side_figure
+from flowers.tracking.runs import list_trainings, read_curves
 
 place = notebook.find_training(Path(TRAINING))
 model = open_model(place.trained)
@@ -174,7 +173,7 @@ notebook.bullets([*explained.cannot, *explained.notes] or ["This network's maps 
 
 # %% [markdown]
 # **What to do with this.** Mistakes that you would make too ask for better labels or photographs (`01_data`,
-# `flowers.suspects`). Mistakes that come from looking at the wrong place ask for other photographs or more
+# `flowers find_label_errors`). Mistakes that come from looking at the wrong place ask for other photographs or more
 # augmentation. A gap between the curves asks for regularisation, or for a network that was trained before. Choose among
 # all that by validation, and let `evaluate` read the test when you have chosen.
 #

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch import nn
 
+from flowers.config.compose import compose_config, read_settings
+from flowers.config.schema import Settings
 from flowers.models.nets import CNN, MLP, Linear, ResNetSmall
-from flowers.recipe import compose_config, read_settings
-from flowers.settings import Settings
 
 PHOTOGRAPHS_PER_CLASS = 12
 COLOURS = {"daisy": (235, 235, 240), "roses": (200, 30, 60), "sunflowers": (240, 190, 30)}

@@ -65,7 +65,7 @@ def test_what_a_training_lacks_is_said_with_the_command(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"earlier version.*train again"):
         find_training(folder)
     (folder / "validation.npz").touch()
-    with pytest.raises(UserError, match=r"not evaluated.*flowers.evaluate"):
+    with pytest.raises(UserError, match=r"not evaluated.*flowers evaluate"):
         find_training(folder)
     (tmp_path / "evaluate/cnn").mkdir(parents=True)
     assert find_training(folder).evaluated == tmp_path.resolve() / "evaluate/cnn"

@@ -17,10 +17,10 @@ import sys
 import time
 from pathlib import Path
 
-from flowers.data.intake import scan
-from flowers.data.split_table import write_splits
-from flowers.data.splits import assign_splits
-from flowers.settings import Split
+from flowers.config.schema import Split
+from flowers.curation.manifest import scan
+from flowers.curation.split_table import write_splits
+from flowers.curation.splits import assign_splits
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -82,7 +82,7 @@ def ours(words: list[str], seed: int, photographs: Path, weights: Path) -> tuple
     """Train a recipe from a cold start: nothing decoded, nothing remembered."""
     out = HOME / "ours"
     subprocess.run(["rm", "-rf", str(out), str(HOME / "pixels")], check=True)
-    command = [sys.executable, "-m", "flowers.train", *words, "data=folder", f"data.root={photographs}"]
+    command = [sys.executable, "-m", "flowers", "train", *words, "data=folder", f"data.root={photographs}"]
     command += [f"weights={weights}", "model.options.pad_type=same", f"seed={seed}", f"out_dir={out}"]
     command += [f"data.split_csv={HOME / 'split.csv'}", f"data.cache_dir={HOME / 'pixels'}", "tracking.enabled=false"]
     seconds, _, _ = run([*command, "trainer.progress=lines"], {})

@@ -8,14 +8,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from flowers.config.compose import CONF_DIR, compose_config, read_settings
+from flowers.config.schema import Settings
 from flowers.errors import UserError, suggestion
-from flowers.recipe import CONF_DIR, compose_config, read_settings
-from flowers.settings import Settings
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
 
-    from flowers.evaluated import Place
+    from flowers.evaluation.results import Place
 
 PROJECT_FILE = "params.yaml"
 PIPELINE = Path("artifacts")
@@ -101,7 +101,7 @@ def find_training(folder: Path) -> "Place":
     Raises:
         UserError: If it is not there or not evaluated; with the command that makes it.
     """
-    from flowers.evaluated import own_places
+    from flowers.evaluation.results import own_places
 
     if not (folder / "run.json").is_file():
         raise UserError(

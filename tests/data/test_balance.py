@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from flowers.data.balance import class_weights, photograph_weights
+from flowers.data.datamodule import class_weights, photograph_weights
 from flowers.errors import UserError
 
 LABELS = torch.tensor([0] * 16 + [1] * 4 + [2])

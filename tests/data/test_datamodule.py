@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 import torch
 
+from flowers.config.schema import Split
+from flowers.curation.manifest import scan
+from flowers.curation.splits import assign_splits
 from flowers.data.datamodule import Batch, OrderedBatches, PhotoDataModule, PhotoDataset, ShuffledBatches
-from flowers.data.intake import scan
 from flowers.data.pixels import read_square
-from flowers.data.splits import assign_splits
 from flowers.errors import UserError
-from flowers.settings import Split
 
 CLASSES = ["daisy", "roses", "sunflowers"]
 

@@ -15,7 +15,14 @@ pytestmark = pytest.mark.slow
 
 def train(photographs: Path, folder: Path, out: str, *words: str, **environment: str) -> str:
     """Train a small network in a process of its own, and return what it said on stderr."""
-    command = [sys.executable, "-m", "flowers.train", "experiment=cnn_scratch", "model.image_px=32", "model.width=4"]
+    command = [
+        sys.executable,
+        "-m",
+        "flowers train",
+        "experiment=cnn_scratch",
+        "model.image_px=32",
+        "model.width=4",
+    ]
     command += ["data=folder", f"data.root={photographs}", "trainer=brief", "stages.0.epochs=1"]
     command += ["learning.batch_size=8", "tracking.enabled=false", "trainer.progress=lines", f"out_dir={out}", *words]
     nothing_compiled_yet = {"TORCHINDUCTOR_CACHE_DIR": str(folder / f"compiled-{out}")}

@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from flowers.digests import file_digest
+from flowers.config.provenance import file_digest
 from flowers.errors import UserError
 from flowers.models.weights import load_weights, save_weights, start_from
 

@@ -1,1 +1,1 @@
-"""From photographs on disk to batches of tensors."""
+"""From split.csv to batches: the store of decoded pixels, augmentation, the LightningDataModule."""

@@ -7,14 +7,15 @@ which the network's normalisation is folded.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from flowers.seeds import derive_seed
-from flowers.settings import Augment
+from flowers.config.schema import Augment, Settings
+from flowers.config.seeds import derive_seed
 
 GREY = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in the brightness that a person sees (ITU-R BT.601)."""
@@ -225,3 +226,38 @@ def _colour(pixels: Tensor, uniform: Tensor, augment: Augment) -> tuple[Tensor, 
 def _recolour(pixels: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
     flat = pixels.flatten(2)  # (B,3,H,W) -> (B,3,H*W)
     return torch.baddbmm(offset[:, :, None], matrix, flat).view_as(pixels)
+
+
+BLANK = 0.5
+"""What an erased box is filled with; a training fills it with its network's mean."""
+
+
+def augmented_views(
+    settings: Settings, pixels: np.ndarray, rows: Sequence[int], count: int, epochs: Sequence[int]
+) -> np.ndarray:
+    """Augment training photographs as a training does in some epochs.
+
+    Blending with other photographs (MixUp, CutMix) depends on the batch and is left out.
+
+    Args:
+        settings: The recipe, with the seed.
+        pixels: (B,H,W,3) uint8, at the size that the network sees.
+        rows: Their B places among the training photographs of the split.
+        count: How many training photographs there are.
+        epochs: E of them, counted from 1 as in ``history.csv``.
+
+    Returns:
+        (E,B,H,W,3) uint8.
+    """
+    augment = settings.augment
+    images = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2)  # a copy: a store is read-only
+    mean, std = torch.full((3,), BLANK), torch.ones(3)
+    places = torch.as_tensor(list(rows))
+    views = []
+    for epoch in epochs:
+        draws = Draws(count, seed=settings.seed, epoch=epoch - 1, mixup_alpha=0)
+        view = transform(images, draws.uniform[places], augment, mean, std)
+        if augment.erase_frac:
+            view = erase(view, draws.box[places], augment.erase_frac)
+        views.append(((view + BLANK) * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1))
+    return torch.stack(views).numpy()

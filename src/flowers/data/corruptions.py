@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from flowers.seeds import derive_seed
+from flowers.config.seeds import derive_seed
 
 Pixels = NDArray[np.uint8]
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from flowers.data.balance import UNBALANCED, photograph_weights
+from flowers.config.seeds import derive_seed
 from flowers.data.pixels import open_store, take_rows
-from flowers.seeds import derive_seed
+from flowers.errors import UserError, suggestion
 
 
 class Batch(NamedTuple):
@@ -153,7 +153,7 @@ class PhotoDataModule(lightning.LightningDataModule):
             batch_size: Photographs in a training batch.
             seed: Of the order of training photographs.
             cache_dir: Where stores are kept.
-            sampling: How often a training photograph is drawn, see :func:`flowers.data.balance.photograph_weights`.
+            sampling: How often a training photograph is drawn, see :func:`flowers.data.datamodule.photograph_weights`.
 
         Raises:
             UserError: If `sampling` is unknown.
@@ -176,3 +176,39 @@ class PhotoDataModule(lightning.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Batch]:
         """Load the validation photographs, in order."""
         return batches(self.val, OrderedBatches(len(self.val), 2 * self.batch_size))
+
+
+UNBALANCED = "none"
+_EXPONENTS = {UNBALANCED: 0.0, "inverse": 1.0, "sqrt": 0.5}
+
+
+def photograph_weights(key: str, balance: str, labels: Tensor) -> Tensor:
+    """Weigh each photograph by its class's size.
+
+    Args:
+        key: The setting that `balance` comes from, for the error.
+        balance: `none`: all the same; `inverse`: each class the same in all; `sqrt`: half way there.
+        labels: (N,) int64.
+
+    Returns:
+        (N,) float32 of mean 1.
+
+    Raises:
+        UserError: If `balance` is none of these.
+    """
+    if balance not in _EXPONENTS:
+        raise UserError(f"{key}='{balance}': {suggestion(balance, _EXPONENTS)}")
+    sizes = torch.bincount(labels)[labels].double()
+    weights = sizes ** -_EXPONENTS[balance]
+    return (weights / weights.mean()).float()
+
+
+def class_weights(key: str, balance: str, labels: Tensor, num_classes: int) -> Tensor:
+    """Give the weight that :func:`photograph_weights` gives each photograph of a class.
+
+    Returns:
+        (K,) float32; 1 for a class without photographs.
+    """
+    weights = torch.ones(num_classes)
+    weights[labels] = photograph_weights(key, balance, labels)
+    return weights

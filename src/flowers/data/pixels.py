@@ -25,8 +25,8 @@ import PIL
 from PIL import Image
 from tqdm import tqdm
 
-from flowers.data.photograph import PhotographError, open_rgb
 from flowers.errors import UserError
+from flowers.sources.photograph import PhotographError, open_rgb
 
 RULE = "upright RGB, JPEG scaled while decoding, centre square, bicubic"
 FORMAT_VERSION = 1

@@ -1,1 +1,1 @@
-"""Networks: plain ``torch.nn.Module``, images (B,3,H,W) in, logits (B,K) out."""
+"""Networks (plain PyTorch, images (B,3,H,W) in, logits (B,K) out), their weights, and opening a trained one."""

@@ -5,11 +5,16 @@ further knowledge: **the direct children of a network are its layer groups**, fr
 ``head``; and the network says how its input is to be prepared (``image_px``, ``mean``, ``std``).
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from types import MappingProxyType
+from typing import Any
 
 from torch import Tensor, nn
+
+from flowers.config.compose import locate
+from flowers.errors import UserError
 
 
 class Net(nn.Module):
@@ -161,3 +166,26 @@ class ResNetSmall(Net):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def build_network(model: dict[str, Any], num_classes: int) -> Net:
+    """Build the network that a recipe describes.
+
+    Args:
+        model: The recipe's ``model`` node.
+        num_classes: K.
+
+    Raises:
+        UserError: If the parameters do not fit each other.
+    """
+    parameters = {name: value for name, value in model.items() if name != "_target_"}
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Initializing zero-element tensors")  # said better below
+            network: Net = locate("model", model, "flowers.models.")(num_classes=num_classes, **parameters)
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        raise UserError(f"'model' cannot be built: {error}; correct the recipe or the override.") from error
+    for name, parameter in network.named_parameters():
+        if parameter.numel() == 0:
+            raise UserError(f"'model' cannot be built: {name} would be empty; make every size of the recipe positive.")
+    return network

@@ -7,10 +7,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from flowers.digests import file_digest
+from flowers.config.provenance import file_digest
+from flowers.config.schema import HUB
 from flowers.errors import UserError
 from flowers.models.nets import Net
-from flowers.settings import HUB
 
 
 def save_weights(net: nn.Module, path: Path) -> None:

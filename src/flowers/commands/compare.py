@@ -1,0 +1,182 @@
+"""Rank the evaluated experiments: a table, and a page with the evidence. The DVC stage `compare`.
+
+Each pair is tested on the photographs that only one of the two gets right, and a lead that chance could give as well is
+called none. Reads what the stages `train`, `evaluate` and `baselines` wrote, and measures nothing itself.
+
+``flowers compare experiments=[BEFORE,AFTER] out_dir=OUT`` compares two or more trainings of your own, each
+given by the folder that `train` wrote and `evaluate` measured; `baselines=DIR` adds baselines.
+"""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowers.config.cli import exit_on_user_error, read_arguments
+from flowers.errors import UserError
+
+if TYPE_CHECKING:
+    from flowers.evaluation.ranking import Experiment, Ranking
+    from flowers.evaluation.results import Place
+
+
+@dataclass
+class Arguments:
+    """Keys of the command."""
+
+    params: Path = Path("params.yaml")
+    artifacts: Path = Path("artifacts")
+    experiments: Any = None
+    baselines: Path | None = None
+    out_dir: Path | None = None
+
+
+def main() -> None:
+    """Compare the experiments that params.yaml or the command line names, and print the ranking."""
+    with exit_on_user_error():
+        arguments = read_arguments(Arguments, __doc__)
+        from flowers.report.comparison import notes, table
+
+        if arguments.experiments is not None:
+            named = arguments.experiments
+            folders = [Path(str(each)) for each in (named if isinstance(named, list) else [named])]
+            ranking, out = _compare_own(folders, arguments.baselines, arguments.out_dir)
+        else:
+            for key in ("baselines", "out_dir"):
+                if getattr(arguments, key) is not None:
+                    raise UserError(f"{key}=… goes with experiments=[DIR,DIR]: give both, or neither.")
+            ranking = compare(experiments_of(arguments.params), arguments.artifacts)
+            out = arguments.artifacts / "compare"
+        print(table(ranking), notes(ranking), f"\nThe evidence: {out / 'index.html'}", sep="\n")
+
+
+def compare(names: Sequence[str], artifacts: Path) -> "Ranking":
+    """Rank experiments of the pipeline; write `leaderboard.csv`, `pairs.csv`, `index.html`, `plots` in `compare`.
+
+    Args:
+        names: The experiments.
+        artifacts: The folder that holds `train/NAME` and `evaluate/NAME` of each, and perhaps `baselines`.
+
+    Returns:
+        The ranking.
+
+    Raises:
+        UserError: One is unfinished, or they were not trained and tested on the same photographs.
+    """
+    from flowers.evaluation.results import stage_place
+
+    places = [stage_place(name, artifacts) for name in dict.fromkeys(names)]
+    baselines = artifacts / "baselines"
+    ranking = _rank(places, baselines if baselines.is_dir() else None, same_training=True)
+    write(ranking, artifacts / "compare")
+    for experiment in ranking.experiments:
+        _write_plots(experiment, artifacts / "compare" / "plots")
+    return ranking
+
+
+def _compare_own(folders: Sequence[Path], baselines: Path | None, out: Path | None) -> "tuple[Ranking, Path]":
+    """Rank trainings that a person names by their folders."""
+    from flowers.evaluation.results import own_places
+
+    if not folders:
+        raise UserError("experiments=[] names no folder: give those that `train` wrote, as experiments=[DIR,DIR].")
+    if out is None:
+        raise UserError("experiments=… needs a folder for the comparison: give out_dir=OUT.")
+    if (out / "index.html").exists() and not (out / "leaderboard.csv").exists():
+        raise UserError(f"{out} holds an index.html that is no comparison: name another out_dir.")
+    if baselines is not None and not baselines.is_dir():
+        raise UserError(f"{baselines} is no folder: name one that `flowers baselines` wrote.")
+    places = own_places(folders)
+    ranking = _rank(places, baselines, same_training=False)
+    write(ranking, out)
+    return ranking, out
+
+
+def _rank(places: "Sequence[Place]", baselines: Path | None, same_training: bool) -> "Ranking":
+    """Read and rank; a person may compare trainings on different photographs, as long as the test is the same."""
+    from flowers.evaluation.ranking import rank
+    from flowers.evaluation.results import read_baselines, read_experiments
+
+    experiments, test = read_experiments(places)
+    first = experiments[0]
+    digests = {key: first.run[key] for key in ("data_sha256", "split_sha256")} if same_training else {}
+    for key, digest in digests.items():
+        if others := [other.name for other in experiments if other.run[key] != digest]:
+            what = "photographs" if key == "data_sha256" else "splits"
+            raise UserError(
+                f"{', '.join(others)} and {first.name} are not comparable, because their {what} differ "
+                f"({key} in run.json): run `dvc repro`, which makes again what is out of date."
+            )
+    hurdles = read_baselines(baselines, test, first.classes, digests) if baselines else []
+    if twice := {each.name for each in hurdles} & {each.name for each in experiments}:
+        raise UserError(f"{min(twice)} is the name of an experiment and of a baseline: rename the experiment.")
+    return rank(experiments, hurdles, test.truth, test.groups)
+
+
+def write(ranking: "Ranking", out: Path) -> None:
+    """Write a ranking as two tables and a page.
+
+    Args:
+        ranking: What was compared.
+        out: The folder; it is made.
+    """
+    from flowers.report.comparison import COLUMNS, PAIR_COLUMNS, leaderboard, write_comparison
+
+    out.mkdir(parents=True, exist_ok=True)
+    _write_table(out / "leaderboard.csv", [COLUMNS, *leaderboard(ranking)])
+    _write_table(out / "pairs.csv", [PAIR_COLUMNS, *(astuple(pair) for pair in (*ranking.pairs, *ranking.hurdles))])
+    write_comparison(ranking, out / "index.html")
+
+
+def _write_table(path: Path, rows: Sequence[Sequence[Any]]) -> None:
+    """Write a CSV file; None becomes an empty cell."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def _write_plots(experiment: "Experiment", folder: Path) -> None:
+    """Write what `dvc plots` draws: it takes a folder of tables for each kind of plot."""
+    import numpy as np
+    import pandas as pd
+
+    truth, prediction = (
+        np.repeat(labels.ravel(), experiment.counts.ravel()) for labels in np.indices(experiment.counts.shape)
+    )
+    classes = np.array(experiment.classes, dtype=object)
+    tables = {
+        "loss": experiment.history[["epoch", "train/loss", "val/loss"]],
+        "accuracy": experiment.history[["epoch", "train/acc", "val/acc"]],
+        "confusion": pd.DataFrame({"truth": classes[truth], "prediction": classes[prediction]}),
+    }
+    for kind, rows in tables.items():
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        rows.to_csv(folder / kind / f"{experiment.name}.csv", index=False)
+
+
+def experiments_of(params: Path) -> list[str]:
+    """Read the list of experiments.
+
+    Args:
+        params: `params.yaml`.
+
+    Returns:
+        Their names, at least one.
+
+    Raises:
+        UserError: There is no such file, or no such list in it.
+    """
+    import yaml
+
+    if not params.is_file():
+        raise UserError(
+            f"{params} is not in this folder: call this in the project's folder, or name it with params=FILE."
+        )
+    try:
+        content = yaml.safe_load(params.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{params} is no valid YAML: {' '.join(str(error).split())}.") from error
+    names = content.get("experiments") if isinstance(content, dict) else None
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{params} must have a key `experiments` with a list of at least one name.")
+    return names

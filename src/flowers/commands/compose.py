@@ -1,0 +1,122 @@
+"""Resolve the configuration of each experiment in ``params.yaml``: ``flowers compose``.
+
+Writes ``artifacts/compose/<experiment>.yaml``, complete and without references, which ``train`` runs as it is. DVC then
+repeats a training if and only if its own resolved configuration, its photographs or its code changed. Weights that an
+experiment starts from are pinned in it by their digest, so that new weights repeat the trainings that use them and no
+others.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flowers.config.cli import exit_on_user_error, read_arguments
+from flowers.config.compose import compose_config, read_settings
+from flowers.config.provenance import file_digest
+from flowers.config.schema import HUB
+from flowers.errors import UserError, suggestion
+
+PHOTOGRAPHS = Path("artifacts/download")
+SPLIT = Path("artifacts/split/split.csv")
+_DATA_KEYS = ("data=", "data.source", "data.decisions", "data.split", "data.root", "data.name", "data.strict")
+
+
+def compose(params: dict[str, Any], out: Path) -> list[Path]:
+    """Write one file per experiment.
+
+    Args:
+        params: All of params.yaml. ``embeddings`` and ``outliers`` are for later stages.
+        out: Folder for the files.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: If a key is missing or unknown, or an experiment cannot be composed.
+    """
+    from omegaconf import OmegaConf, open_dict
+
+    dataset, experiments, overrides = _read_params(params)
+    out.mkdir(parents=True, exist_ok=True)
+    files = []
+    for name in experiments:
+        placed = [
+            f"out_dir=artifacts/train/{name}",
+            f"data.root={PHOTOGRAPHS / dataset}",
+            f"data.split_csv={SPLIT}",
+            "data.source=null",
+            "data.decisions=null",  # the split has them
+        ]
+        config = compose_config([f"experiment={name}", f"data={dataset}", *overrides, *placed])
+        settings = read_settings(config)
+        if settings.name != name:
+            raise UserError(f"conf/experiment/{name}.yaml calls itself '{settings.name}'; set its name to {name}.")
+        if settings.weights is not None and settings.weights != HUB:
+            with open_dict(config):
+                config.weights_sha256 = _pin(Path(settings.weights), name)
+        plain = OmegaConf.to_container(config, resolve=True)
+        assert isinstance(plain, dict)
+        plain["hydra"] = {"run": {"dir": f"artifacts/train/{name}"}, "output_subdir": None}
+        files.append(out / f"{name}.yaml")
+        OmegaConf.save(OmegaConf.create(plain), files[-1])
+    return files
+
+
+def _read_params(params: dict[str, Any]) -> tuple[str, list[str], list[str]]:
+    known = ("dataset", "experiments", "overrides", "embeddings", "outliers")
+    for key in params:
+        if key not in known:
+            raise UserError(f"params.yaml has no key '{key}': {suggestion(str(key), known)}")
+    for key in known:
+        if key not in params:
+            raise UserError(f"params.yaml lacks '{key}'; add it.")
+    for key in ("experiments", "overrides"):
+        if not isinstance(params[key] or [], list):
+            raise UserError(f"params.yaml: {key} must be a list, like [{params[key]}]; correct it.")
+    if not params["experiments"]:
+        raise UserError("params.yaml names no experiments; list at least one recipe of conf/experiment.")
+    if params["embeddings"] not in params["experiments"]:
+        raise UserError(
+            f"params.yaml: embeddings is '{params['embeddings']}', which is none of the experiments; name one of "
+            f"{', '.join(map(str, params['experiments']))}."
+        )
+    overrides = [str(override) for override in params["overrides"] or []]
+    file = f"conf/data/{params['dataset']}.yaml"
+    for override in overrides:
+        if override.startswith(_DATA_KEYS):
+            raise UserError(
+                f"params.yaml: the override '{override}' would change the data after download and split have run; "
+                f"change {file} instead, or try it with `dvc exp run -S {file}:KEY=VALUE`."
+            )
+    return str(params["dataset"]), [str(name) for name in params["experiments"]], overrides
+
+
+def _pin(weights: Path, experiment: str) -> str:
+    if not weights.is_file():
+        raise UserError(
+            f"experiment {experiment} starts from {weights}, which does not exist; make it with `dvc repro pretrain`, "
+            "or change `weights` in its recipe."
+        )
+    return file_digest(weights)
+
+
+@dataclass
+class Arguments:
+    """Keys of the command."""
+
+    params: Path = Path("params.yaml")
+    out_dir: Path = Path("artifacts/compose")
+
+
+def main() -> None:
+    """Compose what params.yaml names."""
+    from omegaconf import OmegaConf
+
+    with exit_on_user_error():
+        arguments = read_arguments(Arguments, __doc__)
+        if not arguments.params.is_file():
+            raise UserError(f"{arguments.params} does not exist; call this in the project's folder.")
+        params = OmegaConf.to_container(OmegaConf.load(arguments.params))
+        assert isinstance(params, dict)
+        for file in compose({str(key): value for key, value in params.items()}, arguments.out_dir):
+            print(file)

@@ -1,0 +1,79 @@
+"""Get the photographs of a data set: ``flowers download data=sample out_dir=artifacts/download``.
+
+Writes the photographs that intake accepted in class folders, and ``manifest.csv`` with a row for every file that was
+looked at, refused ones with their reason.
+"""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowers.config.cli import run_command
+from flowers.config.compose import locate
+from flowers.config.provenance import file_digest
+from flowers.config.schema import Settings
+from flowers.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def download(settings: Settings) -> None:
+    """Fill ``out_dir/<data set>`` and write ``out_dir/manifest.csv``.
+
+    Raises:
+        UserError: If the photographs cannot be used, or there are some in the folder already.
+    """
+    from flowers.curation.manifest import scan, summarise, write_manifest
+
+    data = settings.data
+    out = Path(settings.out_dir)
+    photographs = out / data.name
+    if photographs.exists() and any(photographs.iterdir()):
+        raise UserError(f"{photographs} is not empty; choose another out_dir, or delete that folder to fill it anew.")
+    out.mkdir(parents=True, exist_ok=True)
+    if data.source is None:
+        manifest = scan(Path(data.root), data.strict)
+        copy_accepted(manifest, Path(data.root), photographs)
+    else:
+        fill = locate("data.source", data.source, "flowers.sources.")
+        fill(photographs, **{name: value for name, value in data.source.items() if name != "_target_"})
+        manifest = scan(photographs, data.strict)
+    write_manifest(manifest, out / "manifest.csv")
+    print(f"{photographs}:\n{summarise(manifest)}", flush=True)
+
+
+def copy_accepted(manifest: "pd.DataFrame", root: Path, target: Path) -> None:
+    """Copy the photographs that intake accepted, byte for byte.
+
+    Args:
+        manifest: With ``path``, ``sha256`` and ``status``.
+        root: Folder that its paths are relative to.
+        target: Made anew, whole or not at all.
+
+    Raises:
+        UserError: If a photograph went away or changed in the meantime, or there is no room.
+    """
+    partial = target.with_name(f".{target.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    accepted = manifest[manifest["status"] == "ok"]
+    try:
+        for path, digest in zip(accepted["path"], accepted["sha256"], strict=True):
+            copy = partial / path
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                shutil.copyfile(root / path, copy)
+            except FileNotFoundError as error:
+                raise UserError(f"{root / path} vanished while it was read; run download again.") from error
+            if file_digest(copy) != digest:
+                raise UserError(f"{root / path} changed while it was read; run download again.")
+        partial.replace(target)
+    except OSError as error:  # it may name the photograph, where the place that it is copied to is meant
+        raise UserError(f"{target} cannot be filled ({error.strerror}): make room there.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def main() -> None:
+    """Get the data set that the command line names."""
+    run_command(download)

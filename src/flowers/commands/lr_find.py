@@ -1,0 +1,108 @@
+"""Look for a learning rate: ``flowers lr_find experiment=mobilenetv2_finetune trainer.from_stage=2``.
+
+Trains a stage for a few dozen steps while the rate rises from 1e-7 to 1, and draws the loss against it. The ratios
+between layer groups stay as the stage has them. With ``trainer.from_stage=N`` the network is what stage N-1 left in
+``out_dir``. The sweep works on a copy: no model is changed. Writes ``lr_find.png`` and ``lr_find.csv``.
+"""
+
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowers.config.cli import run_command
+from flowers.config.schema import Settings
+from flowers.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from flowers.training.rate_finder import RateSweep
+
+
+def lr_find(settings: Settings) -> float | None:
+    """Sweep, and write and record the curve.
+
+    Returns:
+        The rate in the valley; None if the loss never fell.
+
+    Raises:
+        UserError: If something that the user gave cannot be used.
+    """
+    import pandas as pd
+
+    from flowers.curation.prepare import find_photographs
+    from flowers.report.curves import rates_figure
+    from flowers.training.checkpoints import start_checkpoint
+    from flowers.training.rate_finder import smoothed, suggest
+
+    out = Path(settings.out_dir)
+    start = start_checkpoint(out, settings)
+    root, split = find_photographs(settings)
+    with tempfile.TemporaryDirectory() as folder:
+        sweep = _sweep(settings, root, split, start, Path(folder))
+    smooth = smoothed(sweep.losses)
+    rates = sweep.rates[: len(smooth)]
+    found = suggest(rates, smooth.tolist())
+    stage = settings.stages[settings.trainer.from_stage - 1]
+    named = {} if found is None else {name.replace("_", "/"): rate for name, rate in found._asdict().items()}
+    figure = rates_figure(rates, smooth, named, f"{settings.name}, stage {stage.name}")
+    out.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out / "lr_find.png", dpi=150)
+    table = pd.DataFrame({"lr": rates, "loss": sweep.losses, "smoothed": smooth})
+    table.to_csv(out / "lr_find.csv", index=False, float_format="%.6g")
+    if settings.tracking.enabled:
+        from flowers.tracking import log as tracking
+
+        with tracking.tracked_run(
+            settings.tracking,
+            experiment=settings.data.name,
+            name=f"{settings.name} lr_find",
+            run_id=None,
+            tags={"recipe": settings.name, "kind": "lr_find"},
+            system_metrics=False,
+        ):
+            tracking.log_figure(figure, "lr_find.png")
+            tracking.log_file(out / "lr_find.csv")
+            if found is not None:
+                tracking.log_metrics({f"lr_find/{name}": rate for name, rate in found._asdict().items()})
+    if found is None:
+        print(f"{out}/lr_find.png: the loss never fell, so it suggests no rate")
+        return None
+    print(f"{out}/lr_find.png: " + ", ".join(f"{name} {rate:.1e}" for name, rate in named.items()))
+    return found.valley
+
+
+def _sweep(settings: Settings, root: Path, split: "pd.DataFrame", start: Path | None, folder: Path) -> "RateSweep":
+    import torch
+
+    from flowers.commands.train import build_training
+    from flowers.training.rate_finder import STEPS, RateSweep
+    from flowers.training.stages import peak_rates, trained_groups
+    from flowers.training.trainer import check_trainer, make_trainer, quiet_lightning
+
+    number = settings.trainer.from_stage - 1
+    precision = check_trainer(settings.trainer)
+    stage = dataclasses.replace(settings.stages[number], epochs=STEPS)  # an epoch has at least one step
+    photographs, classifier = build_training(dataclasses.replace(settings, stages=[stage]), root, split, folder)
+    if start is not None:
+        state = torch.load(start, map_location="cpu", weights_only=True)["state_dict"]
+        try:
+            classifier.load_state_dict(state)
+        except RuntimeError as error:
+            raise UserError(
+                f"{start} does not fit the network of this recipe; name the out_dir of a training of the same recipe."
+            ) from error
+    sweep = RateSweep(peak_rates(stage.max_lr, trained_groups(stage.train, classifier.groups)))
+    with quiet_lightning():
+        trainer = make_trainer(
+            settings.trainer, precision, epochs=STEPS, clip_norm=settings.learning.clip_norm, callbacks=[sweep]
+        )
+        trainer.limit_val_batches = 0
+        trainer.fit(classifier, datamodule=photographs)
+    return sweep
+
+
+def main() -> None:
+    """Look for the rate of the recipe that the command line names."""
+    run_command(lr_find)

@@ -1,0 +1,100 @@
+"""Classify photographs: ``flowers predict model=DIR photos=DIR out=predictions.csv``.
+
+Writes a row for each photograph below ``photos``: its path, the predicted class, that class's probability, its
+strangeness (the share of the model's validation photographs that are more ordinary: above 0.99, say, it may be no
+flower of these classes), then the probability of every class.
+
+``accuracy=0.95`` withholds the answers that are not sure enough: the threshold is the one that made the rest 95 % right
+on the validation photographs. ``prediction`` is then empty.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowers.config.cli import exit_on_user_error, read_arguments
+from flowers.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from flowers.models.trained import TrainedModel
+
+
+@dataclass
+class Arguments:
+    """Keys of the command."""
+
+    model: Path
+    photos: Path
+    out: Path = Path("predictions.csv")
+    accuracy: float | None = None
+
+
+def predict(model_dir: Path, photos: Path, accuracy: float | None = None) -> "tuple[pd.DataFrame, dict[str, str]]":
+    """Classify every photograph in a folder, class folders or not.
+
+    Args:
+        model_dir: A folder that ``train`` wrote.
+        photos: A folder, searched through all its sub-folders, or a single photograph.
+        accuracy: Withhold answers that are less sure than this accuracy asks for, in (0, 1].
+
+    Returns:
+        A table with ``path`` (relative to the folder), ``prediction`` (empty where it is withheld), ``probability``,
+        ``strangeness`` and a column for each class; and why other files could not be read, by path.
+
+    Raises:
+        UserError: If the model or the folder cannot be used, no photograph could be read, or there is no threshold for
+            this accuracy.
+    """
+    import pandas as pd
+
+    from flowers.evaluation.predictions import answer_folder, outlier_scores
+    from flowers.models.inference import calibrated
+    from flowers.models.trained import open_model
+
+    model = open_model(model_dir)
+    least = 0.0 if accuracy is None else _threshold(model, accuracy)
+    names, answers, refused = answer_folder(model, photos, key="photos")
+    predicted = calibrated(answers.logits, model.temperature)
+    sure = predicted.max(axis=1)
+    table = pd.DataFrame(
+        {
+            "path": names,
+            "prediction": [
+                model.classes[i] if p >= least else "" for i, p in zip(predicted.argmax(axis=1), sure, strict=True)
+            ],
+            "probability": sure,
+            "strangeness": outlier_scores(model, names, answers)["strangeness"],
+        }
+    )
+    return table.join(pd.DataFrame(predicted, columns=model.classes)), refused
+
+
+def _threshold(model: "TrainedModel", accuracy: float) -> float:
+    """Find how sure an answer must be for an accuracy, on the model's validation photographs."""
+    from flowers.evaluation.calibration import threshold_for
+    from flowers.models.inference import calibrated
+
+    if not 0 < accuracy <= 1:
+        raise UserError(f"accuracy={accuracy} must be above 0 and at most 1; 0.95, say.")
+    if model.validation is None:
+        raise UserError(f"{model.folder} has no validation.npz to find a threshold in; train again, or leave accuracy.")
+    val = calibrated(model.validation.logits, model.temperature)
+    found = threshold_for(accuracy, val.max(axis=1), val.argmax(axis=1) == model.validation.labels)
+    if found is None:
+        raise UserError(f"accuracy={accuracy} is beyond {model.folder}, however sure it is; ask for a lower one.")
+    return found
+
+
+def main() -> None:
+    """Classify what the command line names."""
+    with exit_on_user_error():
+        arguments = read_arguments(Arguments, __doc__)
+        table, refused = predict(arguments.model, arguments.photos, arguments.accuracy)
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(arguments.out, index=False, float_format="%.6f")
+        withheld = int((table["prediction"] == "").sum())
+        print(f"{arguments.out}: {len(table)} photographs" + (f", {withheld} answers withheld" if withheld else ""))
+        for name, reason in refused.items():
+            print(f"not read: {name} ({reason})")

@@ -1,0 +1,1 @@
+"""The configuration: its schema, composing it with Hydra, the command line, and where results come from."""

@@ -1,0 +1,103 @@
+"""Where a result comes from: commit, data, split, versions, machine; and digests, by which content is recognised."""
+
+import hashlib
+import importlib.metadata
+import platform
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_PACKAGES = (
+    "flowers",
+    "torch",
+    "lightning",
+    "torchmetrics",
+    "numpy",
+    "pillow",
+    "mlflow",
+    "hydra-core",
+    "dvc",
+)
+
+
+def split_digest(split: "pd.DataFrame") -> str:
+    """Digest which photographs are in which split; the order of rows does not count."""
+    rows = split[["path", "label", "split", "sha256"]].sort_values("path")
+    return hashlib.sha256(rows.to_csv(index=False).encode()).hexdigest()
+
+
+def data_digest(split: "pd.DataFrame") -> str:
+    """Digest the photographs' contents and labels, whatever their names and splits."""
+    rows = sorted(zip(split["sha256"], split["label"], strict=True))
+    return hashlib.sha256("\n".join("/".join(row) for row in rows).encode()).hexdigest()
+
+
+def git_commit() -> str | None:
+    """Name the commit of the project, with ``-dirty`` if its files differ; None outside a repository.
+
+    ``dvc.lock`` does not count: DVC itself writes it while a pipeline runs.
+    """
+    head = _git("rev-parse", "HEAD")
+    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", ":(top,exclude)dvc.lock")
+    if head is None or changes is None:
+        return None
+    return f"{head}-dirty" if changes else head
+
+
+def _git(*words: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def describe(split: "pd.DataFrame") -> dict[str, Any]:
+    """Gather what a result has to be quoted with.
+
+    Returns:
+        For ``run.json``: ``git_commit``, ``data_sha256``, ``split_sha256``, ``peak_memory_bytes``, ``processor`` and
+        ``versions``.
+    """
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "git_commit": git_commit(),
+        "data_sha256": data_digest(split),
+        "split_sha256": split_digest(split),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "processor": platform.processor() or platform.machine(),
+        "versions": versions,
+    }
+
+
+def file_digest(path: Path) -> str:
+    """Compute the sha256 of a file's bytes, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def peak_memory_bytes() -> int:
+    """Read the largest resident size that this process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def code_digest(*rooms: str) -> str:
+    """Digest the source of some rooms of the package: what is kept of their work is out of date when it changes."""
+    package = Path(__file__).parents[1]
+    hasher = hashlib.sha256()
+    for path in sorted(path for room in rooms for path in (package / room).rglob("*.py")):
+        hasher.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
+    return hasher.hexdigest()

@@ -1,0 +1,164 @@
+"""Find photographs that are the same picture in different files, so that they do not lie on both sides of a split.
+
+On 2,569 real photographs, looked at pair by pair: the 512 bits of :func:`flowers.curation.manifest.difference_hash` of the
+same picture (cropped by a little, sharpened, toned, made black and white) differ in 8 to 80, those of different ones in
+104 and more. With 64 bits the two ranges overlap (0 to 13, and from 5), with 256 they do too (4 to 49, and from 40).
+Copies of 250 of them made for the purpose (JPEG of quality 40, half the size, more contrast) differ in 66 at most;
+so do brighter ones, but for one that turned nearly white. Of those that lost 1 % at each edge 1 in 250 differs in more
+than 90, of those that lost 2 % 13. Other shots of the same scene are not found, nor are mirrored copies.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+
+from flowers.curation.manifest import HASH_CELLS
+from flowers.errors import UserError
+
+COLUMNS = ["path_a", "path_b", "label_a", "label_b", "sha256_a", "sha256_b", "bits"]
+WORDS = 2 * HASH_CELLS * HASH_CELLS // 64
+ROWS, PLACES = 16, 4096
+"""Pairs that are compared at once: as many as stay in a core's second cache (0.6 MB)."""
+
+
+def near_duplicates(manifest: pd.DataFrame, most_bits: int) -> pd.DataFrame:
+    """Find the pairs of usable photographs that are the same picture. Every pair is compared; nothing is guessed.
+
+    100,000 photographs take about half a minute on two cores and 0.3 GiB (``python -m benchmarks duplicates``).
+
+    Args:
+        manifest: Columns path, label, sha256, dhash and status of :func:`flowers.curation.manifest.scan`.
+        most_bits: Largest number of bits, of 512, in which the hashes of a pair may differ; -1: only files of the same
+            bytes, which are always found.
+
+    Returns:
+        A row for each pair: `path_a` < `path_b`, `label_a`, `label_b`, `sha256_a`, `sha256_b`, `bits`; sorted by bits
+        and paths. Of files with the same bytes or hash, each stands in a pair with the first only, and only the first
+        in pairs with others: that joins all the same groups.
+
+    Raises:
+        UserError: `most_bits` is too large, or the manifest has hashes of another kind.
+    """
+    if most_bits >= 64 * WORDS // 4:
+        raise UserError(
+            f"data.split.near_bits is {most_bits}, but different photographs differ in about {32 * WORDS} bits: "
+            f"set it below {64 * WORDS // 4} (90 is usual), or to -1 to keep only equal files together."
+        )
+    table = manifest.loc[manifest["status"] == "ok", ["path", "label", "sha256", "dhash"]]
+    table = table.sort_values("path", ignore_index=True)
+    pairs = [_to_first(table["sha256"])]
+    if most_bits >= 0 and len(table):
+        if (table["dhash"].str.len() != 16 * WORDS).any():
+            raise UserError(
+                f"the manifest's dhash of {table['path'][0]} is not of {64 * WORDS} bits, so an older version wrote "
+                "it: run download again."
+            )
+        pictures = table.drop_duplicates("sha256")
+        twins = _to_first(pictures["dhash"])
+        different = pictures.drop_duplicates("dhash")
+        hashes = np.frombuffer(bytes.fromhex("".join(different["dhash"])), np.uint64).reshape(-1, WORDS)
+        close = close_pairs(hashes, most_bits)
+        close[:, :2] = different.index.to_numpy()[close[:, :2]]
+        pairs += [twins, close]
+    one, other, bits = np.concatenate(pairs).T
+    columns = {"bits": bits}
+    for side, rows in (("a", one), ("b", other)):
+        for column in ("path", "label", "sha256"):
+            columns[f"{column}_{side}"] = table[column].to_numpy()[rows]
+    found = pd.DataFrame(columns, columns=COLUMNS)
+    return found.sort_values(["bits", "path_a", "path_b"], ignore_index=True)
+
+
+def _to_first(values: pd.Series) -> np.ndarray:
+    """Pair each repeated value with its first: (M,3) int64 of two index labels and 0."""
+    first = values.drop_duplicates()
+    rows = values.map(pd.Series(first.index, index=first.to_numpy()))
+    repeated = values.duplicated()
+    pairs = [rows[repeated], values.index[repeated], np.zeros(int(repeated.sum()))]
+    return np.stack([np.asarray(column, dtype=np.int64) for column in pairs], axis=1)
+
+
+def close_pairs(hashes: np.ndarray, most_bits: int) -> np.ndarray:
+    """Find all pairs of rows that differ in few bits.
+
+    Args:
+        hashes: (N,W) uint64, W even and at most 8.
+        most_bits: Largest number of bits.
+
+    Returns:
+        (M,3) int64: smaller row, larger row, bits; sorted by rows.
+    """
+    half = hashes.shape[1] // 2
+    words = np.ascontiguousarray(hashes[:, :half].T)  # (W/2,N): neighbours in memory are compared one after the other
+
+    def compare(first: int) -> np.ndarray:
+        left = hashes[first : first + ROWS]
+        found = [np.empty((0, 3), np.int64)]
+        differs = np.empty((len(left), PLACES), np.uint64)  # written again and again, so that it stays in the cache
+        counts = np.empty((2, len(left), PLACES), np.uint8)
+        for start in range(first, len(hashes), PLACES):
+            right = words[:, start : start + PLACES]
+            differ, count, bits = (each[:, : right.shape[1]] for each in (differs, *counts))
+            bits[:] = 0
+            for word in range(half):
+                np.bitwise_xor(left[:, word, None], right[word], out=differ)
+                # Up to 256 bits, of which uint8 makes 0: a pair too many, which the second half sorts out.
+                np.add(bits, np.bitwise_count(differ, out=count), out=bits)
+            if bits.min() > most_bits:
+                continue
+            one, other = (bits <= most_bits).nonzero()
+            one, other = one + first, other + start
+            one, other = one[one < other], other[one < other]
+            exact = np.bitwise_count(hashes[one] ^ hashes[other]).sum(axis=1, dtype=np.int64)
+            near = exact <= most_bits
+            found.append(np.stack([one[near], other[near], exact[near]], axis=1))
+        return np.concatenate(found)
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # numpy computes without Python's lock
+        found = list(pool.map(compare, range(0, len(hashes), ROWS)))
+    pairs = np.concatenate([np.empty((0, 3), np.int64), *found])
+    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+
+
+def similar_features(features: np.ndarray, least_cosine: float) -> pd.DataFrame:
+    """Find the pairs whose features of a network point in nearly the same direction.
+
+    It finds what the hash does not, other shots of the same scene, and misses what the hash finds, strongly toned
+    copies. On the photographs above, with the features of a frozen MobileNetV2: 14 pairs from 0.91 up, nearly all of
+    one scene, 5 of them also near by their hashes; below 0.908 there are different flowers. The 14 pairs of the hash
+    have cosines of 0.58 to 0.95.
+
+    Args:
+        features: (N,D) floating-point, one row for each photograph.
+        least_cosine: In (0, 1].
+
+    Returns:
+        `row_a` < `row_b` and `cosine`, the most similar first. A row of zeros is in no pair.
+    """
+    length = np.linalg.norm(features, axis=1, keepdims=True)
+    unit = np.divide(features, length, out=np.zeros(features.shape, np.float32), where=length > 0, casting="same_kind")
+    found = [np.empty((3, 0))]
+    step = max(1, 2**24 // max(1, len(unit)))  # 64 MiB of cosines at once
+    for first in range(0, len(unit), step):
+        cosines = unit[first : first + step] @ unit[first:].T
+        one, other = (np.triu(cosines, 1) >= least_cosine).nonzero()
+        found.append(np.stack([one + first, other + first, cosines[one, other]]))
+    one, other, cosine = np.concatenate(found, axis=1)
+    pairs = pd.DataFrame({"row_a": one.astype(np.int64), "row_b": other.astype(np.int64), "cosine": cosine})
+    return pairs.sort_values("cosine", ascending=False, kind="stable", ignore_index=True)
+
+
+def conflicts(table: pd.DataFrame) -> pd.DataFrame:
+    """Find the groups whose photographs, the same picture, have different labels: at most one of them is right.
+
+    Args:
+        table: With columns path, label and group of :func:`flowers.curation.splits.assign_splits`.
+
+    Returns:
+        Columns group, path, label of all photographs in such groups; sorted by group and path.
+    """
+    labels = table.groupby("group")["label"].transform("nunique")
+    rows = table.loc[labels > 1, ["group", "path", "label"]]
+    return rows.sort_values(["group", "path"], ignore_index=True)

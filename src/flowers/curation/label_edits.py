@@ -1,0 +1,215 @@
+"""What a person decided about single photographs, as a table that can be read, compared and versioned.
+
+A row says that the photograph `path` is to be kept as it is (`keep`), counted as another class (`relabel:CLASS`) or
+left out (`drop`), who said so and when. Photographs themselves stay where and as they are: decisions are applied to the
+manifest, whenever it is divided. The last decision on a path wins, so that the table only ever grows at its end.
+"""
+
+import csv
+import fcntl
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+
+from flowers.errors import UserError, suggestion
+
+COLUMNS = ["path", "decision", "by", "when"]
+RELABEL = "relabel:"
+_WORDS = ("keep", "drop", f"{RELABEL}CLASS")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One row of the table."""
+
+    path: str
+    """Relative to the folder of class folders, with slashes."""
+    decision: str
+    """`keep`, `drop` or `relabel:CLASS`."""
+    by: str
+    when: str
+    """ISO 8601 with its offset from UTC."""
+
+
+def read_decisions(file: Path) -> dict[str, Decision]:
+    """Read a table of decisions; an empty file, or one with its header alone, holds none.
+
+    Args:
+        file: CSV in UTF-8 with the columns path, decision, by, when.
+
+    Returns:
+        The last decision on each path.
+
+    Raises:
+        UserError: If the file is missing or no such table; the sentence names the line.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(
+            f"{file} does not exist; name the table of decisions with data.decisions, or set it to null."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 ({error.reason}); save it as CSV in UTF-8.") from error
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror}); make it a readable CSV table.") from error
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    decided: dict[str, Decision] = {}
+    try:
+        header = next(rows, COLUMNS)
+        if header != COLUMNS:
+            raise UserError(f"{file}, line 1, is {','.join(header)!r}; it must be {','.join(COLUMNS)}.")
+        for row in rows:
+            if row:
+                decision = _checked(row, f"{file}, line {rows.line_num}")
+                decided[decision.path] = decision
+    except csv.Error as error:
+        raise UserError(f"{file}, line {rows.line_num}, is no row of CSV ({error}); mend its quotes.") from error
+    return decided
+
+
+def _checked(row: list[str], place: str) -> Decision:
+    """Make a decision of a row, or say what is wrong with it."""
+    if len(row) != len(COLUMNS):
+        raise UserError(f"{place}, has {len(row)} values instead of {len(COLUMNS)} ({','.join(COLUMNS)}); correct it.")
+    decision = Decision(*row)
+    if not decision.path:
+        raise UserError(f"{place}, names no photograph; fill in its path, or remove the line.")
+    word = decision.decision
+    if word not in ("keep", "drop") and (not word.startswith(RELABEL) or word == RELABEL):
+        raise UserError(f"{place}, has the decision '{word}': {suggestion(word, _WORDS)}")
+    if not decision.by.strip():
+        raise UserError(f"{place}, does not say who decided; fill in the column by.")
+    try:
+        aware = datetime.fromisoformat(decision.when).tzinfo is not None
+    except ValueError:
+        aware = False
+    if not aware:
+        raise UserError(
+            f"{place}, has the time '{decision.when}'; write it in ISO 8601 with its zone, as in 2026-01-31T12:00:00Z."
+        )
+    return decision
+
+
+def apply_decisions(manifest: pd.DataFrame, decisions: dict[str, Decision]) -> pd.DataFrame:
+    """Carry decisions out on a manifest; no file is touched.
+
+    Args:
+        manifest: What :func:`flowers.curation.manifest.scan` returned.
+        decisions: From :func:`read_decisions`.
+
+    Returns:
+        A copy in which a photograph to drop has the status `dropped` with its reason, and one to relabel the other
+        label with its path unchanged. Files that intake refused stay refused.
+
+    Raises:
+        UserError: If a path or class is not in the manifest, or fewer than two classes are left.
+    """
+    if not decisions:
+        return manifest
+    row_of = {path: row for row, path in enumerate(manifest["path"])}
+    classes = sorted(manifest.loc[manifest["status"] == "ok", "label"].unique())
+    labels, statuses, reasons = (list(manifest[name]) for name in ("label", "status", "reason"))
+    for path, decision in decisions.items():
+        if path not in row_of:
+            raise UserError(f"there is a decision on {path}, but no such photograph: {suggestion(path, row_of)}")
+        row = row_of[path]
+        if decision.decision == "drop" and statuses[row] == "ok":
+            day = datetime.fromisoformat(decision.when).astimezone(UTC).date()
+            statuses[row], reasons[row] = "dropped", f"dropped by {decision.by} on {day}"
+        elif decision.decision.startswith(RELABEL):
+            label = decision.decision.removeprefix(RELABEL)
+            if label not in classes:
+                raise UserError(f"a decision gives {path} the class '{label}': {suggestion(label, classes)}")
+            labels[row] = label
+    decided = manifest.assign(label=labels, status=statuses, reason=reasons)
+    left = decided.loc[decided["status"] == "ok", "label"].unique()
+    if len(left) < 2:
+        raise UserError("the decisions leave photographs of fewer than two classes; take some of them back.")
+    return decided
+
+
+def decided(manifest: pd.DataFrame, file: str | None) -> pd.DataFrame:
+    """Apply the decisions that `data.decisions` names, if it names a file."""
+    return manifest if file is None else apply_decisions(manifest, read_decisions(Path(file)))
+
+
+class DecisionFile:
+    """A table of decisions that grows at its end, from several threads and processes at once.
+
+    Each decision is on the disk before :meth:`append` returns. What is there is never rewritten; only :meth:`undo`
+    takes back the last line, and only one that this object has written.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._written: list[tuple[int, bytes]] = []  # where each line begins, and what was written there
+
+    def read(self) -> dict[str, Decision]:
+        """Read the decisions as they stand; none where the file is yet to be made."""
+        return read_decisions(self.file) if self.file.exists() else {}
+
+    def append(self, path: str, decision: str, by: str) -> None:
+        """Write a decision, with the present time.
+
+        Raises:
+            UserError: If it is none that :func:`read_decisions` would read.
+        """
+        row = [path, decision, by, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")]
+        _checked(row, "the decision")
+        line = _as_line(row)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with self._locked() as descriptor:
+            end = os.lseek(descriptor, 0, os.SEEK_END)
+            if end == 0:
+                line = _as_line(COLUMNS) + line
+            elif os.pread(descriptor, 1, end - 1) != b"\n":  # the last line of a table edited by hand
+                line = b"\n" + line
+            try:
+                if os.write(descriptor, line) != len(line):
+                    raise OSError(28, "No space left on device", str(self.file))
+            except OSError:
+                os.ftruncate(descriptor, end)  # half a line would make the table unreadable
+                raise
+            os.fsync(descriptor)
+            self._written.append((end, line))
+
+    def undo(self) -> str | None:
+        """Take back the last decision that was appended here.
+
+        Returns:
+            Its path; None if there is none, or something else was written after it.
+        """
+        with self._locked() as descriptor:
+            while self._written:
+                begin, line = self._written.pop()
+                end = os.lseek(descriptor, 0, os.SEEK_END)
+                if end == begin + len(line) and os.pread(descriptor, len(line), begin) == line:
+                    os.ftruncate(descriptor, begin)
+                    os.fsync(descriptor)
+                    return list(csv.reader(io.StringIO(line.decode(), newline="")))[-1][0]
+                self._written.clear()  # the file is another's by now
+        return None
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        """Open the file for this thread alone, against others and other processes."""
+        descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def _as_line(row: list[str]) -> bytes:
+    """Write a row as CSV."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(row)
+    return text.getvalue().encode()

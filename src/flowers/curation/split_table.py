@@ -1,0 +1,86 @@
+"""The table that says which photograph is for what: ``split.csv``, readable, comparable and versioned."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from flowers.errors import UserError
+
+PUBLISHED = "official.csv"
+"""Where a data set's own divisions lie, beside its class folders: columns path, official_1, official_2 …"""
+COLUMNS = ["path", "label", "group", "split", "fold", "sha256"]
+SPLITS = ("train", "val", "test")
+
+
+def check_splits(table: pd.DataFrame) -> None:
+    """Refuse a table through which the test or validation would leak into the training.
+
+    Args:
+        table: Columns as :func:`assign_splits` returns them.
+
+    Raises:
+        UserError: A split or path is invalid, there is no validation, a group or digest is in two splits or
+            folds, or a label is not in train.
+    """
+    for row in table[~table["split"].isin(SPLITS)].itertuples():
+        raise UserError(f"The split of {row.path} is '{row.split}': set it to train, val or test.")
+    for path in table.loc[table["path"].duplicated(), "path"]:
+        raise UserError(f"The split names {path} twice: run split again.")
+    for column in ("group", "sha256"):
+        for border in ("split", "fold"):
+            places = table.groupby(column)[border].nunique()
+            for torn in places[places > 1].index[:1]:
+                rows = table[table[column] == torn].drop_duplicates(border)
+                raise UserError(
+                    f"{rows['path'].iloc[0]} and {rows['path'].iloc[1]} have the same {column} but are in "
+                    f"different {border}s: run split again, or put them together."
+                )
+    if not (table["split"] == "val").any():
+        raise UserError("The split has no photograph for val: run split again.")
+    trained = set(table.loc[table["split"] == "train", "label"])
+    for row in table[~table["label"].isin(trained)].itertuples():
+        raise UserError(f"Class {row.label} is in {row.split} but not in train: add some and run split again.")
+
+
+def read_splits(path: Path) -> pd.DataFrame:
+    """Read a table that :func:`write_splits` wrote, or a person did, and check it.
+
+    Args:
+        path: A CSV file with at least the columns of :func:`assign_splits`.
+
+    Returns:
+        The table with these columns, in the file's order; all text but `fold`.
+
+    Raises:
+        UserError: The file is missing, no such table, or leaks (see :func:`check_splits`).
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: run flowers split first, or name another data.split_csv.")
+    try:
+        # Text stays text: a class may be called 007 or NA.
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
+        raise UserError(f"{path} cannot be read as a CSV table ({error}): run split again.") from error
+    missing = [column for column in COLUMNS if column not in table]
+    if missing:
+        raise UserError(f"{path} lacks the column {missing[0]}: run split again.")
+    numbers = pd.to_numeric(table["fold"], errors="coerce")
+    if numbers.isna().any() or (numbers % 1 != 0).any():
+        raise UserError(f"{path} has a fold that is no whole number: run split again.")
+    table["fold"] = numbers.astype(np.int64)
+    check_splits(table)
+    return table[COLUMNS]
+
+
+def write_splits(table: pd.DataFrame, path: Path) -> None:
+    """Write a table of splits as CSV, creating the folder.
+
+    Args:
+        table: What :func:`assign_splits` returned.
+        path: Where to; an older file is replaced.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")  # so that the file is never half of one
+    table[COLUMNS].to_csv(part, index=False, encoding="utf-8", lineterminator="\n")
+    part.replace(path)

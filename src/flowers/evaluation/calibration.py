@@ -1,0 +1,233 @@
+"""Are the probabilities right: temperature, reliability, and when a model had better not answer."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from scipy.stats import binomtest
+
+ECE_BINS = 15
+"""As in most of what is published."""
+DIAGRAM_BINS = 10
+WANTED = (0.9, 0.95, 0.98, 0.99)
+"""Accuracies that thresholds are looked for."""
+
+
+def expected_calibration_error(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> float:
+    """Average how far accuracy and confidence are apart, over bins of confidence (Naeini et al. 2015).
+
+    Args:
+        confidence: Probability of the answer, (N,).
+        right: Whether it was right, (N,).
+
+    Returns:
+        In [0, 1]; 0 is perfect.
+    """
+    leads = np.bincount(_bin(confidence, ECE_BINS), weights=right - confidence.astype(np.float64))
+    return float(np.abs(leads).sum() / len(confidence))
+
+
+def calibration_error_by_chance(
+    confidence: NDArray[np.floating], draws: int = 200, seed: int = 0
+) -> tuple[float, float]:
+    """Compute what a perfectly calibrated network's calibration error would be with this many photographs.
+
+    The error is a mean of absolute values, so that chance alone makes it positive. Here answers of these confidences
+    are right by lot with just that probability.
+
+    Args:
+        confidence: Probability of the answer, (N,).
+        draws: How often lots are drawn.
+        seed: Of the lots.
+
+    Returns:
+        The mean error over the draws, and the one that 95 % of them stay below, in [0, 1].
+    """
+    rng = np.random.default_rng(seed)
+    lots = [expected_calibration_error(confidence, rng.random(len(confidence)) < confidence) for _ in range(draws)]
+    return float(np.mean(lots)), float(np.quantile(lots, 0.95))
+
+
+def reliability(confidence: NDArray[np.floating], right: NDArray[np.bool_], bins: int = DIAGRAM_BINS) -> pd.DataFrame:
+    """Compare confidence with accuracy in bins of equal width.
+
+    Args:
+        confidence: Probability of the answer, (N,) in [0, 1].
+        right: Whether it was right, (N,).
+        bins: Number of bins.
+
+    Returns:
+        A row for each bin that has photographs: `low`, `high` (its edges), `confidence` and `acc` (means in it),
+        `acc_low`, `acc_high` (95 % interval of Wilson), `photographs`.
+    """
+    number = _bin(confidence, bins)
+    rows = []
+    for each in np.unique(number):
+        inside = number == each
+        low, high = share_interval(int(right[inside].sum()), int(inside.sum()))
+        rows.append(
+            {
+                "low": each / bins,
+                "high": (each + 1) / bins,
+                "confidence": float(confidence[inside].mean(dtype=np.float64)),
+                "acc": float(right[inside].mean()),
+                "acc_low": low,
+                "acc_high": high,
+                "photographs": int(inside.sum()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def risk_coverage(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> pd.DataFrame:
+    """Tell how accuracy grows as more of the less sure answers are withheld (El-Yaniv and Wiener 2010).
+
+    Args:
+        confidence: Probability of the answer, (N,).
+        right: Whether it was right, (N,).
+
+    Returns:
+        A row for each distinct confidence, the highest first: `threshold` (answers at least as sure are given),
+        `coverage` (their share) and `risk` (the share of wrong ones among them).
+    """
+    order = np.argsort(-confidence, kind="stable")
+    sorted_confidence, wrong = confidence[order], np.cumsum(~right[order])
+    last = np.append(sorted_confidence[1:] != sorted_confidence[:-1], True)  # equally sure answers go together
+    given = np.arange(1, len(order) + 1)
+    return pd.DataFrame(
+        {
+            "threshold": sorted_confidence[last],
+            "coverage": given[last] / len(order),
+            "risk": wrong[last] / given[last],
+        }
+    )
+
+
+def threshold_for(wanted: float, confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> float | None:
+    """Find the confidence from which on answers are as accurate as wanted, giving as many answers as possible.
+
+    Args:
+        wanted: Accuracy in (0, 1].
+        confidence: Probability of the answer, (N,), of photographs that were not trained on.
+        right: Whether it was right, (N,).
+
+    Returns:
+        The threshold; None if even the surest answers are not as accurate, or there are none.
+    """
+    if not len(confidence):
+        return None
+    table = risk_coverage(confidence, right)
+    enough = table[1 - table["risk"] >= wanted - 1e-12]
+    return None if enough.empty else float(enough["threshold"].iloc[-1])
+
+
+def describe_confidence(
+    probabilities: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    val_probabilities: NDArray[np.floating] | None,
+    val_labels: NDArray[np.integer] | None,
+) -> dict[str, Any]:
+    """Say how far the probabilities of test photographs can be trusted.
+
+    Args:
+        probabilities: (N, K) of the test.
+        labels: (N,) true classes of the test.
+        val_probabilities: (M, K) of the validation, on which thresholds are chosen; None if they are not known.
+        val_labels: (M,), or None.
+
+    Returns:
+        For ``metrics.json``: ``test/ece`` (see :func:`expected_calibration_error`), ``test/ece_floor`` and
+        ``test/ece_limit`` (see :func:`calibration_error_by_chance`), ``test/aurc`` (mean risk over all coverages) and
+        ``withholding`` (see there; empty without validation).
+    """
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    thresholds: dict[float, float | None] = {}
+    if val_probabilities is not None and val_labels is not None:
+        val_confidence, val_right = val_probabilities.max(axis=1), val_probabilities.argmax(axis=1) == val_labels
+        thresholds = {wanted: threshold_for(wanted, val_confidence, val_right) for wanted in WANTED}
+    curve = risk_coverage(confidence, right)
+    floor, limit = calibration_error_by_chance(confidence)
+    return {
+        "test/ece": expected_calibration_error(confidence, right),
+        "test/ece_floor": floor,
+        "test/ece_limit": limit,
+        "test/aurc": float(np.average(curve["risk"], weights=np.diff(curve["coverage"], prepend=0))),
+        "withholding": withholding(thresholds, confidence, right),
+    }
+
+
+def withholding(
+    thresholds: dict[float, float | None], confidence: NDArray[np.floating], right: NDArray[np.bool_]
+) -> list[dict[str, Any]]:
+    """Tell what thresholds that were chosen on other photographs do on these.
+
+    Args:
+        thresholds: By the accuracy that each is for, see :func:`threshold_for`.
+        confidence: Probability of the answer, (N,).
+        right: Whether it was right, (N,).
+
+    Returns:
+        A row for each threshold that there is: `wanted`, `threshold`, `coverage` (the share of photographs that get an
+        answer), `acc` among those with its 95 % interval `acc_low` and `acc_high`; null where none gets an answer.
+    """
+    rows = []
+    for wanted, threshold in thresholds.items():
+        if threshold is None:
+            continue
+        given = confidence >= threshold
+        answered, correct = int(given.sum()), int(right[given].sum())
+        low, high = share_interval(correct, answered) if answered else (None, None)
+        rows.append(
+            {
+                "wanted": wanted,
+                "threshold": threshold,
+                "coverage": answered / len(given),
+                "acc": correct / answered if answered else None,
+                "acc_low": low,
+                "acc_high": high,
+            }
+        )
+    return rows
+
+
+def _bin(confidence: NDArray[np.floating], bins: int) -> NDArray[np.int64]:
+    """Number the bin of each confidence, (N,); a bin holds its upper edge."""
+    return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+
+
+def share_interval(right: int, photographs: int) -> tuple[float, float]:
+    """Compute Wilson's 95 % interval of a share, in [0, 1]."""
+    found = binomtest(right, photographs).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
+
+
+TEMPERATURES = (0.05, 20.0)
+"""Between these a temperature is looked for."""
+
+
+def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
+    """Find the temperature at which the probabilities of known photographs fit best (Guo et al. 2017).
+
+    It minimises the mean log loss, with the weight of half a photograph pulling its logarithm towards 0: where a
+    network makes no mistake, the loss alone would fall for ever as the temperature approaches 0.
+
+    Args:
+        logits: (N, K) of photographs that were not trained on; N may be 0.
+        labels: (N,) true classes.
+
+    Returns:
+        The temperature, in :data:`TEMPERATURES`; above 1 if the network is too sure of itself.
+    """
+    if not len(labels):
+        return 1.0
+    wide = logits.astype(np.float64)
+
+    def loss(log_temperature: float) -> float:
+        of_truth = np.take_along_axis(log_softmax(wide / np.exp(log_temperature), axis=1), labels[:, None], axis=1)
+        return float(-of_truth.sum() + 0.5 * log_temperature**2)
+
+    low, high = np.log(TEMPERATURES)
+    return float(np.exp(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-5}).x))

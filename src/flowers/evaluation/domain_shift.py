@@ -1,0 +1,219 @@
+"""A trained model on another data set: on the classes that both have, whatever each calls them."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from flowers.config.compose import CONF_DIR
+from flowers.curation.prepare import find_folder, remembered_scan
+from flowers.curation.split_table import read_splits
+from flowers.errors import UserError
+from flowers.evaluation.predictions import answer_table, measure
+from flowers.evaluation.scores import score
+from flowers.models.inference import calibrated
+from flowers.models.trained import TrainedModel, open_model
+
+LISTED = 20
+"""So many names of what was left out are printed; metrics.json has all."""
+
+
+@dataclass(frozen=True)
+class OtherPhotographs:
+    """What a model is tested on.
+
+    Attributes:
+        name: The data set's.
+        root: Folder that the paths are relative to.
+        table: `path`, `label` (as the model says it), `sha256`; at least one row.
+        other_classes: Classes of the data set that the model does not know, left out.
+        unmet_classes: Classes of the model without a photograph in the data set.
+        trained_on: Photographs left out, as the model was trained or chosen with the same bytes.
+        refused: Files left out, as they are no usable photographs, with the reason.
+    """
+
+    name: str
+    root: Path
+    table: pd.DataFrame
+    other_classes: list[str]
+    unmet_classes: list[str]
+    trained_on: list[str]
+    refused: dict[str, str]
+
+
+def evaluate_elsewhere(model_dir: Path, data: str, out: Path | None) -> dict[str, Any]:
+    """Score a trained model on another data set, beside its score on its own test photographs of the same classes.
+
+    Args:
+        model_dir: A folder that ``train`` wrote.
+        data: A name of ``conf/data``, or a folder of class folders.
+        out: Folder for the results; None: ``shift-NAME`` in the model's.
+
+    Returns:
+        What ``metrics.json`` holds: that of :func:`flowers.evaluation.scores.score`, further ``data``, what was left out
+        (``other_classes``, ``unmet_classes``, ``trained_on``, ``refused``), and ``own``: accuracy, its interval and the
+        number of the model's own test photographs of these classes (null where there are none, or not here).
+
+    Raises:
+        UserError: If the model or the photographs cannot be used, or have no class in common.
+    """
+    model = open_model(model_dir)
+    split = read_splits(model_dir / "split.csv")
+    found = find_photographs(model, split, data)
+    shared = sorted(found.table["label"].unique())
+    for what, names in (
+        ("classes that the model does not know", found.other_classes),
+        ("classes of the model that it lacks", found.unmet_classes),
+        ("photographs that the model was trained on", found.trained_on),
+        ("files that are no photographs", list(found.refused)),
+    ):
+        if names:
+            print(f"left out of {found.name}, {what}: {', '.join(names[:LISTED])}{' …' if len(names) > LISTED else ''}")
+    # The model may have come to a machine without the photographs that made it.
+    here = Path(model.run["photographs"]).is_dir()
+    own = split[here & (split["split"] == "test") & split["label"].isin(shared)].reset_index(drop=True)
+    notes: dict[str, Any] = {
+        "data": found.name,
+        "classes": shared,
+        "other_classes": found.other_classes,
+        "unmet_classes": found.unmet_classes,
+        "trained_on": found.trained_on,
+        "refused": found.refused,
+        "own": None if own.empty else _own(model, own),
+    }
+    out = out or model_dir / f"shift-{found.name}"
+    title = f"{model.settings.name}: {found.name}, {len(found.table)} photographs"
+    where = "shift/" + re.sub(r"[^\w. -]", "_", found.name)  # MLflow accepts no other characters in a name
+    metrics = measure(model, found.root, found.table, out, title, where=where, notes=notes)
+    low, high = metrics["interval"]["test/acc"]
+    said = f"{out}: acc {metrics['test/acc']:.3f} (95 % interval {low:.3f} to {high:.3f}) on {found.name}"
+    if notes["own"]:
+        said += f", {notes['own']['acc']:.3f} on its own test photographs of the same {len(shared)} classes"
+    print(said, flush=True)
+    return metrics
+
+
+def _own(model: TrainedModel, table: pd.DataFrame) -> dict[str, Any]:
+    """Score the model on photographs of its own data set."""
+    labels, answers = answer_table(model, Path(model.run["photographs"]), table)
+    scores = score(labels, calibrated(answers.logits, model.temperature), model.classes)
+    return {"acc": scores["test/acc"], "interval": scores["interval"]["test/acc"], "photographs": len(table)}
+
+
+def find_photographs(model: TrainedModel, split: pd.DataFrame, data: str) -> OtherPhotographs:
+    """Get the photographs of a data set, and keep those that the model can be fairly tested on.
+
+    Args:
+        model: The model.
+        split: The photographs that it was trained, chosen and tested with.
+        data: A name of ``conf/data``, whose photographs are then obtained as a training does; or a folder of class
+            folders (`./NAME` where it is called like one of those).
+
+    Raises:
+        UserError: If there is no such data set, or nothing in it that the model knows.
+    """
+    name, root, strict = find_folder(data, "data")
+    manifest, _ = remembered_scan(root, strict, Path(model.settings.data.cache_dir))
+    ok = manifest[manifest["status"] == "ok"]
+    refused = manifest[manifest["status"] == "refused"]
+    meant = match_classes(model.classes, sorted(ok["label"].unique()), read_class_names(CLASS_NAMES))
+    seen = set(split.loc[split["split"] != "test", "sha256"])
+    known = ok[ok["label"].isin(meant)]
+    leaked = known["sha256"].isin(seen)
+    table = known.loc[~leaked, ["path", "label", "sha256"]].reset_index(drop=True)
+    table["label"] = table["label"].map(meant)
+    if known.empty:
+        raise UserError(
+            f"{root} has no class of the model ({', '.join(model.classes)}), but "
+            f"{', '.join(sorted(set(ok['label'])))}; say in conf/{CLASS_NAMES.name} which mean the same."
+        )
+    if table.empty:
+        raise UserError(f"{root} holds nothing but photographs that {model.folder} was trained on; name other ones.")
+    return OtherPhotographs(
+        name,
+        root,
+        table,
+        other_classes=sorted(set(ok["label"]) - meant.keys()),
+        unmet_classes=sorted(set(model.classes) - set(table["label"])),
+        trained_on=known.loc[leaked, "path"].tolist(),
+        refused=dict(zip(refused["path"], refused["reason"], strict=True)),
+    )
+
+
+CLASS_NAMES = CONF_DIR / "class_names.yaml"
+
+
+def match_classes(known: Sequence[str], others: Sequence[str], synonyms: Mapping[str, str]) -> dict[str, str]:
+    """Match class names that mean the same.
+
+    Args:
+        known: The model's classes.
+        others: Those of another data set.
+        synonyms: From a plain name to the one that stands for it.
+
+    Returns:
+        For each of the others that the model knows, what the model calls it; several may be one class of the model.
+
+    Raises:
+        UserError: If two classes of the model could be meant.
+    """
+    meanings: dict[str, list[str]] = {}
+    for name in known:
+        plain = plain_name(name)
+        meanings.setdefault(synonyms.get(plain, plain), []).append(name)
+    matched: dict[str, str] = {}
+    for name in others:
+        plain = plain_name(name)
+        candidates = [name] if name in known else meanings.get(synonyms.get(plain, plain), [])
+        if len(candidates) > 1:
+            raise UserError(
+                f"class {name} could be {' or '.join(candidates)} of the model; rename its folder to one of these, "
+                f"or take them apart in conf/{CLASS_NAMES.name}."
+            )
+        if candidates:
+            matched[name] = candidates[0]
+    return matched
+
+
+def plain_name(name: str) -> str:
+    """Write a class name without case, punctuation and the plural of its last word."""
+    words = re.sub(r"[\W_]+", " ", re.sub(r"['’]", "", name.casefold())).split()
+    if words and len(words[-1]) > 3:
+        last = words[-1]
+        if last.endswith("ies"):
+            words[-1] = f"{last[:-3]}y"
+        elif last.endswith("s") and not last.endswith(("ss", "us", "is")):
+            words[-1] = last[:-1]
+    return " ".join(words)
+
+
+def read_class_names(path: Path) -> dict[str, str]:
+    """Read which names mean the same.
+
+    Args:
+        path: YAML: a name, and the list of others that mean the same.
+
+    Returns:
+        From the plain form of each name (see :func:`plain_name`) to that of the first.
+
+    Raises:
+        UserError: If the file is no such mapping, or a name stands for two flowers.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OSError) as error:
+        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}); mend it.") from error
+    if not isinstance(content, dict) or not all(isinstance(others, list) for others in content.values()):
+        raise UserError(f"{path} must give each name a list of names that mean the same; mend it.")
+    meaning: dict[str, str] = {}
+    for first, others in content.items():
+        plain = plain_name(str(first))
+        for each in {plain, *(plain_name(str(other)) for other in others)}:
+            if meaning.setdefault(each, plain) != plain:
+                raise UserError(f"{path} gives '{each}' two meanings, {meaning[each]} and {plain}; leave one.")
+    return meaning

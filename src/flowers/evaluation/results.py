@@ -1,0 +1,259 @@
+"""What `train`, `evaluate` and `baselines` left about experiments, opened again and put side by side."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from flowers.curation.split_table import read_splits
+from flowers.errors import UserError
+from flowers.evaluation.ranking import Baseline, Experiment
+from flowers.evaluation.result_files import check_exists, read_answers, read_confusion, read_history, read_json
+
+_OF_SCORES = ("test/acc", "test/loss", "test/macro_f1", "test/top2_acc", "interval", "per_class")
+_OF_RUN = (
+    *("classes", "seed", "parameters", "train_s", "epochs", "versions", "final", "dataset"),
+    *("git_commit", "data_sha256", "split_sha256", "mlflow_run_id"),
+)
+_OF_BASELINE = (*_OF_SCORES, "train_s", "data_sha256", "split_sha256", "seed", "git_commit")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one experiment lies, and how it is made whole."""
+
+    name: str
+    trained: Path
+    """The folder that `train` wrote."""
+    evaluated: Path
+    """The folder that `evaluate` wrote."""
+    command: str
+    """What makes it again, or measures it again."""
+
+    own: bool
+    """Whether a person trained it, and no stage."""
+
+    @property
+    def remedy(self) -> str:
+        """How to mend what is wrong with the evaluation."""
+        return f"run `{self.command}`"
+
+    @property
+    def retrain(self) -> str:
+        """How to mend what is wrong with the training."""
+        return "train again" if self.own else self.remedy
+
+    def retrain_on(self, split_csv: Path) -> str:
+        """How to get it tested on the photographs of a split."""
+        return f"train again with data.split_csv={split_csv}, and evaluate" if self.own else self.remedy
+
+
+@dataclass(frozen=True)
+class TestPhotographs:
+    """The photographs that all were tested on, in the order of their answers."""
+
+    paths: list[str]
+    truth: NDArray[np.int64]
+    """Classes by number, (N,)."""
+    groups: NDArray[np.int64]
+    """Groups of near-duplicates, (N,), as numbers from 0 without a gap."""
+
+
+def stage_place(name: str, artifacts: Path) -> Place:
+    """Say where the stages put an experiment."""
+    command = f"dvc repro evaluate@{name}"
+    return Place(name, artifacts / "train" / name, artifacts / "evaluate" / name, command, own=False)
+
+
+def own_places(folders: Sequence[Path]) -> list[Place]:
+    """Say where a person's own trainings and their evaluations lie.
+
+    Args:
+        folders: What `train` wrote. The evaluation is in `test`, where `evaluate` puts it, or beside the folder
+            `train`, where the stage puts it.
+
+    Returns:
+        The places, named by as many last parts of their paths as tell them apart.
+
+    Raises:
+        UserError: A folder is no training, is given twice, or is not evaluated.
+    """
+    whole = [folder.resolve() for folder in folders]
+    for folder, path in zip(folders, whole, strict=True):
+        if whole.count(path) > 1:
+            raise UserError(f"{folder} is given twice: name each experiment's folder once.")
+        if not (path / "run.json").is_file():
+            raise UserError(f"{folder} is no folder that `train` wrote (it has no run.json): name its out_dir.")
+    places = []
+    for folder, path in zip(folders, whole, strict=True):
+        evaluated, command = folder / "test", f"flowers evaluate model={folder}"
+        by_stage = path.parent.parent / "evaluate" / path.name
+        if not (evaluated / "metrics.json").is_file():
+            if path.parent.name == "train" and by_stage.is_dir():
+                evaluated, command = by_stage, f"dvc repro evaluate@{path.name}"
+            else:
+                raise UserError(f"{folder} is not evaluated ({evaluated} is missing): run `{command}`.")
+        places.append(Place(_short_name(path, whole), folder, evaluated, command, own=evaluated.parent == folder))
+    return places
+
+
+def comparable(folder: Path) -> list[Path]:
+    """Find the trainings beside one that were tested on the same photographs.
+
+    Args:
+        folder: A training that is evaluated, see :func:`own_places`.
+
+    Returns:
+        It and those of the folders beside it that have the same `split_sha256` in `run.json` and are evaluated, by
+        name.
+
+    Raises:
+        UserError: If the training's own `run.json` cannot be read.
+    """
+    split = read_json(folder / "run.json", ("split_sha256",), "train again")["split_sha256"]
+    found = [folder]
+    for other in folder.resolve().parent.iterdir():
+        try:
+            run = read_json(other / "run.json", ("split_sha256",), "") if other != folder.resolve() else {}
+            if run.get("split_sha256") == split and own_places([other]):
+                found.append(folder.parent / other.name)
+        except (UserError, OSError):  # no training, or none that is evaluated
+            continue
+    return sorted(found)
+
+
+def _short_name(path: Path, among: Sequence[Path]) -> str:
+    """Name a folder by as many last parts of its path as no other ends with."""
+    for length in range(1, len(path.parts)):
+        tail = path.parts[-length:]
+        if sum(other.parts[-length:] == tail for other in among) == 1:
+            return "/".join(tail)
+    return str(path)
+
+
+def read_experiments(places: Sequence[Place]) -> tuple[list[Experiment], TestPhotographs]:
+    """Read all that is known of experiments that were tested on the same photographs.
+
+    Args:
+        places: Where they lie, at least one.
+
+    Returns:
+        The experiments, and their test photographs.
+
+    Raises:
+        UserError: A file is missing or is not what its stage writes, or the photographs differ.
+    """
+    tables = [read_answers(place.evaluated / "predictions.csv", place.remedy) for place in places]
+    first, answers = places[0], tables[0]
+    tests = [_test_rows(place) for place in places]
+    if unknown := sorted(set(answers.index) - set(tests[0].index)):
+        raise UserError(
+            f"{first.evaluated / 'predictions.csv'} has {unknown[0]}, which is no test photograph in "
+            f"{first.trained / 'split.csv'}: {first.remedy}."
+        )
+    # The same path can be another picture in another folder of photographs.
+    digests = tests[0].loc[answers.index, "sha256"]
+    for place, table, test in zip(places[1:], tables[1:], tests[1:], strict=True):
+        _check_same(table, answers, place.name, first.name, place.retrain_on(first.trained / "split.csv"))
+        for path in digests.index[test["sha256"].reindex(digests.index).ne(digests)][:1]:
+            raise UserError(
+                f"{path} is not the same picture for {place.name} and for {first.name}: train both on one folder of "
+                "photographs."
+            )
+    read = [_read_experiment(place, table.loc[answers.index]) for place, table in zip(places, tables, strict=True)]
+    if odd := [other.name for other in read if other.classes != read[0].classes]:
+        raise UserError(f"{odd[0]} and {first.name} know other classes: train both on one split.")
+    truth = answers["label"].map(read[0].classes.index).to_numpy(np.int64)
+    groups = pd.factorize(tests[0].loc[answers.index, "group"])[0].astype(np.int64)
+    return read, TestPhotographs(list(answers.index), truth, groups)
+
+
+def read_baselines(
+    folder: Path, test: TestPhotographs, classes: Sequence[str], same: Mapping[str, str | None]
+) -> list[Baseline]:
+    """Read all baselines in a folder.
+
+    Args:
+        folder: What `baselines` wrote: a folder for each.
+        test: The photographs that the experiments were tested on.
+        classes: Their classes, by number.
+        same: Digests that those of the baselines must equal: `data_sha256` and `split_sha256`, or none.
+
+    Returns:
+        The baselines, by name.
+
+    Raises:
+        UserError: A file is missing or is not what `baselines` writes, or the photographs are others.
+    """
+    remedy = "run `dvc repro`, or `flowers baselines` on the photographs of the experiments"
+    read = []
+    # `baselines` leaves the folder of one that it no longer measures empty.
+    for each in sorted(path for path in folder.iterdir() if path.is_dir() and any(path.iterdir())):
+        scores = read_json(each / "metrics.json", _OF_BASELINE, remedy)
+        for key in same:
+            if scores[key] != same[key]:
+                raise UserError(
+                    f"{each} was measured on other photographs or another split than the experiments "
+                    f"({key} in metrics.json): {remedy}."
+                )
+        answers = read_answers(each / "predictions.csv", remedy)
+        truth = pd.DataFrame({"label": [classes[number] for number in test.truth]}, index=pd.Index(test.paths))
+        _check_same(answers, truth, each.name, "the experiments", remedy)
+        answers = answers.loc[test.paths]
+        read.append(Baseline(each.name, scores, _right(answers, scores, each, remedy)))
+    if not read:
+        raise UserError(f"{folder} holds no baseline: {remedy}; or remove the folder.")
+    return read
+
+
+def _read_experiment(place: Place, answers: pd.DataFrame) -> Experiment:
+    """Read one experiment, whose answers are in the order of the others'."""
+    run = read_json(place.trained / "run.json", _OF_RUN, place.retrain)
+    scores = read_json(place.evaluated / "metrics.json", _OF_SCORES, place.remedy)
+    confusion_csv = place.evaluated / "confusion.csv"
+    classes, counts = read_confusion(confusion_csv, place.remedy)
+    if classes != run["classes"]:
+        raise UserError(f"{confusion_csv} names other classes than {place.trained / 'run.json'}: {place.remedy}.")
+    if unknown := sorted(set(answers["label"]) - set(classes)):
+        raise UserError(f"{place.evaluated / 'predictions.csv'} has the unknown class {unknown[0]}: {place.remedy}.")
+    right = _right(answers, scores, place.evaluated, place.remedy)
+    history = read_history(place.trained / "history.csv", place.retrain)
+    page = place.evaluated / "report.html"
+    written = page if page.is_file() else None
+    return Experiment(place.name, scores, right, counts, classes, run, history, place.command, written)
+
+
+def _test_rows(place: Place) -> pd.DataFrame:
+    """Read `group` and `sha256` of the test photographs that a training was not given, by path."""
+    path = place.trained / "split.csv"
+    check_exists(path, place.retrain)
+    split = read_splits(path)
+    return split[split["split"] == "test"].set_index("path")
+
+
+def _check_same(table: pd.DataFrame, reference: pd.DataFrame, name: str, other: str, remedy: str) -> None:
+    """Refuse to pair answers about different photographs, or ones with different labels."""
+    for here, there, only in ((table, reference, name), (reference, table, other)):
+        if missing := sorted(set(here.index) - set(there.index)):
+            raise UserError(
+                f"{name} and {other} were not tested on the same photographs ({len(missing)} only for {only}, such "
+                f"as {missing[0]}): {remedy}."
+            )
+    labels = table.loc[reference.index, "label"]
+    for path in reference.index[labels.ne(reference["label"])][:1]:
+        raise UserError(f"{path} is {labels[path]} for {name} but not for {other}: {remedy}.")
+
+
+def _right(answers: pd.DataFrame, scores: Mapping[str, Any], folder: Path, remedy: str) -> NDArray[np.bool_]:
+    """Mark what is right, (N,), and make sure that the predictions are those that were scored."""
+    right = (answers["label"] == answers["prediction"]).to_numpy(bool)
+    if abs(right.mean() - scores["test/acc"]) > 0.5 / len(right):
+        raise UserError(
+            f"{folder / 'predictions.csv'} is right on {right.mean():.4f} of its photographs, but metrics.json says "
+            f"{scores['test/acc']:.4f}: {remedy}."
+        )
+    return right

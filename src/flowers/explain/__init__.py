@@ -1,0 +1,1 @@
+"""Where a network looks, what it has learned, what fools it."""

@@ -1,0 +1,108 @@
+"""What a network has learned to see: filters and feature maps, or the templates of a network without space."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from flowers.explain.attribution import device_of, dissect, to_network
+
+MOST_FILTERS = 64
+MOST_CHANNELS = 8
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Weights that read the photograph's colours.
+
+    Attributes:
+        layer: Name of the layer.
+        kind: ``filters`` (of a convolution), ``classes`` (a template for each class: the whole network is one layer) or
+            ``units`` (templates of hidden units).
+        weights: (F,h,w,3), the strongest first, but classes in their order.
+        of: How many there are, shown or not.
+    """
+
+    layer: str
+    kind: str
+    weights: NDArray[np.float32]
+    of: int
+
+
+@dataclass(frozen=True)
+class FeatureMaps:
+    """What some channels of a layer answer to one photograph.
+
+    Attributes:
+        layer: Name of the layer.
+        channels: Numbers of those that vary most over the photograph, (C,).
+        maps: (C,h,w), one for each of them.
+        of: How many channels the layer has.
+    """
+
+    layer: str
+    channels: NDArray[np.intp]
+    maps: NDArray[np.float32]
+    of: int
+
+
+def filters(network: nn.Module, photograph: NDArray[np.uint8]) -> Filters | None:
+    """Take the weights of the layer that reads the photograph.
+
+    A fully connected layer has a weight for each colour of each pixel, which make an image too.
+
+    Args:
+        network: Upright RGB pixels (B,3,H,W) float32 in [0, 255] to logits (B,K).
+        photograph: (H,W,3), to find the layer with.
+
+    Returns:
+        None if there is no such layer, of which :func:`flowers.explain.attribution.explain` says why.
+    """
+    anatomy = dissect(network, to_network(photograph[None], device_of(network)))
+    name = anatomy.first_convolution or anatomy.first_dense
+    if name is None:
+        return None
+    weights = anatomy.layer(name).weight
+    assert isinstance(weights, Tensor)
+    kind = "filters"
+    if anatomy.first_dense:
+        is_last = sum(isinstance(module, nn.Linear) for module in anatomy.network.modules()) == 1
+        kind = "classes" if is_last else "units"
+        weights = weights.reshape(len(weights), 3, *photograph.shape[:2])  # nn.Flatten puts (3,H,W) in this order
+    images = weights.float().permute(0, 2, 3, 1).cpu().numpy()  # (F,3,h,w) -> (F,h,w,3)
+    if kind != "classes":
+        strength = np.square(images).sum(axis=(1, 2, 3))
+        images = images[np.argsort(-strength, kind="stable")[:MOST_FILTERS]]
+    return Filters(name, kind, images, len(weights))
+
+
+def feature_maps(network: nn.Module, photograph: NDArray[np.uint8], count: int = MOST_CHANNELS) -> list[FeatureMaps]:
+    """Look at what an early, a middle and the last layer of maps make of a photograph.
+
+    Args:
+        network: Upright RGB pixels (B,3,H,W) float32 in [0, 255] to logits (B,K).
+        photograph: (H,W,3).
+        count: Most channels of a layer.
+
+    Returns:
+        From the input to the output; empty if the network has no such layer.
+    """
+    pixels = to_network(photograph[None], device_of(network))
+    anatomy = dissect(network, pixels)
+    outputs: dict[str, Tensor] = {}
+
+    def keep(name: str) -> torch.utils.hooks.RemovableHandle:
+        return anatomy.layer(name).register_forward_hook(lambda *call: outputs.update({name: call[-1]}))
+
+    for name in anatomy.map_layers:
+        keep(name)
+    with torch.no_grad():
+        anatomy.network(pixels)
+    found = []
+    for name in anatomy.map_layers:
+        maps = outputs[name][0].float().cpu().numpy()  # (C,h,w)
+        chosen = np.argsort(-maps.std(axis=(1, 2)), kind="stable")[:count]
+        found.append(FeatureMaps(name, chosen, maps[chosen], len(maps)))
+    return found

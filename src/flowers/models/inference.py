@@ -1,0 +1,148 @@
+"""Networks applied to pixels: in bulk, to logits and features; and as a module that takes pixels as a camera gives them."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+from torch import Tensor, nn
+
+from flowers.data.augment import normalise
+from flowers.errors import UserError
+
+if TYPE_CHECKING:
+    from flowers.models.trained import TrainedModel
+
+WIDEST_FEATURES = 4096
+"""A linear layer that is given more sees the photograph itself, or all places of a map."""
+
+
+class Answers(NamedTuple):
+    """What a network makes of N photographs."""
+
+    logits: np.ndarray
+    """(N,K) float32."""
+    features: np.ndarray
+    """What its last linear layer is given, (N,D) float32; see :func:`answer`."""
+
+
+def answer(
+    net: nn.Module, pixels: np.ndarray, names: Sequence[str], batch_size: int = 64, head_is_new: bool = False
+) -> Answers:
+    """Apply a network to decoded photographs, in float32 whatever precision it was trained in.
+
+    Features are what the last linear layer is given if that is at most :data:`WIDEST_FEATURES` wide, else what the head
+    is given, averaged over places.
+
+    Args:
+        net: Normalised images to logits; its last child is the head.
+        pixels: (N,H,W,3) uint8.
+        names: What the N photographs are called in an error.
+        batch_size: Photographs in a forward pass; it bounds the memory.
+        head_is_new: The head was not trained, so that features are taken before all of it.
+
+    Raises:
+        UserError: If a logit is not finite.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    net = net.to(device).to(memory_format=torch.channels_last).eval()
+    mean, std = (torch.tensor(value, device=device) for value in (net.mean, net.std))
+    logits: list[Tensor] = []
+    features: list[Tensor] = []
+    layer = list(net.children())[-1] if head_is_new else _last_layer(net)
+    hook = layer.register_forward_pre_hook(lambda _, inputs: features.append(_flat(inputs[0])))
+    try:
+        with torch.inference_mode():
+            for first in range(0, len(pixels), batch_size):
+                # A copy: the store is read-only.
+                batch = torch.from_numpy(np.array(pixels[first : first + batch_size]))
+                images = batch.to(device).permute(0, 3, 1, 2)  # (B,H,W,3) -> (B,3,H,W), channels-last in memory
+                logits.append(net(normalise(images, mean, std)).float().cpu())
+    finally:
+        hook.remove()
+    answers = Answers(torch.cat(logits).numpy(), torch.cat(features).numpy())
+    broken = np.flatnonzero(~np.isfinite(answers.logits).all(axis=1))
+    if len(broken):
+        raise UserError(
+            f"the network's answer to {names[broken[0]]} (and {len(broken) - 1} others of {len(pixels)}) is no number: "
+            "its weights are damaged or diverged; train again with a lower max_lr."
+        )
+    return answers
+
+
+def _last_layer(net: nn.Module) -> nn.Module:
+    """Find the layer whose input is a photograph's description."""
+    head = list(net.children())[-1]
+    linear = [layer for layer in head.modules() if isinstance(layer, nn.Linear)]
+    return linear[-1] if linear and linear[-1].in_features <= WIDEST_FEATURES else head
+
+
+def _flat(activations: Tensor) -> Tensor:
+    """Average maps (B,D,H,W) over their places; flatten others to (B,D)."""
+    return (activations.mean(dim=(2, 3)) if activations.ndim == 4 else activations.flatten(1)).float().cpu()
+
+
+def probabilities(model: "TrainedModel", pixels: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """Classify decoded photographs.
+
+    Args:
+        model: The model.
+        pixels: (N,H,W,3) uint8.
+        names: What the N photographs are called in an error.
+
+    Returns:
+        Calibrated probabilities, (N,K) float32; rows sum to 1.
+
+    Raises:
+        UserError: If a logit is not finite.
+    """
+    return calibrated(answer(model.net, pixels, names).logits, model.temperature)
+
+
+def calibrated(logits: NDArray[np.floating], temperature: float) -> NDArray[np.float32]:
+    """Turn logits into probabilities.
+
+    Args:
+        logits: (N, K).
+        temperature: What they are divided by first, above 0.
+
+    Returns:
+        (N, K); rows sum to 1.
+    """
+    return np.exp(log_softmax(logits.astype(np.float64) / temperature, axis=1)).astype(np.float32)
+
+
+class PixelLogits(nn.Module):
+    """A network together with the preparation of its input and its calibration: pixels in, logits out."""
+
+    mean: Tensor
+    std: Tensor
+    temperature: Tensor
+
+    def __init__(self, net: nn.Module, temperature: float) -> None:
+        """Surround a network.
+
+        Args:
+            net: Normalised images to logits.
+            temperature: What logits are divided by; above 1 makes answers less sure.
+        """
+        super().__init__()
+        self.net = net
+        self.register_buffer("mean", torch.tensor(net.mean))
+        self.register_buffer("std", torch.tensor(net.std))
+        self.register_buffer("temperature", torch.tensor(temperature))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map upright RGB pixels (B,3,H,W) float32 in [0, 255] to logits (B,K)."""
+        logits: Tensor = self.net(normalise(pixels, self.mean, self.std)) / self.temperature
+        return logits
+
+
+class Scorer(PixelLogits):
+    """A network together with all that surrounds it: pixels in, probabilities out."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map upright RGB pixels (B,3,H,W) float32 in [0, 255] to probabilities (B,K)."""
+        return super().forward(pixels).softmax(dim=1)

@@ -1,0 +1,100 @@
+"""A trained model's folder: how it is written, and how it is opened again."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from flowers.config.compose import read_settings
+from flowers.config.schema import Settings
+from flowers.errors import UserError
+from flowers.models.nets import Net, build_network
+from flowers.models.weights import load_weights
+
+VALIDATION = "validation.npz"
+
+
+class Validation(NamedTuple):
+    """What a network makes of its M validation photographs, in the order of ``split.csv``."""
+
+    logits: np.ndarray
+    """(M,K) float32."""
+    features: np.ndarray
+    """(M,D) float32, see :class:`Answers`."""
+    labels: np.ndarray
+    """(M,) int64 true classes."""
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """What ``train`` left.
+
+    Attributes:
+        folder: Where it lies.
+        net: With its trained weights, in ``eval()``.
+        classes: Names of the K logits.
+        settings: What it was trained with.
+        run: The content of ``run.json``.
+        temperature: What logits are divided by before the softmax; 1 for a model of a version that fitted none.
+        validation: What it makes of its validation photographs; None if a version wrote the model that did not keep it.
+    """
+
+    folder: Path
+    net: Net
+    classes: list[str]
+    settings: Settings
+    run: dict[str, Any]
+    temperature: float
+    validation: Validation | None
+
+
+def open_model(folder: Path) -> TrainedModel:
+    """Open what ``train`` wrote.
+
+    Raises:
+        UserError: If the folder, or a file in it, is missing or does not fit the others.
+    """
+    for name in ("config.yaml", "run.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise UserError(
+                f"{folder} is no trained model, for it has no {name}; name a folder that `flowers train` wrote (out_dir)."
+            )
+    try:
+        config = OmegaConf.load(folder / "config.yaml")
+        if not isinstance(config, DictConfig):
+            raise ValueError("config.yaml is no mapping")
+        run = json.loads((folder / "run.json").read_text())
+        classes = [str(name) for name in run["classes"]]
+    except Exception as error:  # whatever the YAML and JSON readers find wrong
+        reason = " ".join(str(error).split())
+        raise UserError(f"{folder} holds an unreadable config.yaml or run.json ({reason}); train again.") from error
+    try:
+        settings = read_settings(config)
+    except UserError as error:
+        raise UserError(f"{folder}/config.yaml does not fit this version of flowers ({error}); train again.") from error
+    net = build_network(settings.model, len(classes))
+    load_weights(net, folder / "model.safetensors")
+    validation = _read_validation(folder / VALIDATION, len(classes))
+    return TrainedModel(folder, net.eval(), classes, settings, run, float(run.get("temperature", 1.0)), validation)
+
+
+def _read_validation(file: Path, num_classes: int) -> Validation | None:
+    """Read what the network made of its validation photographs.
+
+    Raises:
+        UserError: If the file is damaged.
+    """
+    if not file.is_file():
+        return None
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            validation = Validation(arrays["logits"], arrays["features"], arrays["labels"])
+        count = len(validation.labels)
+        if validation.logits.shape != (count, num_classes) or validation.features.shape[:1] != (count,):
+            raise ValueError(f"its arrays do not fit {num_classes} classes")
+    except Exception as error:  # whatever numpy's readers find wrong
+        raise UserError(f"{file} is damaged ({error}); train again.") from error
+    return validation

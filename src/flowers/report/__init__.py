@@ -1,0 +1,1 @@
+"""Numbers to figures and pages. The only room that imports matplotlib and jinja2."""

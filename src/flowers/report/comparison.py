@@ -1,0 +1,213 @@
+"""The page and the table that rank experiments."""
+
+import os
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from flowers.evaluation.ranking import Baseline, Experiment, Ranking
+from flowers.report import confusion as matrix
+from flowers.report.curves import confusion_figure, curves_figure, stage_starts
+from flowers.report.findings import baseline_readings, order_readings, points, readings
+from flowers.report.html import duration, magnitude, percent, svg, write_page
+
+WORST_LISTED = 6
+_FOLDED_CLASSES = 20
+_WIDE_PAIRS = 10
+"""From so many experiments on, the table of pairs leaves the intervals out, to stay as wide as a page."""
+
+
+def write_comparison(ranking: Ranking, out: Path) -> None:
+    """Write the page: one HTML file with everything in it, for screen (light and dark) and print.
+
+    Args:
+        ranking: What was compared.
+        out: The file to write; its folder is made.
+    """
+    experiments = ranking.experiments
+    # Baselines far behind the best one are left off the axis, which they would press the others together on.
+    low, high, ticks = _axis([bound for each in (*experiments, *ranking.baselines[:1]) for bound in each.interval])
+    write_page(
+        out,
+        "compare.html.jinja",
+        ranking=ranking,
+        experiments=experiments,
+        anchors={each.name: f"experiment-{number}" for number, each in enumerate(experiments, 1)},
+        readings=readings(ranking),
+        points=lambda difference: points(difference, bare=True).replace("-", "−"),
+        with_ece=all("test/ece" in experiment.scores for experiment in experiments),
+        wide=len(experiments) > _WIDE_PAIRS,
+        apart=apart_by_class(ranking) if len(experiments) > 1 else [],
+        sections=[_section(number, experiment, out.parent) for number, experiment in enumerate(experiments)],
+        commits=sorted({short_commit(experiment.run["git_commit"]) for experiment in experiments}),
+        at=lambda value: f"{100 * max(value - low, 0) / (high - low):.2f}",
+        axis_low=low,
+        ticks=ticks,
+        folded=len(experiments[0].classes) > _FOLDED_CLASSES,
+    )
+
+
+def apart_by_class(ranking: Ranking) -> list[tuple[str, int, int, int, int, int]]:
+    """Count, class by class, which photographs tell the best two experiments apart.
+
+    Args:
+        ranking: Of at least two experiments.
+
+    Returns:
+        For each class that has photographs: its name, how many, how many both get right, only the best, only the
+        second, neither. Those on which the two differ most come first.
+    """
+    first, second = (experiment.right for experiment in ranking.experiments[:2])
+    rows = []
+    for number, name in enumerate(ranking.best.classes):
+        here = ranking.truth == number
+        if here.any():
+            split = (first & second, first & ~second, second & ~first, ~first & ~second)
+            both, only_first, only_second, neither = (int((here & part).sum()) for part in split)
+            rows.append((name, int(here.sum()), both, only_first, only_second, neither))
+    return sorted(rows, key=lambda row: -(row[3] + row[4]))
+
+
+def short_commit(commit: str | None) -> str:
+    """Shorten a commit's name as `git describe` writes it, keeping the mark of uncommitted changes."""
+    if commit is None:
+        return "unknown"
+    name, dash, dirty = commit.partition("-")
+    return name[:10] + dash + dirty
+
+
+def _section(number: int, experiment: Experiment, folder: Path) -> dict[str, Any]:
+    """Gather what the page, which will lie in a folder, says of one experiment below the table."""
+    confusion = confusion_figure(experiment.counts, experiment.classes, "Test photographs")
+    curves = curves_figure(experiment.history, stage_starts(experiment.history), "Training")
+    return {
+        "experiment": experiment,
+        "page": None if experiment.page is None else quote(os.path.relpath(experiment.page, folder)),
+        "confusion": svg(confusion, f"confusion-{number}"),
+        "curves": svg(curves, f"curves-{number}") if len(experiment.history) else None,
+        "worst": [
+            (experiment.classes[row], experiment.classes[column], count, int(experiment.counts[row].sum()))
+            for row, column, count in matrix.worst_confusions(experiment.counts, WORST_LISTED)
+        ],
+    }
+
+
+def _axis(values: Sequence[float]) -> tuple[float, float, list[float]]:
+    """Choose an axis of accuracies that holds all values: lower end, upper end, ticks in between."""
+    spread = max(max(values) - min(values), 0.01)
+    step = next(step for step in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2) if spread / step <= 5 or step == 0.2)
+    first, last = int(np.floor(min(values) / step)), int(np.ceil(max(values) / step))
+    if first == last:
+        first -= 1
+    ticks = [round(tick * step, 6) for tick in range(first, last + 1)]  # 12 * 0.05 would lie above 0.6
+    return ticks[0], ticks[-1], ticks
+
+
+COLUMNS = (
+    *("rank", "rank_low", "rank_high", "experiment", "kind"),
+    *("test/acc", "test/acc_low", "test/acc_high"),
+    *("behind_best", "behind_best_low", "behind_best_high", "p_behind_best", "not_better_than"),
+    *("test/macro_f1", "test/top2_acc", "test/loss", "test/ece", "val/acc", "train/acc"),
+    *("parameters", "train_s", "seed", "git_commit", "mlflow_run_id"),
+)
+"""Of `leaderboard.csv`. Accuracies, their differences, F1 and ECE in [0, 1], loss in nats, `train_s` in seconds. `rank`
+is the place in order of accuracy; which places are shown, `rank_low` to `rank_high` say. `p_behind_best` is corrected
+for the number of comparisons. `not_better_than`: the baselines that a network is not shown to beat."""
+
+PAIR_COLUMNS = (
+    *("experiment_a", "experiment_b", "difference", "low", "high"),
+    *("only_a_right", "only_b_right", "p", "p_holm", "smallest_difference"),
+)
+"""Of `pairs.csv`, see :class:`flowers.evaluation.significance.Pair`; differences in [-1, 1]."""
+
+_WITHOUT_BASELINES = (
+    "No baseline stands beside: `dvc repro` measures those of the pipeline; for trainings of your own "
+    "`flowers baselines` does, and baselines=DIR shows them here."
+)
+_WIDTH = 100
+
+
+def leaderboard(ranking: Ranking) -> list[list[Any]]:
+    """Gather the rows of `leaderboard.csv`: for each experiment and baseline the cells of :data:`COLUMNS`, or None."""
+    places = {experiment.name: place for place, experiment in enumerate(ranking.experiments, 1)}
+    return [_row(ranking, each, places.get(each.name)) for each in ranking.contestants]
+
+
+def table(ranking: Ranking) -> str:
+    """Lay out the ranking for a terminal.
+
+    Args:
+        ranking: What was compared.
+
+    Returns:
+        Aligned lines without a last line end; plain ASCII, which every terminal shows.
+    """
+    titles = ("test acc", "95 % interval", "macro F1", "val acc", "train acc", "parameters", "training")
+    lines = [("", "experiment", *titles)]
+    for each in ranking.contestants:
+        low, high = each.interval
+        network = isinstance(each, Experiment)
+        mark = " !" if ranking.not_better_than(each.name) else ""
+        run = each.run if isinstance(each, Experiment) else each.scores
+        lines.append(
+            (
+                ranking.rank(each.name) if network else "",
+                each.name + mark if network else f"({each.name})",
+                percent(each.acc),
+                f"{100 * low:.1f} to {percent(high)}",
+                percent(each.scores["test/macro_f1"]),
+                percent(each.final("val/acc")),
+                percent(each.final("train/acc")),
+                magnitude(run["parameters"]) if network else "–",
+                duration(run["train_s"]),
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            text.ljust(width) if column < 2 else text.rjust(width)
+            for column, (text, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    ).replace("–", "-")
+
+
+def notes(ranking: Ranking) -> str:
+    """Say what the table does not show by itself, for a terminal.
+
+    Args:
+        ranking: What was compared.
+
+    Returns:
+        Lines without a last line end, the first one empty.
+    """
+    lines = [*order_readings(ranking), *baseline_readings(ranking, mark="! ")]
+    lines.append(
+        "In brackets: the baselines, for which no network is trained." if ranking.baselines else _WITHOUT_BASELINES
+    )
+    return "\n".join(["", *(textwrap.fill(line, _WIDTH, break_on_hyphens=False) for line in lines)])
+
+
+def _row(ranking: Ranking, each: Experiment | Baseline, place: int | None) -> list[Any]:
+    """Gather the cells of :data:`COLUMNS`."""
+    scores = each.scores
+    network = isinstance(each, Experiment)
+    run = each.run if isinstance(each, Experiment) else scores
+    behind = ranking.pair(ranking.best.name, each.name) if each is not ranking.best else None
+    return [
+        place,
+        *(ranking.ranks[each.name] if network else (None, None)),
+        each.name,
+        "network" if network else "baseline",
+        each.acc,
+        *each.interval,
+        *((behind.difference, behind.low, behind.high, behind.p_holm) if behind else (0.0, 0.0, 0.0, None)),
+        " ".join(ranking.not_better_than(each.name)),
+        *(scores.get(key) for key in ("test/macro_f1", "test/top2_acc", "test/loss", "test/ece")),
+        *(each.final(key) for key in ("val/acc", "train/acc")),
+        *(run.get(key) for key in ("parameters", "train_s", "seed", "git_commit", "mlflow_run_id")),
+    ]

@@ -1,0 +1,297 @@
+"""What is in a data set, counted and shown on one page."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from flowers.report.confusion import DPI, PAPER, RIGHT
+from flowers.report.html import percent, picture_address, svg, write_page
+from flowers.report.style import open_panel
+
+MONTAGE_COLUMNS = 12
+SHOWN_GROUPS = 40
+SHOWN_REFUSALS = 200
+_GAP_PX = 4
+
+
+def write_card(
+    card: Mapping[str, Any], table: pd.DataFrame, pixels: np.ndarray, origin: Mapping[str, str], licence: str, out: Path
+) -> None:
+    """Write the page: one HTML file with everything in it.
+
+    Args:
+        card: What :func:`flowers.report.data_card.describe` found, and `name`, the data set's.
+        table: The photographs: `path`, `label`, `split`, `sha256`, `width_px`, `height_px`.
+        pixels: (N,H,H,3) uint8, small; row i is row i of the table.
+        origin: Where the photographs are from: what is said, by what it is about.
+        licence: Text of the licence that lies beside them, or nothing.
+        out: The file to write; its folder is made.
+    """
+    place = {path: row for row, path in enumerate(table["path"])}
+    groups = [
+        {
+            **group,
+            "photographs": [
+                {**photograph, "address": picture_address(pixels[place[photograph["path"]]])}
+                for photograph in group["photographs"][:8]
+            ],
+            "more": max(len(group["photographs"]) - 8, 0),
+        }
+        for group in card["groups"][:SHOWN_GROUPS]
+    ]
+    lines = [line for line in licence.splitlines() if line.strip()]
+    write_page(
+        out,
+        "card.html.jinja",
+        card=card,
+        classes=card["per_class"],
+        most=max(row["photographs"] for row in card["per_class"]),
+        readings=readings(card),
+        montages={
+            row["class"]: picture_address(
+                montage(table, pixels, row["class"], 2 if len(card["per_class"]) <= 20 else 1)
+            )
+            for row in card["per_class"]
+            if row["train"]
+        },
+        sizes=svg(sizes_figure(table), "sizes") if len(card["sizes"]) > 1 else None,
+        cues=CUES,
+        groups=groups,
+        refusals=card["refused"][:SHOWN_REFUSALS],
+        origin=origin,
+        licence=lines[:8],
+        licence_more=max(len(lines) - 8, 0),
+    )
+
+
+def readings(card: Mapping[str, Any]) -> list[str]:
+    """Say in words what a training on these photographs has to reckon with."""
+    classes = sorted(card["per_class"], key=lambda row: (row["photographs"], row["class"]))
+    fewest, most = classes[0], classes[-1]
+    sentences = [f"All {len(classes)} classes have {most['photographs']} photographs each."]
+    if fewest["photographs"] < most["photographs"]:
+        ratio = most["photographs"] / fewest["photographs"]
+        sentences = [
+            f"{most['class']} has the most photographs ({most['photographs']}), {fewest['class']} the fewest "
+            f"({fewest['photographs']}): {ratio:.1f} times as many."
+        ]
+    groups = card["groups"]
+    copies = sum(group["same_bytes"] for group in groups)
+    conflicts = sum(group["conflict"] for group in groups)
+    if groups:
+        sentences.append(
+            f"{_count(len(groups), 'group')} of photographs ({copies} of them copies of the same bytes) "
+            f"{'is' if len(groups) == 1 else 'are'} kept together on one side of the split."
+        )
+    else:
+        sentences.append("No photograph is there twice.")
+    if conflicts:
+        alike = "photographs that are alike but have different labels: look at them below."
+        sentences.append(f"{_count(conflicts, 'group')} {'holds' if conflicts == 1 else 'hold'} {alike}")
+    if card["refused"]:
+        sentences.append(f"{_count(len(card['refused']), 'file')} cannot be used; the reasons are below.")
+    return [*sentences, *_cue_readings(card["cues"])]
+
+
+def _cue_readings(cues: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say which numbers give the class away."""
+    sentences = []
+    for cue in cues:
+        against = f"alone tells the class of {percent(cue['acc'])}, where chance is {percent(cue['chance'])}"
+        if cue["leaks"]:
+            sentences.append(f"The {CUES[cue['cue']]} {against}: a network may learn that instead of flowers.")
+        elif cue["acc_low"] > cue["chance"]:
+            sentences.append(f"The {CUES[cue['cue']]} {against}: a hint, no more.")
+    if not sentences:
+        sentences.append("Neither size nor brightness alone tells the class better than chance.")
+    return sentences
+
+
+def montage(table: pd.DataFrame, pixels: np.ndarray, label: str, rows: int) -> np.ndarray:
+    """Set training photographs of a class side by side; which ones, their contents' digests decide.
+
+    Args:
+        table: `label`, `group`, `split`, `sha256`.
+        pixels: (N,H,H,3) uint8.
+        label: The class; it has training photographs.
+        rows: How many rows of :data:`MONTAGE_COLUMNS` there are at most.
+
+    Returns:
+        One picture, (H,W,4) uint8, with nothing between the photographs.
+    """
+    mine = (table["label"] == label) & (table["split"] == "train")
+    chosen = table.reset_index(drop=True)[mine.to_numpy()].sort_values("sha256").drop_duplicates("group")
+    numbers = chosen.index[: rows * MONTAGE_COLUMNS].tolist()
+    side = pixels.shape[1] + _GAP_PX
+    height = -(-len(numbers) // MONTAGE_COLUMNS) * side - _GAP_PX
+    sheet = np.zeros((height, min(len(numbers), MONTAGE_COLUMNS) * side - _GAP_PX, 4), np.uint8)
+    for place, number in enumerate(numbers):
+        row, column = divmod(place, MONTAGE_COLUMNS)
+        top, left = row * side, column * side
+        cell = sheet[top : top + pixels.shape[1], left : left + pixels.shape[1]]
+        cell[..., :3], cell[..., 3] = pixels[number], 255
+    return sheet
+
+
+def sizes_figure(table: pd.DataFrame) -> Figure:
+    """Draw how wide and how high the photographs are, as two histograms.
+
+    Args:
+        table: `width_px`, `height_px`.
+    """
+    figure = Figure(figsize=(9.6, 2.4), dpi=DPI, facecolor=PAPER)
+    largest = float(table[["width_px", "height_px"]].max().max())
+    for left, column in ((0.05, "width_px"), (0.545, "height_px")):
+        heading = f"{column.removesuffix('_px')} in pixels: photographs"
+        axes = open_panel(figure, (left, 0.2, 0.42, 0.62), heading)
+        axes.hist(table[column], bins=40, range=(0, largest * 1.02), color=RIGHT)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+    return figure
+
+
+def _count(number: int, noun: str) -> str:
+    """Count things as English does."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+SPLITS = ("train", "val", "test")
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+BINS = 12
+"""A cue is cut into this many bins with as many photographs each."""
+LEAK_LEAD = 0.1
+"""From this lead over chance on, a cue that has nothing to do with flowers is called a leak."""
+CUES = {
+    "bytes": "size of the file",
+    "pixels": "number of pixels",
+    "aspect": "width divided by height",
+    "brightness": "mean brightness",
+}
+
+
+def describe(table: pd.DataFrame, refused: pd.DataFrame) -> dict[str, Any]:
+    """Describe a data set.
+
+    Args:
+        table: A row for each usable photograph: `path`, `label`, `group`, `split`, `fold`, `sha256`, `width_px`,
+            `height_px`, `bytes`, `brightness` (mean luma in [0, 1]).
+        refused: `path` and `reason` of the files that were set aside.
+
+    Returns:
+        What `card.json` holds: `photographs`, `per_class` (counts in all and by split, median size, the quantiles
+        :data:`QUANTILES` of brightness), `sizes` (photographs of each width and height, the commonest first), `groups`
+        (see :func:`groups_of`), `cues` (see :func:`cue_accuracies`), `refused`.
+    """
+    per_class = []
+    for label, rows in table.groupby("label", sort=True):
+        splits = rows["split"].value_counts()
+        per_class.append(
+            {
+                "class": str(label),
+                "photographs": len(rows),
+                **{name: int(splits.get(name, 0)) for name in SPLITS},
+                "width_px": float(rows["width_px"].median()),
+                "height_px": float(rows["height_px"].median()),
+                "brightness": [float(value) for value in rows["brightness"].quantile(list(QUANTILES))],
+            }
+        )
+    sizes = Counter(zip(table["width_px"].tolist(), table["height_px"].tolist(), strict=True))
+    return {
+        "photographs": len(table),
+        "per_class": per_class,
+        "sizes": [
+            {"width_px": width, "height_px": height, "photographs": count}
+            for (width, height), count in sorted(sizes.items(), key=lambda item: (-item[1], item[0]))
+        ],
+        "groups": groups_of(table),
+        "cues": cue_accuracies(table),
+        "refused": refused[["path", "reason"]].to_dict("records"),
+    }
+
+
+def groups_of(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """List the groups of more than one photograph, those with conflicting labels first, then the largest.
+
+    Args:
+        table: `path`, `label`, `group`, `split`, `sha256`.
+
+    Returns:
+        A mapping for each: `group`, `split`, `same_bytes` (all are copies of one file), `conflict` (their labels
+        differ), `photographs` (`path`, `label` of each).
+    """
+    shared = table[table.duplicated("group", keep=False)].sort_values(["group", "path"])
+    groups = [
+        {
+            "group": str(name),
+            "split": str(rows["split"].iloc[0]),
+            "same_bytes": len(set(rows["sha256"])) == 1,
+            "conflict": len(set(rows["label"])) > 1,
+            "photographs": rows[["path", "label"]].to_dict("records"),
+        }
+        for name, rows in shared.groupby("group", sort=True)
+    ]
+    return sorted(groups, key=lambda group: (not group["conflict"], -len(group["photographs"]), group["group"]))
+
+
+def cue_accuracies(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Guess the class from one number that says nothing of flowers, and count how often that is right.
+
+    Each cue is cut into :data:`BINS` bins, and each bin answers with its commonest class; a photograph's own fold takes
+    no part in the bins that answer for it. Test photographs take no part at all, as what is learned here may change
+    what is trained.
+
+    Args:
+        table: `label`, `fold`, `split`, `width_px`, `height_px`, `bytes`, `brightness`.
+
+    Returns:
+        For each of :data:`CUES`: `cue`, `acc`, `acc_low`, `acc_high` (95 %, normal approximation), `chance` (share of
+        the commonest class), `leaks` (the interval lies more than :data:`LEAK_LEAD` above chance).
+    """
+    rows = table[table["split"] != "test"]
+    values = {
+        "bytes": rows["bytes"],
+        "pixels": rows["width_px"] * rows["height_px"],
+        "aspect": rows["width_px"] / rows["height_px"],
+        "brightness": rows["brightness"],
+    }
+    codes, _ = pd.factorize(rows["label"], sort=True)
+    folds = rows["fold"].to_numpy()
+    chance = float(np.bincount(codes).max() / len(codes))
+    found = []
+    for cue in CUES:
+        right = _votes(values[cue].to_numpy(float), codes, folds) == codes
+        acc = float(right.mean())
+        margin = 1.96 * float(np.sqrt(acc * (1 - acc) / len(right)))
+        found.append(
+            {
+                "cue": cue,
+                "acc": acc,
+                "acc_low": max(acc - margin, 0.0),
+                "acc_high": min(acc + margin, 1.0),
+                "chance": chance,
+                "leaks": acc - margin > chance + LEAK_LEAD,
+            }
+        )
+    return found
+
+
+def _votes(values: NDArray[np.float64], codes: NDArray[np.intp], folds: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Predict each row's class by the commonest of its bin in the other folds, (N,)."""
+    num_classes = int(codes.max()) + 1
+    votes = np.zeros(len(codes), np.intp)
+    for fold in np.unique(folds):
+        mine = folds == fold
+        others = ~mine if (~mine).any() else mine  # a single fold has no others
+        edges = np.unique(np.quantile(values[others], np.linspace(0, 1, BINS + 1)[1:-1]))
+        cells = np.digitize(values, edges) * num_classes + codes
+        counts = np.bincount(cells[others], minlength=(len(edges) + 1) * num_classes).reshape(-1, num_classes)
+        # A bin that nobody else is in answers with the commonest class of all.
+        counts[counts.sum(axis=1) == 0] = counts.sum(axis=0)
+        votes[mine] = counts.argmax(axis=1)[np.digitize(values[mine], edges)]
+    return votes

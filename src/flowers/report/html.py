@@ -1,0 +1,110 @@
+"""What all pages share: one HTML file with everything in it, and how numbers and figures are set in it."""
+
+import base64
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib as mpl
+import numpy as np
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from PIL import Image
+
+from flowers.report import confusion as matrix
+
+
+def open_template(name: str) -> jinja2.Template:
+    """Open a file of `templates`; text that it is filled with is escaped, and a missing value is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent, magnitude=magnitude, duration=duration)
+    return environment.get_template(name)
+
+
+def write_page(out: Path, template: str, **values: Any) -> None:
+    """Fill a template into a file.
+
+    Args:
+        out: The file to write; its folder is made.
+        template: A file of `templates`.
+        **values: What it is filled with.
+    """
+    page = open_template(template).render(**values)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page, encoding="utf-8")
+
+
+def percent(share: float | None, decimals: int = 1) -> str:
+    """Write a share in [0, 1] as a percentage; None and NaN as a dash."""
+    return "–" if share is None or np.isnan(share) else f"{100 * share:.{decimals}f} %"
+
+
+def magnitude(number: float) -> str:
+    """Write a large count in thousands, millions or billions, with three digits."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:.0f}"
+
+
+def duration(seconds: float) -> str:
+    """Write a duration in the two units that matter."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def picture_address(pixels: np.ndarray, quality: int = 82, most_px: int | None = None) -> str:
+    """Write a picture as an address that holds the picture itself.
+
+    Args:
+        pixels: (H,W,3), or with opacity (H,W,4), uint8.
+        quality: Of WebP, up to 100.
+        most_px: A longer side is brought down to this; None: it stays.
+    """
+    stream = io.BytesIO()
+    image = Image.fromarray(pixels)
+    if most_px is not None:
+        image.thumbnail((most_px, most_px), Image.Resampling.LANCZOS)
+    image.save(stream, "WEBP", quality=quality)
+    return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def svg(figure: Figure, salt: str) -> Markup:
+    """Write a figure as inline SVG that takes its ink from the page, so that it can be read in dark mode too.
+
+    Args:
+        figure: The figure; its background is left out.
+        salt: Told apart from those of the page's other figures, and the same in every run.
+
+    Returns:
+        The `<svg>` element, without any address in it except the names of XML's own namespaces.
+    """
+    target = io.StringIO()
+    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    # Text stays text: smaller, sharper, and found by the browser's search.
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+        figure.savefig(target, format="svg", facecolor="none", metadata=metadata)
+    text = target.getvalue()
+    text = text[text.index("<svg") :]
+    # Groups' names repeat from figure to figure, and nothing refers to them.
+    text = re.sub(r'<g id="[^"]*"', "<g", text)
+    for color, variable in ((matrix.INK, "ink"), (matrix.FAINT, "faint"), (matrix.WRONG, "wrong")):
+        text = text.replace(color, f"var(--{variable})")
+    text = text.replace(matrix.RIGHT, "var(--right)")
+    # Outlines come with six decimals of a point, which would be most of the page's size.
+    text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\.\d{2})\d+", r"\1", tag[0]), text)
+    return Markup(text)  # matplotlib has escaped all names in it

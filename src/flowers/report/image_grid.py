@@ -1,0 +1,82 @@
+"""Photographs side by side in a figure, each with words above it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
+from numpy.typing import NDArray
+
+from flowers.report.confusion import DPI, INK, PAPER
+
+WIDTH_IN = 9.6
+_GAP_IN = 0.1
+_LINE_IN = 0.155
+_FONT_PT = 8.5
+
+
+def gallery_figure(
+    pictures: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
+    captions: Sequence[str],
+    columns: int,
+) -> Figure:
+    """Set pictures in rows.
+
+    Args:
+        pictures: At least one, (H,W,3) or (H,W,4) in an array or a list, where they may differ in size.
+        captions: One for each; a line too long for its picture is cut.
+        columns: Pictures in a row, which share the figure's width.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: There is no picture, or not one caption for each.
+    """
+    if not len(pictures) or len(captions) != len(pictures):
+        raise ValueError(f"{len(pictures)} pictures with {len(captions)} captions")
+    wide = (WIDTH_IN - _GAP_IN * (columns + 1)) / columns
+    starts = range(0, len(pictures), columns)
+    # Each row is as high as its highest picture and its longest caption.
+    high = [max(wide * each.shape[0] / each.shape[1] for each in pictures[at : at + columns]) for at in starts]
+    words = [max(caption.count("\n") + 1 for caption in captions[at : at + columns]) * _LINE_IN for at in starts]
+    total = sum(high) + sum(words) + _GAP_IN * (len(high) + 1)
+    figure = Figure(figsize=(WIDTH_IN, total), dpi=DPI, facecolor=PAPER)
+    top = total - _GAP_IN
+    for number, at in enumerate(starts):
+        base = top - words[number]
+        for column, picture in enumerate(pictures[at : at + columns]):
+            left = _GAP_IN + column * (wide + _GAP_IN)
+            tall = wide * picture.shape[0] / picture.shape[1]
+            box = (left / WIDTH_IN, (base - tall) / total, wide / WIDTH_IN, tall / total)
+            axes = figure.add_axes(box)
+            axes.imshow(picture, interpolation="lanczos", interpolation_stage="rgba", aspect="auto")
+            axes.set_axis_off()
+            lines = [_cut(line, wide) for line in captions[at + column].split("\n")]
+            figure.text(
+                left / WIDTH_IN,
+                (base + 0.06) / total,
+                "\n".join(lines),
+                size=_FONT_PT,
+                color=INK,
+                va="baseline",
+                linespacing=1.15,
+                parse_math=False,
+            )
+        top = base - high[number] - _GAP_IN
+    return figure
+
+
+def _cut(line: str, width_in: float) -> str:
+    """Shorten a line to a width."""
+    short = line
+    while len(short) > 1 and _width_in(short) > width_in:
+        line = line[:-1]
+        short = f"{line}…"
+    return short
+
+
+def _width_in(line: str) -> float:
+    width, _, _ = text_to_path.get_text_width_height_descent(line, FontProperties(size=_FONT_PT), ismath=False)
+    return float(width) / 72

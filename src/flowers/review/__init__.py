@@ -1,1 +1,0 @@
-"""What a person looks at: scores, figures, pages and the MLflow record."""

@@ -1,0 +1,1 @@
+"""Images of flowers rendered from a seed."""

@@ -1,0 +1,165 @@
+"""A data set of rendered flowers, for when there are no photographs; each image a pure function."""
+
+import os
+import signal
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from flowers.errors import UserError
+from flowers.sources.archives import whole_folder
+from flowers.sources.synthetic import herbarium, scene
+from flowers.sources.synthetic.composition import MEADOW, Knobs, Picture, choose_look, draw_plant, places
+
+SUPERSAMPLING = 2
+JPEG_QUALITY = 92
+
+
+def paint(picture: Picture) -> Image.Image:
+    """Draw one image: what is behind, the plants, what is in front, the light."""
+    knobs, canvas_px = picture.knobs, picture.size_px * SUPERSAMPLING
+    on_paper = picture.domain == "herbarium"
+    behind = picture.rng("behind")
+    if on_paper:
+        canvas = herbarium.paper(behind, canvas_px, knobs.clutter)
+    else:
+        canvas = scene.backdrop(behind, canvas_px, knobs.clutter, knobs.variation)
+        scene.scatter(canvas, behind, knobs.clutter)
+    surface = picture.rng("surface")
+    layer = Image.new("RGBA", (canvas_px, canvas_px))
+    if picture.species != MEADOW:
+        look = choose_look(picture)
+        for k, spot in enumerate(places(picture)):
+            draw_plant(layer, picture, look, spot, k)
+    layer = scene.warp(layer, surface, knobs.deformation)
+    if on_paper:
+        layer = herbarium.pressed(layer, surface)
+    scene.cast(canvas, layer, (0.012 if on_paper else 0.045) * canvas_px, 0.5)
+    scene.obstruct(canvas, picture.rng("front"), knobs.occlusion, picture.domain)
+    small = canvas.resize((picture.size_px, picture.size_px), Image.Resampling.LANCZOS)
+    light = knobs.illumination * (0.3 if on_paper else 1.0)  # a scanner's lamp is even
+    pixels = scene.relight(np.asarray(small) / 255, picture.rng("light"), light, shadows=not on_paper)
+    return Image.fromarray((np.clip(pixels, 0, 1) * 255).round().astype(np.uint8))
+
+
+def draw(
+    species: str,
+    index: int,
+    *,
+    seed: int,
+    size_px: int,
+    illumination: float,
+    occlusion: float,
+    deformation: float,
+    clutter: float,
+    variation: float,
+    domain: str,
+) -> Image.Image:
+    """Draw one image.
+
+    Args:
+        species: A key of :data:`flowers.sources.synthetic.species.SPECIES`, or `meadow` for no flower at all.
+        index: Which one, from 1.
+        seed: Non-negative; another seed gives other images.
+        size_px: Width and height, at least 16.
+        illumination: See :class:`flowers.sources.synthetic.composition.Knobs`, as are the four that follow; in [0, 1].
+        occlusion: In [0, 1].
+        deformation: In [0, 1].
+        clutter: In [0, 1].
+        variation: In [0, 1].
+        domain: `garden`, or `herbarium` for pressed plants on paper.
+
+    Returns:
+        An RGB image that depends on nothing but the arguments.
+
+    Raises:
+        UserError: An argument is unknown or out of range.
+    """
+    knobs = Knobs(illumination, occlusion, deformation, clutter, variation)
+    return paint(Picture(species, index, seed, size_px, knobs, domain))
+
+
+def save(picture: Picture, path: Path) -> None:
+    """Draw one image into a file; runs in a worker."""
+    paint(picture).save(path, quality=JPEG_QUALITY)
+
+
+def render(
+    root: Path,
+    *,
+    seed: int,
+    size_px: int,
+    counts: dict[str, int],
+    illumination: float,
+    occlusion: float,
+    deformation: float,
+    clutter: float,
+    variation: float,
+    domain: str,
+    workers: int | None = None,
+) -> None:
+    """Write images to `root/<species>/<species>_0001.jpg` and so on: all of them, or, when stopped, none.
+
+    Args:
+        root: Folder that does not exist yet, or is empty.
+        seed: See :func:`draw`, as are the others not told here.
+        size_px: Width and height, at least 16.
+        counts: Number of images of each species, at least 1.
+        illumination: In [0, 1].
+        occlusion: In [0, 1].
+        deformation: In [0, 1].
+        clutter: In [0, 1].
+        variation: In [0, 1].
+        domain: `garden` or `herbarium`.
+        workers: Number of processes; None: one for each usable processor. Does not change the images.
+
+    Raises:
+        UserError: An argument is unknown or out of range, or the folder is not empty.
+    """
+    knobs = Knobs(illumination, occlusion, deformation, clutter, variation)
+    if not counts:
+        raise UserError("counts names no species: set counts to, for example, {daisy: 100, roses: 100}.")
+    for species, count in counts.items():
+        Picture(species, 1, seed, size_px, knobs, domain)  # refuses what cannot be drawn before anything is written
+        if count < 1:
+            raise UserError(f"counts.{species} is {count}, but must be at least 1: raise it or leave the species out.")
+    if workers is not None and workers < 1:
+        raise UserError(f"workers is {workers}, but must be at least 1: raise it or leave it out.")
+    with whole_folder(root) as building:
+        pictures, paths = [], []
+        for species, count in counts.items():
+            (building / species).mkdir(parents=True)
+            for index in range(1, count + 1):
+                pictures.append(Picture(species, index, seed, size_px, knobs, domain))
+                paths.append(building / species / f"{species}_{index:04d}.jpg")
+        run_all(pictures, paths, workers or usable_processors())
+
+
+def usable_processors() -> int:
+    """Count the processors that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def leave_interrupts_alone() -> None:
+    """Let Ctrl-C reach only the parent, which then stops its workers and cleans up."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def run_all(pictures: list[Picture], paths: list[Path], workers: int) -> None:
+    """Draw all pictures into their files, in this process or in several."""
+    if workers == 1:
+        for picture, path in zip(pictures, paths, strict=True):
+            save(picture, path)
+        return
+    pool = ProcessPoolExecutor(
+        min(workers, len(pictures)),
+        mp_context=get_context("forkserver" if os.name == "posix" else "spawn"),  # fork would copy held locks
+        initializer=leave_interrupts_alone,
+    )
+    try:
+        list(pool.map(save, pictures, paths, chunksize=8))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

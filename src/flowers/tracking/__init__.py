@@ -1,0 +1,1 @@
+"""What MLflow remembers. The only room that imports mlflow."""

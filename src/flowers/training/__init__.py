@@ -1,0 +1,1 @@
+"""How a network is trained: the LightningModule, the stage table, the feature bank, callbacks, checkpoints."""

@@ -1,0 +1,226 @@
+"""A series of trainings: children of one MLflow run, each done once, however often the series is interrupted.
+
+What is done of a series lies in ``runs/series/<key>``, where the key is a digest of all that decides its results. The
+same command finds it again, whatever ended the one before.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from flowers.config.provenance import split_digest
+from flowers.config.schema import Settings, Tracking
+from flowers.curation.split_table import write_splits
+from flowers.errors import UserError
+from flowers.training.checkpoints import read_note, resume_key, write_note
+
+
+@dataclass(frozen=True)
+class Member:
+    """One training of a series.
+
+    Attributes:
+        name: What a person calls it: its MLflow run, and with dashes its folder.
+        settings: The recipe. Where its photographs lie and its model goes is for the series to say.
+        split: Which photographs it trains and validates on.
+        tags: What its MLflow run is found by.
+    """
+
+    name: str
+    settings: Settings
+    split: pd.DataFrame
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A member that is trained.
+
+    Attributes:
+        member: The member.
+        folder: Its trained model.
+        run: The content of its ``run.json``.
+    """
+
+    member: Member
+    folder: Path
+    run: dict[str, Any]
+
+    def final(self, name: str) -> float:
+        """Give a figure of the last epoch, for example ``val/acc``."""
+        return float(self.run["final"][name])
+
+    def outcome(self) -> dict[str, Any]:
+        """Give what tables of series have in common: figures of the last epoch, time, where it lies and is recorded."""
+        return {
+            "val/acc": self.final("val/acc"),
+            "val/loss": self.final("val/loss"),
+            "train_s": self.run["train_s"],
+            "model": str(self.folder),
+            "mlflow_run_id": self.run["mlflow_run_id"],
+        }
+
+
+def series_folder(kind: str, recipes: Sequence[Settings], split: pd.DataFrame) -> Path:
+    """Name the folder of a series.
+
+    Args:
+        kind: What is done with the recipes.
+        recipes: What is trained.
+        split: The photographs that all members are made of. Numbers of folds have to be in its column `split`.
+    """
+    digest = split_digest(split)
+    decisive = [kind, [resume_key(each, digest) for each in recipes], [asdict(each.tracking) for each in recipes]]
+    return Path("runs/series") / hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def opened(work: Path, tracking: Tracking, *, experiment: str, kind: str, name: str) -> Iterator[str | None]:
+    """Keep a series to this process, and open its MLflow run, or the one that it had before an interruption.
+
+    Args:
+        work: The series' folder.
+        tracking: The MLflow store.
+        experiment: The MLflow experiment.
+        kind: Tag of the run.
+        name: Name of the run.
+
+    Yields:
+        The run, which trainings become children of meanwhile; None without tracking.
+
+    Raises:
+        UserError: If the series is running already, or the store cannot be used.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(work / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(
+            f"this very {kind} is running already in another process; wait for it, or change seed or a setting."
+        ) from error
+    try:
+        if not tracking.enabled:
+            yield None
+            return
+        with _parent_run(work, tracking, experiment, kind, name) as run_id:
+            yield run_id
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _parent_run(work: Path, tracking: Tracking, experiment: str, kind: str, name: str) -> Iterator[str]:
+    """Open the series' MLflow run; who reports the results closes it, and what goes wrong before does so here."""
+    from flowers.tracking.parents import abandon_parent, open_parent
+    from flowers.tracking.sweep import PARENT_VARIABLE
+
+    above = os.environ.get(PARENT_VARIABLE)  # of a sweep over series
+    before = read_note(work).get("run_id")
+    run_id = open_parent(tracking, experiment=experiment, name=name, kind=kind, run_id=before, parent=above)
+    write_note(work, {"run_id": run_id})
+    os.environ[PARENT_VARIABLE] = run_id
+    try:
+        yield run_id
+    except BaseException as error:
+        abandon_parent(run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
+        raise
+    finally:
+        os.environ.pop(PARENT_VARIABLE)
+        if above is not None:
+            os.environ[PARENT_VARIABLE] = above
+
+
+def train_members(
+    work: Path, root: Path, members: Sequence[Member], train: Callable[..., float], parent: str | None
+) -> Iterator[Done]:
+    """Train what is not yet trained, in order.
+
+    Args:
+        work: The series' folder.
+        root: Where the photographs lie.
+        members: With different names. Those that share a split should follow each other: their pixels are kept so
+            long.
+        train: :func:`flowers.commands.train.train`.
+        parent: The series' MLflow run.
+
+    Yields:
+        Each member when it is trained, with its decoded pixels still there.
+
+    Raises:
+        UserError: If a training cannot be done.
+        KeyboardInterrupt: If interrupted; the same call goes on from the last whole epoch.
+    """
+    for number, member in enumerate(members):
+        folder = work / member.name.replace(",", "").replace(" ", "-")
+        cache = _cache(member, work)
+        settings = _placed(member, root, folder, cache)
+        speaks = settings.trainer.progress != "none"
+        done = _finished(folder, settings, member.split)
+        if done is None:
+            if speaks:
+                print(f"\n{member.name} ({number + 1} of {len(members)})", flush=True)
+            # What lies there is of this very training, but without its end.
+            (folder / "model.safetensors").unlink(missing_ok=True)
+            write_splits(member.split, folder / "split-of-member.csv")
+            train(settings, called=member.name)
+            done = json.loads((folder / "run.json").read_text())
+            for stage in folder.glob("stage-*.ckpt"):  # no series goes on from a stage
+                stage.unlink()
+        elif speaks:
+            print(f"{member.name} ({number + 1} of {len(members)}) is trained already: {folder}", flush=True)
+        if parent is not None and done["mlflow_run_id"] is not None:
+            _label(settings.tracking, done["mlflow_run_id"], parent, member)
+        yield Done(member, folder, done)
+        if all(_cache(later, work) != cache for later in members[number + 1 :]):
+            shutil.rmtree(cache, ignore_errors=True)
+
+
+def _cache(member: Member, work: Path) -> Path:
+    """Name the folder of a member's decoded pixels, which are of no use to anything but the series."""
+    return Path(member.settings.data.cache_dir) / f"series-{work.name}-{split_digest(member.split)[:8]}"
+
+
+def _placed(member: Member, root: Path, folder: Path, cache: Path) -> Settings:
+    data = replace(
+        member.settings.data,
+        root=str(root),
+        source=None,
+        decisions=None,
+        split_csv=str(folder / "split-of-member.csv"),
+        cache_dir=str(cache),
+    )
+    return replace(member.settings, data=data, out_dir=str(folder))
+
+
+def _finished(folder: Path, settings: Settings, split: pd.DataFrame) -> dict[str, Any] | None:
+    """Read the record of a training that came to its end; None if it did not."""
+    try:
+        run: dict[str, Any] = json.loads((folder / "run.json").read_text())
+    except (OSError, ValueError):
+        return None
+    # A training removes its checkpoint last, when MLflow too has all of it.
+    unfinished = Path("runs/resume") / resume_key(settings, split_digest(split))
+    if unfinished.exists() or not (folder / "model.safetensors").exists():
+        return None
+    return run
+
+
+def _label(tracking: Tracking, run_id: str, parent: str, member: Member) -> None:
+    """Name a member's MLflow run; that the store cannot be told is no reason to end the series."""
+    from flowers.tracking.parents import label_child
+
+    try:
+        label_child(tracking, run_id, parent=parent, name=member.name, tags=member.tags)
+    except UserError as error:
+        print(f"flowers: {error} The run of {member.name} there has its recipe's name only.", file=sys.stderr)

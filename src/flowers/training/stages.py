@@ -1,0 +1,256 @@
+"""The stage table: what trains in which epoch.
+
+A training is a list of :class:`flowers.config.schema.Stage`. What trains is a pure function of that list and the epoch, so
+that a run resumed anywhere trains what an uninterrupted one would. Nothing here keeps state.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from flowers.config.schema import Stage
+from flowers.errors import UserError, suggestion
+
+
+def layer_groups(net: nn.Module) -> dict[str, nn.Module]:
+    """Name the layer groups of a network, from the input to the head.
+
+    Returns:
+        The direct children that have parameters, in order.
+
+    Raises:
+        ValueError: If a parameter belongs to no child, or the last child is not ``head``.
+    """
+    groups = {name: child for name, child in net.named_children() if any(True for _ in child.parameters())}
+    last = [name for name, _ in net.named_children()][-1:]
+    if last != ["head"]:
+        raise ValueError(f"the last child of {type(net).__name__} must be `head`, not {last}")
+    stray = [name for name, _ in net.named_parameters(recurse=False)]
+    if stray:
+        raise ValueError(f"parameters {stray} of {type(net).__name__} are in no layer group")
+    return groups
+
+
+def total_epochs(stages: Sequence[Stage]) -> int:
+    """Add up the epochs of all stages."""
+    return sum(stage.epochs for stage in stages)
+
+
+def stage_at(stages: Sequence[Stage], epoch: int) -> tuple[int, int]:
+    """Find the stage that an epoch belongs to.
+
+    Args:
+        stages: The stage table.
+        epoch: In [0, total_epochs).
+
+    Returns:
+        The stage's index and its first epoch.
+
+    Raises:
+        ValueError: If the epoch is outside the table.
+    """
+    first = 0
+    for index, stage in enumerate(stages):
+        if first <= epoch < first + stage.epochs:
+            return index, first
+        first += stage.epochs
+    raise ValueError(f"epoch {epoch} is not in a stage table of {first} epochs")
+
+
+def describe_stages(stages: Sequence[Stage]) -> str:
+    """Say in words which epochs, counted from 1, belong to which stage."""
+    words, first = [], 1
+    for stage in stages:
+        if stage.epochs:
+            words.append(f"{stage.name}: epochs {first} to {first + stage.epochs - 1}")
+        first += stage.epochs
+    return "; ".join(words)
+
+
+def ended_stages(stages: Sequence[Stage], epoch: int) -> list[int]:
+    """Number the stages, from 1, that end with an epoch: one that has epochs, and such as follow it and have none."""
+    index, first = stage_at(stages, epoch)
+    if epoch + 1 < first + stages[index].epochs:
+        return []
+    ended = [index + 1]
+    while ended[-1] < len(stages) and stages[ended[-1]].epochs == 0:
+        ended.append(ended[-1] + 1)
+    return ended
+
+
+def trained_groups(train: str | Sequence[str], groups: Sequence[str]) -> list[str]:
+    """Resolve a stage's `train` entry to group names.
+
+    Args:
+        train: ``all``, ``head``, ``last:N``, or a list of names.
+        groups: The network's layer groups, from the input to the head.
+
+    Returns:
+        The groups that train, in the network's order.
+
+    Raises:
+        UserError: If the entry is none of these or names a group that does not exist.
+    """
+    if train == "all":
+        return list(groups)
+    if train == "head":
+        return list(groups[-1:])
+    if isinstance(train, str) or not isinstance(train, Sequence):
+        last = re.fullmatch(r"last:(\d+)", str(train))
+        if last and 1 <= int(last[1]) <= len(groups):
+            return list(groups[-int(last[1]) :])
+        raise UserError(
+            f"stages: train={train!r} is none of all, head, last:1 … last:{len(groups)} or a list of "
+            f"{', '.join(groups)}; correct the recipe."
+        )
+    for name in train:
+        if name not in groups:
+            raise UserError(f"stages: the network has no layer group '{name}': {suggestion(str(name), groups)}")
+    if not train:
+        raise UserError("stages: train=[] trains nothing; name layer groups, or set epochs to 0 to skip the stage.")
+    return [name for name in groups if name in train]
+
+
+def peak_rates(max_lr: float | Sequence[float], trained: Sequence[str]) -> dict[str, float]:
+    """Give each training group the peak of its one-cycle.
+
+    Args:
+        max_lr: One rate for all, or a pair: that of the first training group and that of the last, with the groups
+            between spread geometrically (Howard & Ruder 2018 call it discriminative fine-tuning).
+        trained: Names of the training groups, from the input to the head.
+
+    Returns:
+        A rate for each name.
+
+    Raises:
+        UserError: If it is neither, or a rate is not positive.
+    """
+    ends = list(max_lr) if isinstance(max_lr, Sequence) else [max_lr, max_lr]
+    if len(ends) != 2 or not all(isinstance(rate, int | float) and rate > 0 for rate in ends):
+        raise UserError(f"stages: max_lr={max_lr!r} must be a positive number or a pair of them; correct the recipe.")
+    low, high = ends
+    steps = max(len(trained) - 1, 1)
+    # With a single training group, the pair's upper end is meant: the head's rate.
+    positions = range(len(trained)) if len(trained) > 1 else [1]
+    return {name: low * (high / low) ** (i / steps) for name, i in zip(trained, positions, strict=True)}
+
+
+def set_trainable(net: nn.Module, trained: Sequence[str]) -> None:
+    """Train the named groups and freeze the others, wholly.
+
+    A frozen group has ``requires_grad=False`` and is in ``eval()``: its batch-norms use and keep their running
+    statistics, its dropout is off, and no autograd graph is made for it.
+    """
+    for name, group in layer_groups(net).items():
+        trains = name in trained
+        group.requires_grad_(trains)
+        group.train(trains)
+
+
+def optimizer_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Put each parameter into exactly one group, (layer group) × (decays or not).
+
+    Weights with two or more dimensions decay; biases, and the scales and offsets of normalisations, do not.
+
+    Args:
+        net: A network whose children are its layer groups.
+        weight_decay: Of the decaying groups.
+
+    Returns:
+        Arguments for a torch optimiser; each has ``layer_group`` and ``name`` besides ``params``, ``weight_decay``.
+        Groups without parameters are left out.
+    """
+    groups: list[dict[str, Any]] = []
+    for name, module in layer_groups(net).items():
+        for kind, decay in (("decay", weight_decay), ("plain", 0.0)):
+            params = [p for p in module.parameters() if (p.ndim >= 2) == (kind == "decay")]
+            if params:
+                groups.append({"params": params, "weight_decay": decay, "layer_group": name, "name": f"{name}/{kind}"})
+    assigned = [id(p) for group in groups for p in group["params"]]
+    if sorted(assigned) != sorted(id(p) for p in net.parameters()):
+        raise ValueError(f"the layer groups of {type(net).__name__} share or miss parameters")
+    return groups
+
+
+def one_cycle(
+    step: int, total_steps: int, peak: float, *, warmup_frac: float, start_div: float, end_div: float
+) -> float:
+    """Evaluate the one-cycle rate in closed form (Smith 2018, cosine-shaped as in fastai and PyTorch).
+
+    A rise of one step or less is left out: the first step then has the peak. (PyTorch's would begin within the fall, or
+    divide by zero.)
+
+    Args:
+        step: In [0, total_steps).
+        total_steps: At least 1.
+        peak: The highest rate.
+        warmup_frac: Share of the steps that rise, in [0, 1).
+        start_div: The first rate is ``peak / start_div``.
+        end_div: The last rate is ``peak / start_div / end_div``.
+
+    Returns:
+        The rate of that step.
+    """
+    start = peak / start_div
+    end = start / end_div
+    top_step = warmup_frac * total_steps - 1
+    if step <= top_step:
+        return _cosine(start, peak, step / top_step if top_step > 0 else 1.0)
+    rise = max(top_step, 0.0)
+    fall_steps = (total_steps - 1) - rise
+    return _cosine(peak, end, (step - rise) / fall_steps if fall_steps > 0 else 0.0)
+
+
+def _cosine(start: float, end: float, done_frac: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * done_frac)) / 2
+
+
+def rates_at(stages: Sequence[Stage], groups: Sequence[str], step: int, steps_per_epoch: int) -> dict[str, float]:
+    """Evaluate every layer group's rate: a pure function of the step.
+
+    Args:
+        stages: The stage table.
+        groups: All layer groups, from the input to the head.
+        step: Optimiser steps done since the run began.
+        steps_per_epoch: The same in every epoch.
+
+    Returns:
+        A rate for each group, 0 for frozen ones.
+    """
+    index, first_epoch = stage_at(stages, step // steps_per_epoch)
+    stage = stages[index]
+    peaks = peak_rates(stage.max_lr, trained_groups(stage.train, groups))
+    factor = one_cycle(
+        step - first_epoch * steps_per_epoch,
+        stage.epochs * steps_per_epoch,
+        1.0,
+        warmup_frac=stage.warmup_frac,
+        start_div=stage.start_div,
+        end_div=stage.end_div,
+    )
+    return {name: peaks.get(name, 0.0) * factor for name in groups}
+
+
+def check_stages(stages: Sequence[Stage], net: nn.Module) -> None:
+    """Refuse a stage table that cannot be trained, before any time is spent.
+
+    Raises:
+        UserError: Naming the stage and what is wrong with it.
+    """
+    groups = list(layer_groups(net))
+    for stage in stages:
+        if stage.epochs < 0 or not 0 <= stage.warmup_frac < 1 or stage.start_div <= 0 or stage.end_div <= 0:
+            raise UserError(
+                f"stages: '{stage.name}' needs epochs >= 0, warmup_frac in [0, 1) and positive start_div and end_div; "
+                "correct the recipe."
+            )
+        if stage.views < 0 or (stage.weight_decay or 0) < 0 or not 0 <= (stage.dropout or 0) < 1:
+            raise UserError(
+                f"stages: '{stage.name}' needs views >= 0, weight_decay >= 0 and dropout in [0, 1); correct the recipe."
+            )
+        peak_rates(stage.max_lr, trained_groups(stage.train, groups))
+    if not any(stage.epochs for stage in stages):
+        raise UserError("stages: the table has no epoch to train; give a stage epochs >= 1.")

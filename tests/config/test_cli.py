@@ -1,0 +1,210 @@
+"""The door: commands are called as everywhere, and fail in one sentence."""
+
+import logging
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowers.config.cli import exit_on_user_error, read_arguments, run_command
+from flowers.config.schema import Settings
+from flowers.errors import UserError
+
+VERBS = (
+    "download",
+    "split",
+    "compose",
+    "train",
+    "evaluate",
+    "compare",
+    "predict",
+    "verify",
+    "report",
+    "crossval",
+    "baselines",
+)
+
+
+# Arguments of commands without recipes
+
+
+@dataclass
+class Arguments:
+    photos: Path
+    count: int = 3
+
+
+def arguments_of(monkeypatch: pytest.MonkeyPatch, *words: str) -> Arguments:
+    monkeypatch.setattr(sys, "argv", ["verb", *words])
+    return read_arguments(Arguments, "What it does.")
+
+
+def test_arguments_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert arguments_of(monkeypatch, "photos=a b/c", "count=7") == Arguments(Path("a b/c"), 7)
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["photso=x"], "no key 'photso': did you mean 'photos'?"),
+        ([], "add photos=…"),
+        (["photos=x", "count=y"], "'count' cannot be used"),
+        (["photos"], "'photos' is not of the form key=value"),
+        (["photos=[x"], "'photos=[x' cannot be read; lists are written like [a,b]"),
+    ],
+)
+def test_wrong_arguments_are_named(monkeypatch: pytest.MonkeyPatch, words: list[str], part: str) -> None:
+    with pytest.raises(UserError) as caught:
+        arguments_of(monkeypatch, *words)
+    assert part in str(caught.value)
+
+
+def test_arguments_have_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        arguments_of(monkeypatch, "--help")
+    assert leaving.value.code == 0
+    shown = capsys.readouterr().out
+    assert "What it does." in shown
+    assert "photos=(needed)" in shown
+    assert "count=3" in shown
+
+
+# Leaving
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UserError("x is wrong; mend x."), 2, "flowers: x is wrong; mend x.\n"),
+        (KeyboardInterrupt(), 130, "flowers: interrupted; give the same command again.\n"),
+        (KeyboardInterrupt("interrupted; go on."), 130, "flowers: interrupted; go on.\n"),
+        (PermissionError(13, "Permission denied", "there"), 2, "flowers: there cannot be used (Permission denied)"),
+    ],
+)
+def test_what_is_the_users_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], error: BaseException, code: int, said: str
+) -> None:
+    with pytest.raises(SystemExit) as leaving, exit_on_user_error():
+        raise error
+    assert leaving.value.code == code
+    shown = capsys.readouterr().err
+    assert shown.startswith(said)
+    assert shown.count("\n") == 1
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., int]]:
+    """Run a task through Hydra in this process, in an empty folder; returns the exit code."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(task: Callable[[Settings], Any], *words: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["train.py", *words])
+        try:
+            run_command(task)
+        except SystemExit as leaving:
+            return int(leaving.code or 0)
+        finally:
+            GlobalHydra.instance().clear()
+        return 0
+
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield call
+    root.handlers[:] = handlers  # Hydra's writes to an output that is closed after the test
+    root.setLevel(level)
+
+
+def test_task_gets_the_settings_and_leaves_no_empty_folder(called: Callable[..., int], tmp_path: Path) -> None:
+    seen: list[Settings] = []
+    assert called(seen.append, "experiment=cnn_scratch", "seed=7", "out_dir=elsewhere") == 0
+    assert (seen[0].name, seen[0].seed, seen[0].out_dir) == ("cnn_scratch", 7, "elsewhere")
+    assert not list((tmp_path / "runs").iterdir())
+
+
+def test_error_of_a_task_is_one_sentence(called: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(settings: Settings) -> None:
+        raise UserError("nothing works; mend everything.")
+
+    assert called(fail) == 2
+    assert capsys.readouterr().err == "flowers: nothing works; mend everything.\n"
+
+
+def test_bug_in_a_task_is_not_hidden(called: Callable[..., int]) -> None:
+    def fail(settings: Settings) -> None:
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        called(fail)
+
+
+@pytest.mark.parametrize("word", ["model=null", "seed=[1", "experiment=nothing", "seed=x", "foo=1"])
+def test_wrong_command_line_is_one_sentence(
+    called: Callable[..., int], capsys: pytest.CaptureFixture[str], word: str
+) -> None:
+    assert called(lambda settings: None, word) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("flowers: ")
+    assert shown.count("\n") == 1
+
+
+def test_failing_job_does_not_end_a_sweep(called: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[int] = []
+
+    def task(settings: Settings) -> float:
+        seen.append(settings.seed)
+        if settings.seed == 1:
+            raise UserError("seed 1 is unlucky; take another.")
+        return float(settings.seed)
+
+    assert called(task, "-m", "experiment=cnn_scratch", "seed=0,1,2", "tracking.enabled=false") == 2
+    assert seen == [0, 1, 2]
+    shown = capsys.readouterr()
+    assert "job 1 of the sweep: seed 1 is unlucky" in shown.err
+    assert re.search("best: .*seed=2", shown.out)
+
+
+def test_hydra_speaks_as_everywhere(called: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert called(lambda settings: None, "--cfg", "job", "experiment=cnn_scratch") == 0
+    shown = capsys.readouterr().out
+    assert "_target_: flowers.models.nets.CNN" in shown
+    assert called(lambda settings: None, "--help") == 0
+    shown = capsys.readouterr().out
+    assert "cnn_scratch" in shown
+    assert "Usage: python -m flowers.COMMAND" in shown
+
+
+# What is imported
+
+
+def test_importing_a_verb_imports_nothing_heavy() -> None:
+    heavy = ["torch", "lightning", "mlflow", "pandas", "numpy", "matplotlib", "sklearn", "hydra", "PIL"]
+    program = (
+        f"import importlib, sys\nfor verb in {VERBS!r}:\n"
+        "    importlib.import_module(f'flowers.commands.{verb}')\n"
+        f"    found = [name for name in {heavy!r} if name in sys.modules]\n"
+        "    assert not found, f'{verb} imports {found}'\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "flowers", "train", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    assert "Choices" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not imported & {"torch", "lightning", "mlflow", "pandas", "matplotlib"}
+    assert not list(tmp_path.iterdir())

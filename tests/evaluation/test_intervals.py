@@ -1,0 +1,53 @@
+"""Intervals of means, against tables and against simulated cross-validations."""
+
+import numpy as np
+import pytest
+
+from flowers.evaluation.intervals import Mean, clipped, mean_interval
+
+
+def test_independent_values_against_the_table() -> None:
+    mean, sd, low, high = mean_interval([1, 2, 3, 4, 5])
+    assert mean == 3
+    assert sd == pytest.approx(1.58113883)
+    assert (low, high) == (pytest.approx(3 - 1.963243), pytest.approx(3 + 1.963243))  # t = 2.776445 with 4 degrees
+
+
+def test_overlapping_training_sets_widen_the_interval() -> None:
+    found = mean_interval([1, 2, 3, 4, 5], overlap=1 / 4)  # five folds: a fold is a quarter of what trains
+    assert found.high is not None
+    assert found.high - 3 == pytest.approx(2.776445 * np.sqrt(1 / 5 + 1 / 4) * 1.58113883, rel=1e-6)
+
+
+def test_a_single_value_has_no_interval() -> None:
+    assert mean_interval([0.5]) == Mean(0.5, None, None, None)
+    assert clipped(mean_interval([0.5])) == Mean(0.5, None, None, None)
+
+
+def test_equal_values_have_an_interval_without_width() -> None:
+    assert mean_interval([0.25] * 4) == Mean(0.25, 0.0, 0.25, 0.25)
+
+
+def test_shares_end_at_0_and_1() -> None:
+    found = clipped(mean_interval([0.97, 0.99, 1.0]))
+    assert found.high == 1
+    assert found.low is not None
+    assert 0.9 < found.low < 0.97
+    assert clipped(mean_interval([0.0, 0.1])).low == 0
+
+
+def test_no_value_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        mean_interval([])
+
+
+@pytest.mark.parametrize(("overlap", "at_least", "at_most"), [(0.0, 0.94, 0.96), (0.25, 0.98, 1.0)])
+def test_coverage(overlap: float, at_least: float, at_most: float) -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for values in rng.normal(0.8, 0.02, (4000, 5)):
+        found = mean_interval(values.tolist(), overlap)
+        assert found.low is not None
+        assert found.high is not None
+        hits += found.low <= 0.8 <= found.high
+    assert at_least <= hits / 4000 <= at_most

@@ -1,0 +1,60 @@
+"""Outliers are found by what they lie far from, whatever the scale."""
+
+import numpy as np
+import pytest
+
+from flowers.evaluation.ood import NEIGHBOURS, combined, distances, energy, separation, strangeness
+
+RNG = np.random.default_rng(0)
+KNOWN = RNG.normal(0, 0.1, (40, 8)) + np.eye(8)[RNG.integers(0, 3, 40)]
+
+
+def test_distance_is_to_the_tenth_nearest() -> None:
+    found = distances(KNOWN[:5], KNOWN)
+    unit = KNOWN / np.linalg.norm(KNOWN, axis=1, keepdims=True)
+    slow = np.sort(1 - unit[:5] @ unit.T, axis=1)
+    np.testing.assert_allclose(found, slow[:, NEIGHBOURS - 1])
+    np.testing.assert_allclose(distances(KNOWN, KNOWN, among_themselves=True)[:5], slow[:, NEIGHBOURS])
+    np.testing.assert_allclose(distances(7 * KNOWN[:5], 0.1 * KNOWN), found)
+
+
+def test_portions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = distances(KNOWN, KNOWN)
+    monkeypatch.setattr("flowers.evaluation.ood.AT_ONCE", 7)
+    np.testing.assert_allclose(distances(KNOWN, KNOWN), whole)
+
+
+@pytest.mark.parametrize("known", [1, 3])
+def test_few_known_photographs_are_enough(known: int) -> None:
+    assert np.isfinite(distances(KNOWN, KNOWN[:known])).all()
+    assert np.isfinite(distances(KNOWN[:known], KNOWN[:known], among_themselves=True)).all()
+    assert distances(np.zeros((2, 8)), KNOWN).tolist() == [1, 1]
+    assert distances(KNOWN[:0], KNOWN).shape == (0,)
+
+
+def test_strangers_are_stranger() -> None:
+    strangers = RNG.normal(0, 0.1, (30, 8)) + np.eye(8)[RNG.integers(4, 8, 30)]
+    ordinary = distances(KNOWN, KNOWN, among_themselves=True)
+    far = distances(strangers, KNOWN)
+    assert separation(ordinary, far) > 0.99
+    assert separation(far, ordinary) < 0.01
+    assert (strangeness(far, ordinary) > 0.95).all()
+    assert strangeness(ordinary, ordinary).mean() == pytest.approx(0.5, abs=0.02)
+    assert strangeness(np.array([-1.0, 9.0]), ordinary).tolist() == [0, 1]
+
+
+def test_energy_is_high_where_all_logits_are_low() -> None:
+    assert energy(np.array([[0.0, 0.0], [1000.0, 0.0], [-5.0, -5.0]])).tolist() == pytest.approx(
+        [-np.log(2), -1000, 5 - np.log(2)]
+    )
+
+
+def test_joined_scores_notice_what_one_of_them_does() -> None:
+    ordinary = [RNG.normal(0, 1, 200), RNG.normal(0, 1, 200)]
+    strangers = [np.r_[RNG.normal(3, 1, 50), RNG.normal(0, 1, 50)], np.r_[RNG.normal(0, 1, 50), RNG.normal(3, 1, 50)]]
+    joined = combined(strangers, ordinary)
+    own = combined(ordinary, ordinary)
+    for known, others in zip(ordinary, strangers, strict=True):
+        assert separation(own, joined) > separation(known, others) + 0.05
+    # Of M others, none is stranger than the first and all are than the second.
+    assert combined([np.array([9.0, -9.0])], [np.arange(4.0)]).tolist() == pytest.approx([np.log(5), 0])

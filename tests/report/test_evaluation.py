@@ -1,0 +1,214 @@
+"""The page of a run stands whatever the test was like, stays small, and says what it cannot show."""
+
+import html.parser
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flowers.evaluation.calibration import describe_confidence
+from flowers.evaluation.scores import score
+from flowers.report.evaluation import figures_of, readings, write_report
+from flowers.report.exhibits import LISTED, SHOWN, Pictures, Run, choose_shown, choose_strangers, counts_of
+
+RNG = np.random.default_rng(0)
+
+
+class Outline(html.parser.HTMLParser):
+    """Counts elements, and collects what they refer to."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: dict[str, int] = {}
+        self.addresses: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] = self.tags.get(tag, 0) + 1
+        self.addresses += [str(value) for name, value in attrs if name in ("src", "href")]
+
+
+def make_run(labels: np.ndarray, probabilities: np.ndarray, classes: list[str], strangers: int = 0) -> Run:
+    """A run with these answers."""
+    count = len(labels)
+    predictions = pd.DataFrame(
+        {
+            "path": [f"{classes[label]}/photo_{row:05d}.jpg" for row, label in enumerate(labels)],
+            "label": [classes[label] for label in labels],
+            "prediction": [classes[k] for k in probabilities.argmax(axis=1)],
+        }
+    )
+    scores: dict[str, Any] = {
+        **score(labels, probabilities, classes, resamples=50),
+        **describe_confidence(probabilities, labels, probabilities, labels),
+        "temperature": 1.3,
+    }
+    table = pd.DataFrame({"path": predictions["path"], "distance": RNG.random(count), "strangeness": RNG.random(count)})
+    table["outlier"] = table["energy"] = table["confidence"] = RNG.random(count)
+    others = None
+    if strangers:
+        others = table.head(strangers).assign(prediction=classes[0])
+        scores["strangers"] = {
+            "data": "strangers",
+            "root": "there",
+            "photographs": len(others),
+            "separation": {"outlier": 0.9, "distance": 0.8, "energy": 0.7, "confidence": 0.6},
+            "noticed_frac": 0.5,
+            "alarmed_frac": 0.05,
+            "refused": {},
+        }
+    epochs = pd.DataFrame({"epoch": [1, 2], "stage": ["head", "all"]})
+    for name in ("train/loss", "val/loss", "train/acc", "val/acc"):
+        epochs[name] = [0.5, 0.4]
+    run = {
+        "dataset": "sample",
+        "photographs": "there",
+        "parameters": 1000,
+        "train_s": 3.0,
+        "final": {"train/acc": 0.9, "val/acc": 0.5},
+        "git_commit": None,
+        "seed": 0,
+        "epochs": 2,
+        "peak_memory_bytes": 1 << 30,
+        "mlflow_run_id": None,
+        "data_sha256": "a" * 64,
+        "split_sha256": "b" * 64,
+        "versions": {"torch": "2"},
+    }
+    split = predictions[["label"]].assign(split="test")
+    return Run(
+        "net_<how>",
+        classes,
+        run,
+        "name: net\n",
+        "flowers train",
+        epochs,
+        scores,
+        predictions,
+        probabilities,
+        table,
+        others,
+        split,
+    )
+
+
+def draw(count: int, num_classes: int, skill: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
+    """True classes and probabilities that favour them."""
+    labels = RNG.integers(0, num_classes, count)
+    logits = RNG.normal(0, 1, (count, num_classes)) + skill * np.eye(num_classes)[labels]
+    odds = np.exp(logits)
+    return labels, odds / odds.sum(axis=1, keepdims=True)
+
+
+def page_of(run: Run, tmp_path: Path, side_px: int = 8) -> str:
+    rows = choose_shown(run.labels, run.probabilities)
+    thumbnails = RNG.integers(0, 256, (len(rows), side_px, side_px, 3), dtype=np.uint8)
+    strangers = {} if run.strangers is None else dict.fromkeys(choose_strangers(run.strangers), thumbnails[0])
+    pictures = Pictures(rows, thumbnails, strangers, {run.classes[0]: np.zeros((8, 20, 4), np.uint8)})
+    write_report(run, pictures, "", figures_of(run), None, tmp_path / "deep/report.html")
+    return (tmp_path / "deep/report.html").read_text(encoding="utf-8")
+
+
+def embedded(page: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="embedded">(.*?)</script>', page, re.DOTALL)
+    assert found
+    return dict(json.loads(found[1]))
+
+
+NAMES = ["daisy", "</script><b>", 'a "quoted" & $\\alpha$ name', "roses"]
+
+
+def test_page_holds_everything_itself(tmp_path: Path) -> None:
+    run = make_run(*draw(60, 4), NAMES, strangers=20)
+    page = page_of(run, tmp_path)
+    outline = Outline(page)
+    assert all(address.startswith(("data:image/webp;base64,", "#")) for address in outline.addresses)
+    assert outline.tags["script"] == 2
+    assert "b" in outline.tags  # the template's own
+    assert "</script><b>" not in page.replace("&lt;", "")
+    assert outline.tags["svg"] == 5  # curves, confusion, reliability, coverage, strangers
+    for target in {address for address in outline.addresses if address.startswith("#")}:
+        assert f'id="{target[1:]}"' in page, target
+    data = embedded(page)
+    assert data["classes"] == NAMES
+    assert sum(count for _, _, count in data["cells"]) == len(data["photographs"]) == 60
+    assert len(data["thumbnails"]) == 60
+    for path, label, answer, sure, of_truth, picture in data["photographs"]:
+        row = run.predictions.index[run.predictions["path"] == path][0]
+        assert (NAMES[label], NAMES[answer]) == tuple(run.predictions.loc[row, ["label", "prediction"]])
+        assert sure == pytest.approx(run.probabilities[row].max(), abs=1e-3)
+        assert of_truth == pytest.approx(run.probabilities[row, label], abs=1e-3)
+        assert 0 <= picture < 60
+
+
+@pytest.mark.slow
+def test_ten_thousand_photographs_of_102_classes_stay_a_small_page(tmp_path: Path) -> None:
+    run = make_run(*draw(10_000, 102, skill=4), [f"species {k:03d}" for k in range(102)])
+    page = page_of(run, tmp_path)
+    data = embedded(page)
+    assert len(data["thumbnails"]) == SHOWN
+    assert len(data["photographs"]) == LISTED
+    without_pictures = len(page) - sum(map(len, data["thumbnails"]))
+    assert without_pictures < 1_500_000
+    assert sum(count for _, _, count in data["cells"]) == 10_000
+
+
+@pytest.mark.parametrize(
+    ("labels", "answers", "said"),
+    [
+        ([0], [0], "100.0 % of 1 test photographs are right"),
+        ([0], [1], "Every answer is roses: it has learned nothing else."),
+        ([0, 1, 0, 1], [0, 0, 0, 0], "Every answer is daisy: it has learned nothing else."),
+        ([0, 0, 1], [0, 1, 1], "Nothing can be said of tulips: the test has no photograph of it."),
+    ],
+)
+def test_odd_tests_have_a_page(labels: list[int], answers: list[int], said: str, tmp_path: Path) -> None:
+    probabilities = np.full((len(labels), 3), 0.1) + 0.7 * np.eye(3)[answers]
+    run = make_run(np.array(labels), probabilities, ["daisy", "roses", "tulips"])
+    assert any(sentence.startswith(said) for sentence in readings(run)), readings(run)
+    page = page_of(run, tmp_path)
+    assert said in page
+    assert ("There are none: all test photographs are right." in page) == (labels == answers)
+
+
+def test_without_photographs_the_page_says_so(tmp_path: Path) -> None:
+    run = make_run(*draw(20, 3), ["a", "b", "c"], strangers=5)
+    write_report(run, None, "The photographs are away.", figures_of(run), None, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "The photographs are away." in page
+    assert "data:image/webp" not in page
+    assert "not shown" in page
+    assert embedded(page)["thumbnails"] == []
+
+
+def test_mistakes_have_the_first_places() -> None:
+    labels, probabilities = draw(500, 5, skill=0.5)
+    wrong = probabilities.argmax(axis=1) != labels
+    assert 100 < wrong.sum() < 400
+    rows = choose_shown(labels, probabilities, most=90)
+    assert len(set(rows)) == 90
+    assert wrong[rows].tolist() == 60 * [True] + 30 * [False]
+    of_truth = probabilities[np.arange(500), labels]
+    assert of_truth[rows[:60]].tolist() == np.sort(of_truth[wrong])[:60].tolist()
+    assert np.bincount(labels[rows[60:]]).tolist() == 5 * [6]
+    assert sorted(choose_shown(labels, probabilities)) == list(range(500))
+
+
+def test_strangers_are_shown_from_both_ends() -> None:
+    table = pd.DataFrame({"path": [f"{k:02d}" for k in range(40)], "outlier": np.arange(40.0)})
+    ends = [f"{k:02d}" for k in [*range(6), *range(34, 40)]]
+    assert choose_strangers(table) == ends
+    assert choose_strangers(table.head(3)) == ["00", "01", "02"]
+
+
+def test_counts_are_those_of_the_predictions() -> None:
+    run = make_run(*draw(50, 3), ["a", "b", "c"])
+    table = pd.crosstab(run.predictions["label"], run.predictions["prediction"])
+    assert (
+        counts_of(run).tolist()
+        == table.reindex(index=run.classes, columns=run.classes, fill_value=0).to_numpy().tolist()
+    )

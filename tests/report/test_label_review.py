@@ -1,0 +1,250 @@
+"""The page's server, asked over HTTP as a browser would, and as an attacker would."""
+
+import json
+import threading
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from flowers.curation.label_edits import DecisionFile, read_decisions
+from flowers.errors import UserError
+from flowers.report.label_review import PHOTO_PX, THUMB_PX, Desk, Suspect, make_server
+
+CLASSES = ["daisy", "roses", "</script><b>"]
+PATHS = ["daisy/a.jpg", "daisy/</script><i>.jpg", "roses/gone.jpg"]
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return json.loads(self.body)
+
+
+class Client:
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def ask(self, method: str, path: str, body: str | None = None, **headers: str) -> Answer:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body, named)
+        response = connection.getresponse()
+        answer = Answer(response.status, dict(response.getheaders()), response.read())
+        connection.close()
+        return answer
+
+    def get(self, path: str, **headers: str) -> Answer:
+        return self.ask("GET", path, **headers)
+
+    def post(self, path: str, content: Any, **headers: str) -> Answer:
+        if "X_Token" not in headers:
+            headers["X_Token"] = self.token
+        return self.ask("POST", path, json.dumps(content), **headers)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the page's script is given."""
+        text = self.get("/").body.decode()
+        found: list[str] = []
+
+        class Reader(HTMLParser):
+            wanted = False
+
+            def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+                self.wanted = dict(attrs).get("id") == "data"
+
+            def handle_data(self, data: str) -> None:
+                if self.wanted:
+                    found.append(data)
+
+            def handle_endtag(self, tag: str) -> None:
+                self.wanted = False
+
+        Reader().feed(text)
+        return json.loads("".join(found))
+
+    @property
+    def token(self) -> str:
+        return str(self.data["token"])
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> DecisionFile:
+    return DecisionFile(tmp_path / "decisions.csv")
+
+
+@pytest.fixture
+def client(ledger: DecisionFile) -> Iterator[Client]:
+    suspects = [Suspect(path, path.partition("/")[0], "roses", 0.1, 0.8, "large loss") for path in PATHS]
+
+    def picture(path: str, side_px: int) -> bytes | None:
+        return None if "gone" in path else f"{path} {side_px}".encode()
+
+    server = make_server(Desk(suspects, CLASSES, ledger, "Ada", picture), port=0)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield Client(server.server_port)
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_the_page_is_whole_and_loads_nothing_from_elsewhere(client: Client) -> None:
+    page = client.get("/")
+    assert page.status == 200
+    assert b"http:" not in page.body
+    assert b"https:" not in page.body
+    policy = page.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    nonce = policy.partition("script-src 'nonce-")[2].rstrip("'")
+    assert f'<script nonce="{nonce}">' in page.body.decode()
+    assert nonce not in client.get("/").body.decode()
+    assert page.headers["X-Content-Type-Options"] == "nosniff"
+    data = client.data  # whole, in spite of the names
+    assert [suspect["path"] for suspect in data["suspects"]] == PATHS
+    assert data["classes"] == CLASSES
+    assert b"<i>" not in page.body
+
+
+def test_photographs_are_asked_for_by_number(client: Client) -> None:
+    token = client.token
+    photo = client.get(f"/photo/{token}/0")
+    assert (photo.status, photo.headers["Content-Type"]) == (200, "image/jpeg")
+    assert photo.body.decode() == f"daisy/a.jpg {PHOTO_PX}"
+    assert client.get(f"/thumb/{token}/1").body.decode() == f"{PATHS[1]} {THUMB_PX}"
+    for number in ("2", "3", "-1", "x", "0/..", "../decisions.csv", "%2e%2e", "daisy/a.jpg", ""):
+        assert client.get(f"/photo/{token}/{number}").status == 404, number
+    for path in ("/photo/other/0", "/photo/0", "/etc/passwd", "/../../etc/passwd", f"/full/{token}/0"):
+        assert client.get(path).status == 404, path
+
+
+def test_decisions_are_on_disk_when_they_are_answered(client: Client, ledger: DecisionFile) -> None:
+    for number, decision in ((0, "keep"), (1, "relabel:roses"), (0, "drop")):
+        answer = client.post("/decide", {"number": number, "decision": decision})
+        assert answer.status == 200
+        written = read_decisions(ledger.file)[PATHS[number]]
+        assert (written.decision, written.by) == (decision, "Ada")
+        assert written.when.endswith("Z")
+        assert answer.json["decisions"][PATHS[number]]["decision"] == decision
+    # Another tab sees them, at its start and later.
+    now = {path: row["decision"] for path, row in client.get("/decisions").json["decisions"].items()}
+    assert now == {PATHS[0]: "drop", PATHS[1]: "relabel:roses"}
+    assert client.data["decisions"] == client.get("/decisions").json["decisions"]
+    undone = client.post("/undo", {}).json
+    assert undone["undone"] == PATHS[0]
+    assert undone["decisions"][PATHS[0]]["decision"] == "keep"
+    client.post("/undo", {})
+    client.post("/undo", {})
+    assert client.post("/undo", {}).json == {"undone": None, "decisions": {}}
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "status"),
+    [
+        ("/decide", {"number": 3, "decision": "keep"}, 404),
+        ("/decide", {"number": -1, "decision": "keep"}, 404),
+        ("/decide", {"number": True, "decision": "keep"}, 404),
+        ("/decide", {"number": "0", "decision": "keep"}, 404),
+        ("/decide", {"number": 0, "decision": "relabel:tulips"}, 400),
+        ("/decide", {"number": 0, "decision": "keep\nb,drop"}, 400),
+        ("/decide", {"number": 0}, 400),
+        ("/decide", [], 400),
+        ("/elsewhere", {}, 404),
+        ("/decide", {"number": 0, "decision": "keep", "more": "x" * 5000}, 413),
+    ],
+)
+def test_what_is_no_decision_is_refused(
+    path: str, content: Any, status: int, client: Client, ledger: DecisionFile
+) -> None:
+    answer = client.post(path, content)
+    assert answer.status == status
+    assert answer.json["error"]
+    assert not ledger.file.exists()
+    assert client.get("/").status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X_Token": "guessed"},
+        {"X_Token": ""},
+        {"X_Token": "\xe9"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site"},
+        {"Host": "evil.example"},
+        {"Host": "127.0.0.1"},
+    ],
+)
+def test_other_web_pages_cannot_decide(headers: dict[str, str], client: Client, ledger: DecisionFile) -> None:
+    answer = client.post("/decide", {"number": 0, "decision": "drop"}, **headers)
+    assert answer.status == 403
+    assert not ledger.file.exists()
+
+
+def test_a_name_that_leads_here_by_dns_reads_nothing(client: Client) -> None:
+    token, port = client.token, client.port
+    for path in ("/", "/decisions", f"/photo/{token}/0"):
+        answer = client.get(path, Host=f"evil.example:{port}")
+        assert answer.status == 403
+        assert token.encode() not in answer.body
+        assert client.get(path, Host=f"localhost:{port}").status == 200
+
+
+def test_own_pages_may_decide(client: Client) -> None:
+    own = {"Origin": f"http://127.0.0.1:{client.port}", "Sec_Fetch_Site": "same-origin"}
+    assert client.post("/decide", {"number": 0, "decision": "keep"}, **own).status == 200
+
+
+def test_what_cannot_be_written_is_said(client: Client, ledger: DecisionFile) -> None:
+    token = client.token
+    ledger.file.write_text("no table\n")
+    answer = client.post("/decide", {"number": 0, "decision": "keep"}, X_Token=token)
+    assert answer.status == 500
+    assert "line 1, is 'no table'" in answer.json["error"]
+    assert ledger.file.read_text() == "no table\n"
+
+
+def test_many_tabs_at_once_lose_nothing(client: Client, ledger: DecisionFile) -> None:
+    token = client.token
+
+    def decide(number: int) -> None:
+        for decision in ("keep", "drop", "relabel:roses") * 3:
+            client.post("/decide", {"number": number, "decision": decision}, X_Token=token)
+
+    threads = [threading.Thread(target=decide, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ledger.file.read_text().splitlines()) == 1 + 3 * 9
+    assert {row.decision for row in ledger.read().values()} == {"relabel:roses"}
+
+
+def test_only_this_machine_is_served_and_a_taken_port_is_named(client: Client, ledger: DecisionFile) -> None:
+    desk = Desk([], CLASSES, ledger, "Ada", lambda path, side_px: None)
+    with make_server(desk, 0) as server:
+        assert server.server_address[0] == "127.0.0.1"
+        assert b"nothing to decide" in _page(desk)
+    for port in (client.port, 99999):
+        with pytest.raises(UserError, match=f"port={port} cannot be used"):
+            make_server(desk, port)
+
+
+def _page(desk: Desk) -> bytes:
+    with make_server(desk, 0) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        body = Client(server.server_port).get("/").body
+        server.shutdown()
+        thread.join()
+    return body

@@ -1,0 +1,154 @@
+import io
+import random
+import stat
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flowers.errors import UserError
+from flowers.sources import archives
+from flowers.sources.archives import unpack, whole_folder
+
+Pack = Callable[..., Path]
+
+
+def member(
+    name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, link: str = ""
+) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.size, info.mode = kind, link, len(content), 0o4777
+    return info, content
+
+
+@pytest.fixture
+def pack(tmp_path: Path) -> Pack:
+    """A function that writes an archive of a harmless photograph and the given members."""
+
+    def make(*members: tuple[tarfile.TarInfo, bytes], mode: str = "w:gz") -> Path:
+        path = tmp_path / "photographs.tgz"
+        with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+            for info, content in (member("./top/daisy/1.jpg", b"one"), *members):
+                tar.addfile(info, io.BytesIO(content))
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
+def test_files_and_folders_are_unpacked(pack: Pack, tmp_path: Path, mode: str) -> None:
+    archive = pack(
+        member("./", kind=tarfile.DIRTYPE),
+        member("top/empty", kind=tarfile.DIRTYPE),
+        member("top/roses/ä 2.jpg", b"two"),
+        member("top/" + "long" * 60 + ".jpg", b"long"),
+        mode=mode,
+    )
+    target = tmp_path / "deep" / "target"
+    unpack(archive, target)
+    files = {path.relative_to(target).as_posix(): path.read_bytes() for path in target.rglob("*") if path.is_file()}
+    assert files == {
+        "top/daisy/1.jpg": b"one",
+        "top/roses/ä 2.jpg": b"two",
+        "top/" + "long" * 60 + ".jpg": b"long",
+    }
+    assert (target / "top/empty").is_dir()
+    assert not stat.S_IMODE((target / "top/daisy/1.jpg").stat().st_mode) & (stat.S_ISUID | stat.S_IXUSR)
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (member("/tmp/outside.jpg", b"x"), "would be written outside"),
+        (member("../outside.jpg", b"x"), "would be written outside"),
+        (member("top/../../outside.jpg", b"x"), "would be written outside"),
+        (member("top/link.jpg", kind=tarfile.SYMTYPE, link="/etc/passwd"), "is a link"),
+        (member("top/link", kind=tarfile.SYMTYPE, link="daisy"), "is a link"),
+        (member("top/hard.jpg", kind=tarfile.LNKTYPE, link="top/daisy/1.jpg"), "is a link"),
+        (member("top/pipe", kind=tarfile.FIFOTYPE), "is neither a plain file nor a folder"),
+        (member("top/null", kind=tarfile.CHRTYPE), "is neither a plain file nor a folder"),
+        (member("top/disk", kind=tarfile.BLKTYPE), "is neither a plain file nor a folder"),
+        (member("top/daisy/1.jpg", kind=tarfile.DIRTYPE), "would be a file and a folder in one"),
+        (member("top/daisy/1.jpg/2.jpg", b"below a file"), "would be a file and a folder in one"),
+        (member("top/daisy", b"over a folder"), "would be a file and a folder in one"),
+    ],
+    ids=lambda value: value[0].name if isinstance(value, tuple) else "",
+)
+def test_bad_member_is_refused_before_anything_is_written(
+    pack: Pack, tmp_path: Path, bad: tuple[tarfile.TarInfo, bytes], said: str
+) -> None:
+    with pytest.raises(UserError) as raised:
+        unpack(pack(bad), tmp_path / "target")
+    assert f"its member '{bad[0].name}' {said}" in str(raised.value)
+    assert {path.name for path in tmp_path.iterdir()} == {"photographs.tgz"}
+    assert not Path("/tmp/outside.jpg").exists()
+
+
+def test_bomb_is_refused(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "SMALL_BYTES", 1 << 16)
+    archive = pack(member("top/zeros.jpg", bytes(1 << 20)))
+    assert archive.stat().st_size * archives.MOST_INFLATION < 1 << 20
+    with pytest.raises(UserError, match=r"zeros\.jpg' makes it larger than the 65,536 bytes"):
+        unpack(archive, tmp_path / "target")
+
+
+def test_too_many_members_are_refused(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MOST_MEMBERS", 2)
+    archive = pack(member("top/2.jpg"), member("top/3.jpg"))
+    with pytest.raises(UserError, match=r"3\.jpg' makes it larger than"):
+        unpack(archive, tmp_path / "target")
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:xz", "w"])
+def test_archive_cut_anywhere_is_named(pack: Pack, tmp_path: Path, mode: str) -> None:
+    archive = pack(member("top/2.jpg", random.Random(0).randbytes(50_000)), mode=mode)
+    whole = archive.read_bytes()
+    for kept in (0, 5, 3000, len(whole) // 2):
+        archive.write_bytes(whole[:kept])
+        with pytest.raises(UserError, match=r"photographs\.tgz is damaged or no tar archive"):
+            unpack(archive, tmp_path / "target")
+        assert {path.name for path in tmp_path.iterdir()} == {"photographs.tgz"}
+
+
+def test_member_that_comes_twice_is_the_last(pack: Pack, tmp_path: Path) -> None:
+    unpack(pack(member("top/daisy/1.jpg", b"later")), tmp_path / "target")
+    assert (tmp_path / "target/top/daisy/1.jpg").read_bytes() == b"later"
+
+
+def test_text_is_no_archive(tmp_path: Path) -> None:
+    (tmp_path / "a.tgz").write_text("not an archive")
+    with pytest.raises(UserError, match=r"a\.tgz is damaged or no tar archive"):
+        unpack(tmp_path / "a.tgz", tmp_path / "target")
+
+
+def test_disk_that_is_full_is_a_sentence(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    archive = pack()
+    monkeypatch.setattr(archives.shutil, "copyfileobj", full)
+    with pytest.raises(UserError, match=r"cannot be unpacked to .*target \(No space left on device\): make room"):
+        unpack(archive, tmp_path / "target")
+    assert {path.name for path in tmp_path.iterdir()} == {"photographs.tgz"}
+
+
+def test_what_lies_there_stays(pack: Pack, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "mine.jpg").write_text("mine")
+    with pytest.raises(UserError, match="is not an empty folder"):
+        unpack(pack(), target)
+    assert [path.name for path in target.iterdir()] == ["mine.jpg"]
+
+
+def test_interrupted_folder_vanishes(tmp_path: Path) -> None:
+    def begin() -> None:
+        with whole_folder(tmp_path / "target") as building:
+            (building / "half.jpg").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        begin()
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,333 @@
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from scipy.io import savemat
+
+from flowers.commands.download import download
+from flowers.config.compose import compose_config, read_settings
+from flowers.config.schema import Settings
+from flowers.curation.manifest import COLUMNS, read_manifest
+from flowers.curation.prepare import prepare
+from flowers.errors import UserError
+from flowers.sources import published
+from flowers.sources.downloads import file_name, find_in_dvc_cache, read_pin
+from flowers.sources.published import OXFORD17, OXFORD102, flower_photos, folder_name, oxford17, oxford102
+
+ROOT = Path(__file__).parents[2]
+SETS = ["flower_photos", "oxford17", "oxford102"]
+
+
+def tar(members: dict[str, bytes]) -> bytes:
+    """Pack files as the publishers do."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def mat(**lists: Any) -> bytes:
+    file = io.BytesIO()
+    savemat(file, {name: np.asarray(values, dtype=np.uint16)[None] for name, values in lists.items()})
+    return file.getvalue()
+
+
+@pytest.fixture
+def publish(web: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, bytes], dict[str, Any]]:
+    """A function that serves a file and returns its pin. The working folder becomes `tmp_path`."""
+    monkeypatch.chdir(tmp_path)
+
+    def serve(name: str, content: bytes) -> dict[str, Any]:
+        return {"url": web.add(name, content), "md5": hashlib.md5(content).hexdigest(), "bytes": len(content)}
+
+    return serve
+
+
+@pytest.fixture
+def photos(photographs: Path, publish: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """The pin of an archive laid out as flower_photos.tgz is."""
+    files = {f"flower_photos/{path.relative_to(photographs)}": path.read_bytes() for path in photographs.rglob("*.jpg")}
+    return publish("flower_photos.tgz", tar(files | {"flower_photos/LICENSE.txt": b"CC-BY"}))
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_flower_photos_keep_their_folders(photos: dict[str, Any], photographs: Path, tmp_path: Path) -> None:
+    flower_photos(tmp_path / "root", archive=photos, downloads_dir="data")
+    assert contents(tmp_path / "root") == contents(photographs) | {"LICENSE.txt": b"CC-BY"}
+    assert {path.name for path in tmp_path.iterdir()} == {"root", "data"}
+    assert (tmp_path / "data/flower_photos.tgz").stat().st_size == photos["bytes"]
+
+
+def test_stage_and_training_get_them(
+    photos: dict[str, Any], tmp_path: Path, make_settings: Callable[..., Settings], web: Any
+) -> None:
+    pin = [f"data.source.archive.{key}={value}" for key, value in photos.items()]
+    settings = make_settings("data=flower_photos", "data.root=runs/data/flower_photos", *pin)
+    download(settings)
+    manifest = read_manifest(tmp_path / "out/manifest.csv")
+    assert list(manifest.columns) == COLUMNS
+    assert (manifest["status"] == "ok").all()
+    assert manifest["label"].value_counts().to_dict() == {"daisy": 12, "roses": 12, "sunflowers": 12}
+    root, table, _ = prepare(settings.data, flower_photos)
+    assert len(table) == 36
+    assert all((root / path).is_file() for path in table["path"])
+    assert len(web.asked) == 1  # the archive is kept
+
+
+def test_oxford17_is_labelled_by_position(publish: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    numbers = np.random.default_rng(0).permuted(np.arange(1, 1361).reshape(17, 80), axis=1)
+    lists: dict[str, Any] = {}
+    for k in (1, 2, 3):
+        turned = np.roll(numbers, k * 20, axis=1)
+        lists |= {
+            f"trn{k}": turned[:, :40].ravel(),
+            f"val{k}": turned[:, 40:60].ravel(),
+            f"tst{k}": turned[:, 60:].ravel(),
+        }
+    files = {f"jpg/image_{number:04d}.jpg": str(number).encode() for number in range(1, 1361)}
+    root = tmp_path / "root"
+    oxford17(
+        root,
+        archive=publish(
+            "17flowers.tgz", tar(files | {"jpg/files.txt": b"a list", "jpg/._image_0001.jpg": b"a copier's note"})
+        ),
+        splits=publish("datasplits.mat", mat(**lists)),
+        downloads_dir="data",
+    )
+    assert {path.name for path in root.iterdir()} == {folder_name(name) for name in OXFORD17} | {"official.csv"}
+    assert (root / "daffodil/image_0001.jpg").read_text() == "1"
+    assert (root / "daffodil/image_0080.jpg").read_text() == "80"
+    assert (root / "snowdrop/image_0081.jpg").read_text() == "81"
+    assert (root / "colts_foot/image_0900.jpg").read_text() == "900"
+    assert (root / "pansy/image_1360.jpg").read_text() == "1360"
+    official = pd.read_csv(root / "official.csv")
+    assert list(official.columns) == ["path", "official_1", "official_2", "official_3"]
+    assert set(official["path"]) == contents(root).keys() - {"official.csv"}
+    species = official["path"].str.partition("/")[0]
+    number = official["path"].str.extract(r"(\d+)\.jpg")[0].astype(int)
+    for k in (1, 2, 3):
+        column = official[f"official_{k}"]
+        assert pd.crosstab(species, column).to_numpy().tolist() == [[20, 40, 20]] * 17  # test, train, val
+        for split, key in {"train": "trn", "val": "val", "test": "tst"}.items():
+            assert set(number[column == split]) == set(lists[f"{key}{k}"])
+
+
+@pytest.fixture
+def hundred(publish: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """What oxford102 takes: 306 photographs, of which number n has the label 1 + n % 102."""
+    numbers = np.arange(1, 307)
+    files = {f"jpg/image_{number:05d}.jpg": str(number).encode() for number in numbers}
+    return {
+        "archive": publish("102flowers.tgz", tar(files)),
+        "labels": publish("imagelabels.mat", mat(labels=1 + numbers % 102)),
+        "splits": publish("setid.mat", mat(trnid=numbers[:102], valid=numbers[102:204], tstid=numbers[204:])),
+        "downloads_dir": "data",
+    }
+
+
+def test_oxford102_is_labelled_by_its_list(hundred: dict[str, Any], tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    oxford102(root, **hundred)
+    assert {path.name for path in root.iterdir()} == {folder_name(name) for name in OXFORD102} | {"official.csv"}
+    assert (root / "hard_leaved_pocket_orchid/image_00001.jpg").read_text() == "1"
+    assert (root / "pink_primrose/image_00102.jpg").read_text() == "102"
+    assert (root / "blackberry_lily/image_00101.jpg").read_text() == "101"
+    official = pd.read_csv(root / "official.csv").set_index("path")["official_1"]
+    assert official["hard_leaved_pocket_orchid/image_00001.jpg"] == "train"
+    assert official["pink_primrose/image_00204.jpg"] == "val"
+    assert official["pink_primrose/image_00306.jpg"] == "test"
+    assert official.value_counts().to_dict() == {"train": 102, "val": 102, "test": 102}
+
+
+def test_names_of_species_are_those_that_others_use() -> None:
+    torchvision = pytest.importorskip("torchvision.datasets")
+    assert [name.rstrip("?") for name in torchvision.Flowers102.classes] == OXFORD102
+    for names in (OXFORD17, OXFORD102):
+        folders = {folder_name(name) for name in names}
+        assert len(folders) == len(names)
+        assert all(folder.isascii() and folder.replace("_", "").isalpha() for folder in folders)
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "content", "said"),
+    [
+        ("splits", "setid.mat", mat(trnid=[1], valid=[2], tstid=[3]), "setid.mat leaves out photograph 4"),
+        ("splits", "setid.mat", mat(trnid=[1], valid=[1], tstid=[3]), "setid.mat names photograph 1 twice"),
+        (
+            "splits",
+            "setid.mat",
+            mat(trnid=[0], valid=[1], tstid=[3]),
+            "setid.mat names photograph 0 where there are 306",
+        ),
+        ("splits", "setid.mat", mat(trnid=[1], valid=[2]), "setid.mat has no list 'tstid'"),
+        ("splits", "setid.mat", b"text" * 100, "setid.mat cannot be read as a MATLAB file"),
+        (
+            "splits",
+            "setid.mat",
+            mat(trnid=[1] * 99, valid=[2], tstid=[3])[:200],
+            "setid.mat cannot be read as a MATLAB file",
+        ),
+        ("labels", "imagelabels.mat", mat(labels=[1, 103]), "imagelabels.mat has labels outside of 1 to 102"),
+        ("labels", "imagelabels.mat", mat(labels=[1] * 305), "setid.mat names photograph 306 where there are 305"),
+        (
+            "archive",
+            "102flowers.tgz",
+            tar({"jpg/image_00001.jpg": b"1"}),
+            "102flowers.tgz does not fit its labels: jpg/image_00002.jpg has a label but is not there",
+        ),
+        (
+            "archive",
+            "102flowers.tgz",
+            tar({"jpg/x.jpg": b"1"}),
+            "102flowers.tgz does not fit its labels: jpg/image_00001.jpg has a label but is not there",
+        ),
+    ],
+)
+def test_files_that_do_not_fit_are_named(
+    hundred: dict[str, Any],
+    publish: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+    key: str,
+    name: str,
+    content: bytes,
+    said: str,
+) -> None:
+    with pytest.raises(UserError) as raised:
+        oxford102(tmp_path / "root", **hundred | {key: publish(name, content)})
+    assert said in str(raised.value)
+    assert "data/" in str(raised.value)
+    assert {path.name for path in tmp_path.iterdir()} == {"data"}
+
+
+def test_archive_without_its_folder_is_named(publish: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"flower_photos\.tgz holds no folder flower_photos"):
+        flower_photos(
+            tmp_path / "root", archive=publish("flower_photos.tgz", tar({"daisy/1.jpg": b"1"})), downloads_dir="data"
+        )
+    assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"md6": "x"}, r"no key 'a\.md6': did you mean 'md5'\?"),
+        ({"md5": "123"}, r"'a\.md5' is '123', but must be 32 hexadecimal digits"),
+        ({"bytes": "many"}, r"'a\.bytes' is 'many'"),
+        ({"url": "https://example.org/"}, r"'a\.url' is 'https://example\.org/', but must name a file"),
+    ],
+)
+def test_pin_that_is_none_is_named(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        read_pin("a", {"url": "https://example.org/a.tgz", "md5": "0" * 32, "bytes": 1} | change)
+    with pytest.raises(UserError, match="'a' lacks 'md5'"):
+        read_pin("a", {"url": "https://example.org/a.tgz", "bytes": 1})
+
+
+def test_archive_at_hand_is_used(photos: dict[str, Any], tmp_path: Path, web: Any) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/flower_photos.tgz").write_bytes(web.files["/flower_photos.tgz"])
+    flower_photos(tmp_path / "root", archive=photos, downloads_dir="data")
+    assert web.asked == []
+
+
+@pytest.mark.parametrize(
+    "config", ["", "[cache]\n    dir = ../elsewhere\n", "['remote \"x\"']\n    url = y\n[cache]\ndir = /abs\n"]
+)
+def test_archive_in_the_cache_of_dvc_is_used(photos: dict[str, Any], tmp_path: Path, web: Any, config: str) -> None:
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text(config.replace("/abs", str(tmp_path / "abs")))
+    cache = tmp_path / {"": ".dvc/cache", "[": "elsewhere"}.get(config[:1], "")
+    if "abs" in config:
+        cache = tmp_path / "abs"
+    cached = cache / "files/md5" / photos["md5"][:2] / photos["md5"][2:]
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(web.files["/flower_photos.tgz"])
+    flower_photos(tmp_path / "root", archive=photos, downloads_dir="data")
+    assert web.asked == []
+    assert not (tmp_path / "data").exists()
+    shutil.rmtree(tmp_path / "root")
+    cached.write_bytes(b"damaged")
+    flower_photos(tmp_path / "root", archive=photos, downloads_dir="data")
+    assert len(web.asked) == 1
+
+
+def test_configuration_and_dvc_pin_the_same() -> None:
+    stated = yaml.safe_load((ROOT / "conf/data/flower_photos.yaml").read_text())["source"]
+    pinned = yaml.safe_load((ROOT / "data.dvc").read_text())
+    pin = read_pin("archive", stated["archive"])
+    (out,), (origin,) = pinned["outs"], pinned["deps"]
+    assert (pin.url, pin.md5, pin.bytes) == (origin["path"], out["md5"], out["size"])
+    assert origin["size"] == pin.bytes
+    assert f"{stated['downloads_dir']}/{file_name(pin)}" == out["path"]
+    ignored = subprocess.run(["git", "check-ignore", "-q", out["path"]], cwd=ROOT, check=False).returncode
+    assert ignored == 0
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_recipe_with_a_published_set_composes(name: str) -> None:
+    settings = read_settings(compose_config(["experiment=cnn_scratch", "out_dir=x", f"data={name}"]))
+    source = settings.data.source
+    assert source is not None
+    assert source["_target_"] == f"flowers.sources.published.{name}"
+    assert callable(getattr(published, name))
+    for key, value in source.items():
+        if isinstance(value, dict):
+            assert read_pin(key, value).url.startswith("https://")
+    with pytest.raises(UserError, match=r"data\.source\.downloads'"):
+        read_settings(
+            compose_config(["experiment=cnn_scratch", "out_dir=x", f"data={name}", "+data.source.downloads=x"])
+        )
+
+
+@pytest.mark.slow
+def test_pulled_archive_is_found(photos: dict[str, Any], tmp_path: Path, web: Any) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    quiet = os.environ | {"DVC_NO_ANALYTICS": "1", "GIT_CEILING_DIRECTORIES": str(tmp_path)}
+
+    def run(*words: str) -> None:
+        done = subprocess.run(words, cwd=project, env=quiet, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+
+    dvc = (sys.executable, "-m", "dvc")
+    run("git", "init", "-q")
+    run(*dvc, "init", "-q")
+    run(*dvc, "remote", "add", "-q", "-d", "near", str(tmp_path / "remote"))
+    pinned = yaml.safe_load((ROOT / "data.dvc").read_text())
+    pinned["deps"][0] |= {"path": photos["url"], "size": photos["bytes"]}
+    pinned["outs"][0] |= {"md5": photos["md5"], "size": photos["bytes"]}
+    (project / "data.dvc").write_text(yaml.safe_dump(pinned, sort_keys=False))
+    archive = project / "data/flower_photos.tgz"
+    archive.parent.mkdir()
+    archive.write_bytes(web.files["/flower_photos.tgz"])
+    run(*dvc, "commit", "-q", "-f", "data.dvc")
+    run(*dvc, "push", "-q", "data.dvc")
+    archive.unlink()
+    shutil.rmtree(project / ".dvc/cache")
+    web.asked.clear()
+    os.chdir(project)
+
+    run(*dvc, "pull", "-q", "data.dvc")
+    flower_photos(tmp_path / "one", archive=photos, downloads_dir="data")
+    archive.unlink()  # which leaves it in the cache
+    assert find_in_dvc_cache(photos["md5"]) is not None
+    flower_photos(tmp_path / "two", archive=photos, downloads_dir="data")
+    assert contents(tmp_path / "one") == contents(tmp_path / "two") != {}
+    assert web.asked == []

@@ -1,0 +1,127 @@
+"""A run without a process is known for dead, and no other."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from flowers.tracking import liveness as alive
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from flowers.tracking import liveness as alive
+alive.hold(Path(sys.argv[1]), "run")
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[], "subprocess.Popen[str]"]]:
+    """A function that starts a process with a run, which is there when the function returns."""
+    processes = []
+
+    def start() -> "subprocess.Popen[str]":
+        command = [sys.executable, "-c", HOLD, str(tmp_path)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        processes.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def orphans(folder: Path) -> list[alive.Orphan]:
+    found = []
+    for file in alive.files(folder):
+        with alive.orphan(file) as orphan:
+            if orphan is not None:
+                found.append(orphan)
+    return found
+
+
+def test_killed_process_leaves_an_orphan_once(start: Callable[[], "subprocess.Popen[str]"], tmp_path: Path) -> None:
+    process = start()
+    assert orphans(tmp_path) == []
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert orphans(tmp_path) == [alive.Orphan("run", "KILLED", None)]
+    assert orphans(tmp_path) == []
+    assert not (tmp_path / alive.FOLDER).exists()
+
+
+def test_run_of_two_processes_lives_until_both_are_gone(
+    start: Callable[[], "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    first, second = start(), start()
+    first.kill()
+    first.wait()
+    assert orphans(tmp_path) == []
+    second.kill()
+    second.wait()
+    assert len(orphans(tmp_path)) == 1
+
+
+def test_released_run_leaves_nothing(tmp_path: Path) -> None:
+    alive.hold(tmp_path, "run")
+    alive.hold(tmp_path, "run")  # as evaluate does in the process that trained
+    assert len(alive.files(tmp_path)) == 1
+    alive.release(tmp_path, "run")
+    assert not (tmp_path / alive.FOLDER).exists()
+    alive.release(tmp_path, "run")
+
+
+def test_run_that_ended_untold_keeps_its_end(tmp_path: Path) -> None:
+    alive.hold(tmp_path, "run")
+    alive.release(tmp_path, "run", "FINISHED", 12.5)
+    assert orphans(tmp_path) == [alive.Orphan("run", "FINISHED", 12.5)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "dead"),
+    [
+        ({"host": "elsewhere", "boot": "other"}, False),  # another machine's
+        ({"host": "elsewhere"}, True),  # another container of this machine
+        ({"boot": "other"}, True),  # before this machine was started again
+    ],
+)
+def test_only_this_machine_is_believed(changes: dict[str, str], dead: bool, tmp_path: Path) -> None:
+    alive.hold(tmp_path, "run")
+    alive.release(tmp_path, "run", "KILLED", None)
+    (file,) = alive.files(tmp_path)
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    assert bool(orphans(tmp_path)) == dead
+    assert file.exists() != dead
+
+
+def test_unreadable_file_is_left(tmp_path: Path) -> None:
+    (tmp_path / alive.FOLDER).mkdir(parents=True)
+    (tmp_path / alive.FOLDER / "run.json").write_text("{")
+    assert orphans(tmp_path) == []
+    assert len(alive.files(tmp_path)) == 1
+
+
+def test_what_could_not_be_told_is_tried_again(tmp_path: Path) -> None:
+    alive.hold(tmp_path, "run")
+    alive.release(tmp_path, "run", "KILLED", None)
+    (file,) = alive.files(tmp_path)
+    with pytest.raises(ValueError, match="locked"), alive.orphan(file):
+        raise ValueError("locked")
+    assert len(orphans(tmp_path)) == 1
+
+
+def test_folder_that_cannot_be_written_shows_nothing(tmp_path: Path) -> None:
+    (tmp_path / "mlruns").write_text("a file where the folder should be")
+    alive.hold(tmp_path, "run")
+    alive.release(tmp_path, "run")
+    assert alive.files(tmp_path) == []

@@ -1,0 +1,492 @@
+"""What MLflow is told of a training, in a real store; and a store that fails costs no training.
+
+The store is made once for the module, since that takes MLflow seconds; each test has an experiment of its own in it.
+"""
+
+import contextlib
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from flowers.commands.data_card import card
+from flowers.commands.evaluate import evaluate
+from flowers.commands.train import train
+from flowers.config.compose import compose_config, read_settings
+from flowers.config.schema import Settings, Tracking
+from flowers.curation.split_table import read_splits
+from flowers.data.pixels import open_store
+from flowers.errors import UserError
+from flowers.evaluation.domain_shift import evaluate_elsewhere
+from flowers.models.inference import probabilities
+from flowers.models.trained import open_model
+from flowers.tracking import liveness as alive
+from flowers.tracking import log as tracking
+from flowers.tracking import parents
+from flowers.tracking import store as store_module
+from flowers.tracking.backlog import Backlog
+from flowers.tracking.record import short_params
+from flowers.tracking.view import TAG
+from flowers.training.history import METRICS
+
+Make = Callable[..., Settings]
+
+# What MLflow does with SQLAlchemy, pandas and pydantic is not ours to mend.
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
+
+
+@pytest.fixture(scope="module")
+def new_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store without runs, to be copied."""
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    mlflow.set_tracking_uri(f"sqlite:///{file}")
+    mlflow.search_experiments()
+    return file
+
+
+@pytest.fixture
+def store(new_store: Path, tmp_path: Path) -> Iterator[Path]:
+    file = Path(shutil.copy(new_store, tmp_path / "mlflow.db"))
+    yield file
+    while mlflow.active_run():
+        mlflow.end_run()
+
+
+@pytest.fixture
+def make(make_settings: Make, store: Path) -> Make:
+    """Settings of a training that is tracked."""
+
+    def make(*overrides: str) -> Settings:
+        # MLflow keeps connections by address, so a relative one would lead to another test's store.
+        tracked = ["tracking.enabled=true", f"tracking.uri=sqlite:///{store}", "tracking.system_metrics_s=0"]
+        return make_settings(*tracked, "stages.0.epochs=2", *overrides)
+
+    return make
+
+
+def run_of(out: Path) -> Any:
+    return mlflow.get_run(json.loads((out / "run.json").read_text())["mlflow_run_id"])
+
+
+def history(run: Any, metric: str) -> list[tuple[int, float]]:
+    points = mlflow.MlflowClient().get_metric_history(run.info.run_id, metric)
+    return sorted((point.step, point.value) for point in points)
+
+
+def images(run: Any) -> list[int]:
+    """List the epochs of which the run has a confusion matrix."""
+    paths = [item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id, "images")]
+    pngs = [path for path in paths if path.endswith(".png")]
+    assert all("val~confusion" in path or "val#confusion" in path for path in pngs)
+    return sorted(int(path.replace("%", "+").split("step+")[1].split("+")[0]) for path in pngs)
+
+
+@contextlib.contextmanager
+def locked(store: Path) -> Iterator[sqlite3.Connection]:
+    with contextlib.closing(sqlite3.connect(store, isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        yield connection
+
+
+@pytest.mark.slow
+def test_run_holds_all_that_is_promised(
+    make: Make, store: Path, photographs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(shutil.copytree(photographs, tmp_path / "mine"))
+    (root / "roses" / "cut.jpg").write_bytes((root / "roses" / "roses_00.jpg").read_bytes()[:300])
+    accuracy = train(make(f"data.root={root}"))
+    out = tmp_path / "out"
+    run = run_of(out)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "cnn_scratch"
+    assert "--config-name config out_dir=again" in run.data.tags["mlflow.note.content"]
+    assert not (store.parent / alive.FOLDER).exists()
+    for metric in METRICS:
+        assert [step for step, _ in history(run, metric)] == [1, 2]
+    assert run.data.metrics["val/acc"] == accuracy
+    assert images(run) == [0, 1, 2]  # the first says where the others are
+    assert run.data.params["width"] == "4"
+    assert run.data.params["max_lr"] == "0.001"
+    assert all(len(value) <= 250 for value in run.data.params.values())
+    assert {"git_commit", "split", "recipe"} <= run.data.tags.keys()
+    inputs = {entry.dataset.name: entry for entry in run.inputs.dataset_inputs}
+    assert inputs.keys() == {"folder-train", "folder-val"}
+    artifacts = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id)}
+    assert {"config.yaml", "run.json", "history.csv", "split.csv", "refused.csv"} <= artifacts
+    refused = pd.read_csv(f"{run.info.artifact_uri}/refused.csv")
+    assert refused["path"].tolist() == ["roses/cut.jpg"]
+    assert refused["reason"].str.startswith("truncated").all()
+
+    model = open_model(out)
+    split = read_splits(out / "split.csv")
+    val = split[split["split"] == "val"].reset_index(drop=True)
+    pixels = open_store(Path(model.run["photographs"]), val, 32, Path(model.settings.data.cache_dir))
+    (logged,) = mlflow.search_logged_models(experiment_ids=[run.info.experiment_id], output_format="list")
+    assert logged.source_run_id == run.info.run_id
+    network = mlflow.pytorch.load_model(logged.model_uri)
+    import torch
+
+    with torch.inference_mode():
+        found = network(torch.from_numpy(pixels.transpose(0, 3, 1, 2).astype(np.float32))).numpy()
+    np.testing.assert_allclose(found, probabilities(model, pixels, val["path"].tolist()), atol=1e-5)
+    signature = mlflow.models.get_model_info(logged.model_uri).signature
+    assert "(-1, 3, 32, 32)" in str(signature.inputs)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.slow
+def test_evaluation_continues_the_run(make: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    train(make())
+    trained = run_of(tmp_path / "out").info.end_time
+    metrics = evaluate(tmp_path / "out", tmp_path / "evaluated", corruptions=True)
+    run = run_of(tmp_path / "out")
+    assert run.info.end_time == trained  # or the table would show hours of training where there were minutes
+    assert len(mlflow.search_runs(experiment_names=["folder"])) == 1
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["test/acc"] == metrics["test/acc"]
+    low, high = metrics["interval"]["test/acc"]
+    assert run.data.tags["test/acc interval"] == f"{low:.3f} to {high:.3f}"
+    assert "mlflow.experimentKind" in mlflow.get_experiment(run.info.experiment_id).tags
+    assert [step for step, _ in history(run, "val/acc")] == [1, 2]
+    names = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id, "test")}
+    assert {"test/confusion.png", "test/confusion.json", "test/metrics.json", "test/predictions.csv"} <= names
+    assert {"test/corruptions.png", "test/corruptions.csv"} <= names
+    figures = {f"test/{name}.png" for name in ("attack", "coverage", "curves", "explanations", "reliability")}
+    assert {"test/report.html", *figures} <= names
+    assert [step for step, _ in history(run, "corrupted/blur/acc")] == [0, 1, 2, 3]
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.slow
+def test_another_data_set_and_a_card_stand_beside_the_test(make: Make, photographs: Path, tmp_path: Path) -> None:
+    settings = make()
+    train(settings)
+    evaluate(tmp_path / "out", tmp_path / "evaluated", explanations=False)
+    before = run_of(tmp_path / "out").data.metrics
+    for label in ("daisy", "roses"):
+        (tmp_path / "garden (2)" / label).mkdir(parents=True)
+        for path in sorted((photographs / label).iterdir())[:4]:
+            Image.open(path).rotate(90).save(tmp_path / "garden (2)" / label / path.name)
+    metrics = evaluate_elsewhere(tmp_path / "out", str(tmp_path / "garden (2)"), None)
+    run = run_of(tmp_path / "out")
+    assert run.data.metrics["shift/garden _2_/acc"] == metrics["test/acc"]
+    assert {name: run.data.metrics[name] for name in before} == before
+    evaluate(tmp_path / "out", tmp_path / "evaluated", explanations=False)  # a second time
+    confusion = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/test/confusion.json")
+    assert [row[0] for row in confusion["data"]] == ["daisy", "roses", "sunflowers"]
+    names = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id, "shift/garden _2_")}
+    assert "shift/garden _2_/metrics.json" in names
+
+    card(settings)
+    (run,) = mlflow.search_runs(experiment_names=["folder"], filter_string="tags.kind = 'card'", output_format="list")
+    names = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id, "card")}
+    assert names == {"card/index.html", "card/card.json"}
+
+
+@pytest.mark.slow
+def test_evaluation_opens_a_run_where_the_store_is_gone(
+    make: Make, store: Path, new_store: Path, tmp_path: Path
+) -> None:
+    train(make())
+    other = shutil.copy(new_store, tmp_path / "other.db")
+    config = tmp_path / "out/config.yaml"
+    config.write_text(config.read_text().replace(str(store), str(other)))
+    metrics = evaluate(tmp_path / "out", tmp_path / "evaluated", explanations=False)
+    runs = mlflow.search_runs(experiment_names=["folder"], output_format="list")
+    assert [run.data.metrics["test/acc"] for run in runs] == [metrics["test/acc"]]
+
+
+@pytest.mark.slow
+def test_interruption_leaves_one_run_without_doubles(make: Make, tmp_path: Path) -> None:
+    settings = make("stages.0.epochs=3")
+    train(settings, stop_after_epochs=2)
+    train(make("stages.0.epochs=3", "out_dir=elsewhere"))  # a parameter that does not decide the result
+    run = run_of(tmp_path / "elsewhere")
+    assert len(mlflow.search_runs(experiment_names=["folder"])) == 1
+    for metric in METRICS:
+        assert [step for step, _ in history(run, metric)] == [1, 2, 3]
+    assert images(run) == [0, 1, 2, 3]
+    assert run.info.status == "FINISHED"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("error", "status"), [(KeyboardInterrupt, "KILLED"), (UserError, "FAILED"), (ValueError, "FAILED")]
+)
+def test_run_that_ends_early_says_so(
+    make: Make, error: type[BaseException], status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error("early")
+
+    monkeypatch.setattr("flowers.commands.train._fit", fail)
+    with pytest.raises(error):
+        train(make())
+    (run,) = mlflow.search_runs(experiment_names=["folder"], output_format="list")
+    assert run.info.status == status
+
+
+@pytest.mark.slow
+def test_system_metrics_are_sampled(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fit = "flowers.commands.train._fit"
+    import flowers.commands.train as verb
+
+    whole = verb._fit
+
+    def slow(*arguments: Any) -> Any:
+        rows = whole(*arguments)
+        time.sleep(2.5)
+        return rows
+
+    monkeypatch.setattr(fit, slow)
+    train(make("tracking.system_metrics_s=1"))
+    assert "system/cpu_utilization_percentage" in run_of(tmp_path / "out").data.metrics
+
+
+# What a person reads
+
+
+def tracked(store: Path) -> Tracking:
+    return Tracking(enabled=True, uri=f"sqlite:///{store}", system_metrics_s=0)
+
+
+@pytest.mark.slow
+def test_run_has_the_name_that_its_caller_gives(make: Make, tmp_path: Path) -> None:
+    train(make("stages.0.epochs=1"), called="fold 1")
+    assert run_of(tmp_path / "out").info.run_name == "fold 1"
+
+
+def test_note_is_the_command_where_there_is_no_other(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["flowers lr_find", "data.root=my photos", "seed=1"])
+    with tracking.tracked_run(tracked(store), experiment="folder", name="x", run_id=None, tags={}) as run_id:
+        pass
+    note = mlflow.get_run(run_id).data.tags["mlflow.note.content"]
+    assert note == "```\nflowers lr_find \\\n  'data.root=my photos' \\\n  seed=1\n```"
+
+
+def test_what_a_person_wrote_stays(store: Path) -> None:
+    here: Any = {"experiment": "folder", "name": "x", "tags": {}, "note": "ours"}
+    with tracking.tracked_run(tracked(store), run_id=None, **here) as run_id:
+        pass
+    mlflow.MlflowClient().update_run(run_id, name="mine")
+    mlflow.MlflowClient().set_tag(run_id, "mlflow.note.content", "theirs")
+    experiment = mlflow.get_experiment_by_name("folder")
+    changed = json.dumps(json.loads(experiment.tags[TAG]) | {"updatedAt": 0})
+    mlflow.MlflowClient().set_experiment_tag(experiment.experiment_id, TAG, changed)
+    with tracking.tracked_run(tracked(store), run_id=run_id, **here):
+        pass
+    run = mlflow.get_run(run_id)
+    assert (run.info.run_name, run.data.tags["mlflow.note.content"]) == ("mine", "theirs")
+    assert mlflow.get_experiment_by_name("folder").tags[TAG] == changed
+
+
+# A store that was moved or copied
+
+
+@pytest.mark.slow
+def test_copied_project_reads_and_writes_its_own_files(
+    make: Make, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    train(make())
+    run_id = run_of(tmp_path / "out").info.run_id
+    copy = tmp_path.with_name("copy of " + tmp_path.name)
+    copy.mkdir()
+    shutil.copytree(tmp_path / "mlruns", copy / "mlruns")
+    shutil.copy(store, copy)
+    before = store.read_bytes()
+    files = sorted((tmp_path / "mlruns").rglob("*"))
+    monkeypatch.chdir(copy)
+    with tracking.tracked_run(
+        tracked(copy / "mlflow.db"), experiment="folder", name="x", run_id=None, tags={}
+    ) as new_id:
+        tracking.log_table(pd.DataFrame({"a": [1]}), "table.json")
+    assert str(copy / "mlruns") in capfd.readouterr().out
+    assert (copy / "mlruns").samefile(Path(mlflow.get_run(new_id).info.artifact_uri).parents[2])
+    assert store.read_bytes() == before
+    assert sorted((tmp_path / "mlruns").rglob("*")) == files
+
+    shutil.rmtree(tmp_path / "mlruns")  # what is read now lies in the copy
+    client = mlflow.MlflowClient()
+    table = pd.read_csv(client.download_artifacts(run_id, "history.csv", str(copy)))
+    assert len(table) == 2
+    assert images(mlflow.get_run(run_id)) == [0, 1, 2]
+    mlflow.pytorch.load_model(f"runs:/{run_id}/model")
+
+
+# A process that is killed
+
+
+def runs_by_name(store: Path) -> dict[str, Any]:
+    mlflow.set_tracking_uri(f"sqlite:///{store}")
+    runs = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    return {run.info.run_name.split()[0]: run for run in runs}
+
+
+@pytest.mark.slow
+def test_killed_training_and_its_sweep_are_marked_and_go_on(photographs: Path, store: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "flowers", "train"]
+    small = ["experiment=cnn_scratch", "model.image_px=32", "model.width=4", "model.blocks=2", "model.dense=8"]
+    small += ["data=folder", f"data.root={photographs}", f"data.cache_dir={tmp_path / 'pixels'}", "trainer=brief"]
+    small += ["learning.batch_size=8", "stages.0.epochs=25"]
+    sweep = subprocess.Popen([*command, "-m", *small, "seed=1,2"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert sweep.stdout is not None
+    assert any(line.startswith("epoch   5/25") for line in sweep.stdout)
+    sweep.kill()
+    sweep.communicate()
+    killed_ms = time.time() * 1000
+    runs = runs_by_name(store)
+    assert {name: run.info.status for name, run in runs.items()} == {"cnn_scratch": "RUNNING", "sweep": "RUNNING"}
+
+    time.sleep(2)
+    store_module.list_experiments(f"sqlite:///{store}")
+    runs = runs_by_name(store)
+    assert {run.info.status for run in runs.values()} == {"KILLED"}
+    run = runs["cnn_scratch"]
+    assert run.info.start_time < run.info.end_time <= killed_ms + 500  # its last sign of life, not when it was found
+    assert "was killed" in run.data.tags["ended"]
+    assert run.info.run_name == "cnn_scratch seed=1"
+    assert not (tmp_path / alive.FOLDER).exists()
+
+    done = subprocess.run([*command, *small, "seed=1", "out_dir=out"], cwd=tmp_path, capture_output=True, text=True)
+    assert "going on from the checkpoint" in done.stdout, done.stderr
+    runs = runs_by_name(store)
+    assert runs["cnn_scratch"].info.run_id == run.info.run_id
+    assert runs["cnn_scratch"].info.status == "FINISHED"
+    assert "ended" not in runs["cnn_scratch"].data.tags
+    assert runs["sweep"].info.status == "KILLED"
+    assert [step for step, _ in history(run, "val/acc")] == list(range(1, 26))
+
+
+# A store that fails
+
+
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "PATIENCE_S", 0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_impatient")
+def test_locked_store_is_one_sentence(make: Make, store: Path, tmp_path: Path) -> None:
+    with locked(store), pytest.raises(UserError, match=r"mlflow\.db is locked by another program; close"):
+        train(make())
+    assert not (tmp_path / "out/model.safetensors").exists()
+    train(make())
+    assert len(mlflow.search_runs(experiment_names=["folder"])) == 1
+
+
+def schema(store: Path, version: str) -> None:
+    with contextlib.closing(sqlite3.connect(store)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", [version])
+        connection.commit()
+
+
+@pytest.mark.parametrize("version", ["ffffffffffff", "451aebb31d03"], ids=["newer", "older"])
+def test_store_of_another_schema_is_one_sentence(make: Make, store: Path, version: str) -> None:
+    schema(store, version)
+    with pytest.raises(UserError, match="was written by another version of MLflow; back it up and run `mlflow db up"):
+        train(make())
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("sqlite:///garbage.db", "is not a readable database"),
+        ("foo://bar", "cannot be used"),
+    ],
+)
+def test_store_that_is_none_is_one_sentence(make: Make, uri: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "garbage.db").write_bytes(b"garbage" * 100)
+    with pytest.raises(UserError) as caught:
+        train(make(f"tracking.uri={uri}"))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("_impatient")
+@pytest.mark.slow
+def test_store_locked_for_a_while_costs_nothing(
+    make: Make, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = tracking.log_metrics
+    with contextlib.ExitStack() as lock:
+
+        def log_and_lock(metrics: dict[str, float], step: int | None = None) -> None:
+            log(metrics, step)
+            if step == 1:
+                lock.enter_context(locked(store))
+
+        monkeypatch.setattr(tracking, "log_metrics", log_and_lock)
+        from flowers.tracking import record as recording
+
+        record = recording.record_end
+
+        def unlock_and_record(*arguments: Any) -> None:
+            lock.close()
+            record(*arguments)
+
+        monkeypatch.setattr(recording, "record_end", unlock_and_record)
+        train(make("stages.0.epochs=4"))
+    run = run_of(tmp_path / "out")
+    for metric in METRICS:
+        assert [step for step, _ in history(run, metric)] == [1, 2, 3, 4]
+    assert images(run) == [0, 1, 2, 3, 4]
+    assert run.info.status == "FINISHED"
+    said = capfd.readouterr().err
+    assert said.count("is locked by another program") == 1
+    assert said.count("\n") == 1
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_backlog_counts_what_is_missing(make: Make, store: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    told: list[int] = []
+    backlog = Backlog(Tracking(enabled=True, uri=f"sqlite:///{store}", system_metrics_s=0))
+    with locked(store):
+        backlog.add(lambda: told.append(1), lambda: told.append(2))
+        backlog.add(lambda: told.append(3))
+        assert backlog.missing == 3
+    assert not told
+    backlog.add(lambda: told.append(4))
+    assert told == [1, 2, 3, 4]
+    assert backlog.missing == 0
+    assert capfd.readouterr().err.count("\n") == 1
+
+
+def test_sweep_has_a_run_of_its_own(store: Path) -> None:
+    import pandas as pd
+
+    run_id = parents.open_parent(
+        Tracking(enabled=True, uri=f"sqlite:///{store}", system_metrics_s=0),
+        experiment="folder",
+        name="sweep",
+        kind="sweep",
+    )
+    table = pd.DataFrame([(0.9, "seed=2", "b"), (0.8, "seed=1", "a")], columns=["val/acc", "overrides", "out_dir"])
+    parents.close_parent(run_id, table, failed=0)
+    run = mlflow.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["best/val/acc"] == 0.9
+    assert run.data.tags["best.overrides"] == "seed=2"
+
+
+def test_parameters_are_short_and_flat() -> None:
+    params = short_params(read_settings(compose_config(["experiment=sample_finetune", "out_dir=out", "seed=7"])))
+    assert params["net"] == "ResNetSmall"
+    assert params["seed"] == 7
+    assert params["widths"] == [32, 64, 128]
+    assert params["stages"] == "head 2, all 18"
+    assert params["max_lr"] == "0.01, [0.001, 0.003]"
+    assert not {"mixup_alpha", "class_weights", "sampling"} & params.keys()  # switched off
+    assert not any("." in name for name in params)
+    assert len(str(params)) < 1000  # a picture's panel repeats them all

@@ -1,0 +1,70 @@
+"""A sweep is one MLflow run with a child for each training, and ends with the best."""
+
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+SMALL = (
+    "experiment=cnn_scratch",
+    "data=folder",
+    "trainer=brief",
+    "model.image_px=32",
+    "model.blocks=2",
+    "model.dense=8",
+    "learning.batch_size=8",
+    "stages.0.epochs=1",
+)
+
+
+def sweep(cwd: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "flowers", "train", "-m", *SMALL, *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def rows(store: Path, query: str) -> list[tuple[str, ...]]:
+    with closing(sqlite3.connect(store)) as connection:
+        return connection.execute(query).fetchall()
+
+
+@pytest.mark.slow
+def test_sweep_is_a_parent_with_children_and_a_failure_spoils_only_itself(photographs: Path, tmp_path: Path) -> None:
+    done = sweep(tmp_path, f"data.root={photographs}", "model.width=2,0,4")
+    assert done.returncode == 2
+    assert "flowers: job 1 of the sweep: 'model' cannot be built" in done.stderr
+    assert done.stderr.count("\n") == 2, done.stderr
+    assert "1 of 3 trainings failed" in done.stdout
+    assert "2 trainings, best first" in done.stdout
+    (file,) = tmp_path.glob("runs/sweeps/**/sweep.csv")
+    table = pd.read_csv(file)
+    assert list(table.columns) == ["val/acc", "overrides", "out_dir"]
+    assert table["val/acc"].is_monotonic_decreasing
+    assert {text.rpartition("model.width=")[2] for text in table["overrides"]} == {"2", "4"}
+    assert f"best: {table['overrides'][0]}" in done.stdout
+    assert all((Path(folder) / "model.safetensors").is_file() for folder in table["out_dir"])
+
+    store = tmp_path / "mlflow.db"
+    ((parent, status),) = rows(
+        store, "SELECT run_uuid, status FROM runs JOIN tags USING (run_uuid) WHERE value='sweep'"
+    )
+    assert status == "FAILED"
+    children = rows(store, "SELECT status, value FROM runs JOIN tags USING (run_uuid) WHERE key='mlflow.parentRunId'")
+    assert [child for child in children if child[0] == "FINISHED"] == [("FINISHED", parent)] * 2
+    ((best,),) = rows(store, f"SELECT value FROM tags WHERE key='best.overrides' AND run_uuid='{parent}'")
+    assert best == table["overrides"][0]
+    ((accuracy,),) = rows(store, f"SELECT value FROM metrics WHERE key='best/val/acc' AND run_uuid='{parent}'")
+    assert accuracy == pytest.approx(table["val/acc"][0])
+
+
+@pytest.mark.slow
+def test_sweep_over_models_without_tracking(photographs: Path, tmp_path: Path) -> None:
+    words = [f"data.root={photographs}", "tracking.enabled=false", "seed=1,2", "model.width=2"]
+    done = sweep(tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "2 trainings, best first" in done.stdout
+    assert not (tmp_path / "mlflow.db").exists()

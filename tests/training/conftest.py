@@ -1,0 +1,100 @@
+"""What the tests of training share: stages, a classifier, and a fit with Lightning like that of `train`."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import nn
+
+from flowers.config.schema import Augment, Learning, Split, Stage
+from flowers.curation.manifest import scan
+from flowers.curation.splits import assign_splits
+from flowers.data.datamodule import PhotoDataModule
+from flowers.training.classifier import Classifier
+from flowers.training.trainer import quiet_lightning
+
+LEARNING = Learning(
+    batch_size=8, optimizer="adamw", momentum=0.9, weight_decay=0.05, label_smoothing=0, ema_decay=0, clip_norm=0
+)
+UNCHANGED = Augment(
+    flip=False,
+    rotation_deg=0,
+    zoom_frac=0,
+    aspect_frac=0,
+    translation_frac=0,
+    brightness=0,
+    contrast=0,
+    saturation=0,
+    erase_frac=0,
+    mixup_alpha=0,
+    cutmix_alpha=0,
+)
+
+
+@pytest.fixture(scope="session")
+def batches_of(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], PhotoDataModule]:
+    """A function that makes the data module anew: 3 batches of 8 photographs of 32 px, and 6 for validation."""
+    cache_dir = tmp_path_factory.mktemp("pixels")
+    shares = Split(val_frac=0.15, test_frac=0.15, folds=5, seed=0, near_bits=-1)
+    split = assign_splits(scan(photographs, strict=True), shares)
+
+    def make() -> PhotoDataModule:
+        return PhotoDataModule(
+            split, photographs, image_px=32, batch_size=8, seed=0, cache_dir=cache_dir, sampling="none"
+        )
+
+    return make
+
+
+@pytest.fixture
+def make_classifier() -> Callable[..., Classifier]:
+    """A function of a network, a stage table and changes of the learning, the augmentation or the seed."""
+
+    def make(net: nn.Module, stages: list[Stage], seed: int = 0, **changes: Any) -> Classifier:
+        of_augment = {name: value for name, value in changes.items() if hasattr(UNCHANGED, name)}
+        of_learning = {name: value for name, value in changes.items() if hasattr(LEARNING, name)}
+        rest = {name: value for name, value in changes.items() if name not in of_augment | of_learning}
+        return Classifier(
+            net,
+            num_classes=3,
+            train_labels=rest.pop("train_labels", torch.arange(24) % 3),
+            learning=replace(LEARNING, **of_learning),
+            stages=stages,
+            augment=replace(UNCHANGED, **of_augment),
+            seed=seed,
+            **rest,
+        )
+
+    return make
+
+
+@pytest.fixture
+def fit(batches_of: Callable[[], PhotoDataModule]) -> Callable[..., lightning.Trainer]:
+    """A function that trains a classifier for some epochs, from a checkpoint if one is given."""
+
+    def run(
+        classifier: Classifier, epochs: int, *callbacks: Callback, ckpt_path: Path | None = None
+    ) -> lightning.Trainer:
+        with quiet_lightning():
+            trainer = lightning.Trainer(
+                accelerator="cpu",
+                devices=1,
+                max_epochs=epochs,
+                callbacks=[*callbacks],
+                deterministic=True,
+                logger=False,
+                enable_checkpointing=any(callback.__class__.__name__ == "EpochCheckpoint" for callback in callbacks),
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                use_distributed_sampler=False,
+            )
+            trainer.fit(classifier, datamodule=batches_of(), ckpt_path=ckpt_path, weights_only=True)
+        return trainer
+
+    return run

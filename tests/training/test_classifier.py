@@ -1,0 +1,298 @@
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+from torch.nn import functional
+
+from flowers.config.schema import Stage
+from flowers.data.augment import Draws
+from flowers.data.datamodule import Batch, PhotoDataModule, ShuffledBatches
+from flowers.errors import UserError
+from flowers.training.classifier import Classifier
+from flowers.training.stages import rates_at
+
+NETS = ("linear", "mlp", "cnn", "resnet_small")
+ALL = Stage("all", epochs=2, train="all", max_lr=5e-3)
+HEAD = Stage("head", epochs=1, train="head", max_lr=1e-2)
+State = dict[str, Tensor]
+Fit = Callable[..., lightning.Trainer]
+Make = Callable[..., Any]
+
+
+class Recorder(Callback):
+    """Keeps what happened at each step."""
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+        self.losses: list[float] = []
+        self.rates: list[dict[str, float]] = []
+        self.states: list[State] = []
+        self.epochs: list[State] = []
+
+    def on_before_optimizer_step(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        self.rates.append({group["name"]: group["lr"] for group in optimizer.param_groups})
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        assert isinstance(pl_module, Classifier)
+        self.batches.append(batch)
+        self.losses.append(float(outputs["loss"]))
+        self.states.append(copy.deepcopy(pl_module.net.state_dict()))
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, Classifier)
+        self.epochs.append(copy.deepcopy(pl_module.net.state_dict()))
+
+
+def first_batch(module: PhotoDataModule) -> Batch:
+    return next(iter(module.train_dataloader()))
+
+
+def prepared(batch: Batch, mean: tuple[float, ...] = (0.5, 0.5, 0.5), std: tuple[float, ...] = (0.25,) * 3) -> Tensor:
+    return (batch.images / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_the_first_loss_is_near_that_of_guessing(
+    name: str, make_net: Make, batches_of: Callable[[], PhotoDataModule]
+) -> None:
+    classes = 20
+    net = make_net(name, num_classes=classes).eval()
+    images = prepared(first_batch(batches_of()))
+    with torch.no_grad():
+        losses = -net(images).log_softmax(dim=1).mean()  # over all labels, so that luck with a few is left out
+    assert float(losses) == pytest.approx(math.log(classes), abs=0.4)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_one_batch_can_be_learnt_by_heart(
+    name: str, make_net: Make, make_classifier: Make, batches_of: Callable[[], PhotoDataModule]
+) -> None:
+    batch = first_batch(batches_of())
+    changes = {} if name == "linear" else {"dropout": 0}
+    classifier = make_classifier(make_net(name, **changes), [ALL], weight_decay=0)
+    optimizer = classifier.configure_optimizers()
+    for group in optimizer.param_groups:
+        group["lr"] = 1e-2 if name != "linear" else 1e-3
+    for _ in range(30):
+        loss = functional.cross_entropy(classifier.net(prepared(batch)), batch.labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert float(loss.detach()) < 0.1
+
+
+@pytest.mark.parametrize("label_smoothing", [0, 0.1])
+def test_class_weights_decide_what_a_photograph_counts_in_the_loss(
+    label_smoothing: float,
+    make_net: Make,
+    make_classifier: Make,
+    batches_of: Callable[[], PhotoDataModule],
+    fit: Callable[..., lightning.Trainer],
+) -> None:
+    labels = torch.tensor([0] * 18 + [1] * 5 + [2])  # what the classifier is told; the batches have 8 of each
+    net = make_net("linear")
+    classifier = make_classifier(
+        net,
+        [Stage("all", 1, "all", 1e-12)],
+        class_weights="inverse",
+        label_smoothing=label_smoothing,
+        train_labels=labels,
+    )
+    weights = torch.tensor([24 / 3 / 18, 24 / 3 / 5, 24 / 3 / 1])
+    expected = []
+    for batch in batches_of().train_dataloader():
+        logs = net(prepared(batch)).log_softmax(dim=1).detach()
+        share = functional.one_hot(batch.labels, 3) * (1 - label_smoothing) + label_smoothing / 3
+        expected.append(-(share * logs * weights).sum(dim=1).mean())
+    trainer = fit(classifier, 1)
+    assert float(trainer.callback_metrics["train/loss"]) == pytest.approx(float(sum(expected)) / 3, rel=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_decay_shrinks_weights_and_leaves_biases_and_norms(
+    optimizer: str, make_net: Make, make_classifier: Make
+) -> None:
+    net = make_net("resnet_small")
+    for parameter in net.parameters():
+        nn.init.ones_(parameter)
+        parameter.grad = torch.zeros_like(parameter)
+    steps = make_classifier(net, [ALL], optimizer=optimizer, weight_decay=0.5, momentum=0.0).configure_optimizers()
+    for group in steps.param_groups:
+        group["lr"] = 0.1
+    steps.step()
+    for name, parameter in net.named_parameters():
+        wanted = 1 - 0.1 * 0.5 if parameter.ndim >= 2 else 1.0
+        assert torch.allclose(parameter, torch.full_like(parameter, wanted)), name
+
+
+def test_the_optimiser_is_what_the_recipe_says(make_net: Make, make_classifier: Make) -> None:
+    adamw = make_classifier(make_net("mlp"), [ALL], momentum=0.8).configure_optimizers()
+    assert isinstance(adamw, torch.optim.AdamW)
+    assert adamw.defaults["betas"] == (0.8, 0.999)
+    sgd = make_classifier(make_net("mlp"), [ALL], optimizer="sgd", momentum=0.8).configure_optimizers()
+    assert isinstance(sgd, torch.optim.SGD)
+    assert (sgd.defaults["momentum"], sgd.defaults["nesterov"]) == (0.8, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"optimizer": "adam"}, "learning.optimizer='adam': did you mean 'adamw'?"),
+        ({"optimizer": "lion"}, "learning.optimizer='lion': known: adamw, sgd"),
+        ({"batch_size": 0}, "learning.batch_size=0 must be at least 1; correct"),
+        ({"momentum": 1.0}, "learning.momentum=1.0 must be at least 0 and less than 1;"),
+        ({"weight_decay": -0.1}, "learning.weight_decay=-0.1 must"),
+        ({"label_smoothing": 1.0}, "learning.label_smoothing=1.0 must"),
+        ({"ema_decay": 1.0}, "learning.ema_decay=1.0 must"),
+        ({"clip_norm": -1.0}, "learning.clip_norm=-1.0 must"),
+        ({"mixup_alpha": -1.0}, "augment.mixup_alpha=-1.0 must"),
+        ({"zoom_frac": -2.0}, "augment.zoom_frac=-2.0 must"),
+        ({"contrast": float("nan")}, "augment.contrast=nan must"),
+    ],
+)
+def test_what_cannot_be_trained_with_is_refused_at_once(
+    changes: dict[str, Any], sentence: str, make_net: Make, make_classifier: Make
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        make_classifier(make_net("mlp"), [ALL], **changes)
+
+
+def test_rates_at_every_step_are_those_of_the_closed_form(make_net: Make, make_classifier: Make, fit: Fit) -> None:
+    stages = [HEAD, Stage("last", epochs=2, train="last:2", max_lr=[1e-4, 1e-2])]
+    recorder = Recorder()
+    classifier = make_classifier(make_net("cnn"), stages)
+    fit(classifier, 3, recorder)
+    assert len(recorder.rates) == 9
+    for step, rates in enumerate(recorder.rates):
+        wanted = rates_at(stages, ["block1", "block2", "head"], step, 3)
+        assert rates == {f"{name}/{kind}": wanted[name] for name in wanted for kind in ("decay", "plain")}
+
+
+def test_what_a_stage_freezes_stays_as_the_stage_before_left_it(
+    make_net: Make, make_classifier: Make, fit: Fit
+) -> None:
+    stages = [Stage("all", epochs=1, train="all", max_lr=1e-2), HEAD, Stage("two", 1, ["stage2", "head"], 1e-2)]
+    recorder = Recorder()
+    fit(make_classifier(make_net("resnet_small"), stages, weight_decay=0.5, momentum=0.9), 3, recorder)
+    one, two, three = recorder.epochs
+    for name in one:
+        assert torch.equal(one[name], two[name]) != name.startswith("head."), name
+        assert torch.equal(two[name], three[name]) != name.startswith(("stage2.", "head.")), name
+
+
+@pytest.mark.parametrize(("optimizer", "peak"), [("adamw", 2e-2), ("sgd", 0.2)])
+def test_a_training_lowers_the_loss(
+    optimizer: str, peak: float, make_net: Make, make_classifier: Make, fit: Fit
+) -> None:
+    recorder = Recorder()
+    fit(
+        make_classifier(make_net("resnet_small", dropout=0), [Stage("all", 4, "all", peak)], optimizer=optimizer),
+        4,
+        recorder,
+    )
+    assert sum(recorder.losses[-3:]) < 0.8 * sum(recorder.losses[:3])
+
+
+def test_the_average_follows_weights_and_buffers_and_is_what_is_validated(
+    make_net: Make, make_classifier: Make, fit: Fit, batches_of: Callable[[], PhotoDataModule]
+) -> None:
+    recorder, decay = Recorder(), 0.7
+    classifier = make_classifier(make_net("resnet_small"), [Stage("all", 1, "all", 5e-2)], ema_decay=decay)
+    trainer = fit(classifier, 1, recorder)
+    assert len(recorder.states) == 3
+    average = classifier.final_net.state_dict()
+    assert average.keys() == recorder.states[0].keys()
+    for name, found in average.items():
+        if not found.is_floating_point():  # the number of batches that a batch-norm has seen; nothing reads it
+            continue
+        wanted = recorder.states[0][name].clone()
+        for state in recorder.states[1:]:
+            wanted = decay * wanted + (1 - decay) * state[name]
+        assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-7), name
+
+    losses = {}
+    for which, net in (("average", classifier.final_net), ("net", classifier.net)):
+        total, count = 0.0, 0
+        for batch in batches_of().val_dataloader():
+            with torch.no_grad():
+                logits = net.eval()(prepared(batch))
+            total += float(functional.cross_entropy(logits, batch.labels, reduction="sum"))
+            count += len(batch.labels)
+        losses[which] = total / count
+    assert float(trainer.callback_metrics["val/loss"]) == pytest.approx(losses["average"], rel=1e-5)
+    assert losses["net"] != pytest.approx(losses["average"], rel=1e-3)
+    assert int(classifier.val_confusion.compute().sum()) == len(batches_of().val)
+
+
+def test_the_loss_is_that_of_smoothed_labels_on_prepared_pixels(
+    make_net: Make, make_classifier: Make, fit: Fit
+) -> None:
+    net = make_net("mlp", dropout=0)
+    net.mean, net.std = (0.2, 0.4, 0.6), (0.1, 0.2, 0.3)
+    start, recorder, smoothing = copy.deepcopy(net), Recorder(), 0.2
+    fit(make_classifier(net, [ALL], label_smoothing=smoothing), 1, recorder)
+    batch = recorder.batches[0]
+    with torch.no_grad():
+        logs = start(prepared(batch, net.mean, net.std)).log_softmax(dim=1)
+    right = logs[torch.arange(8), batch.labels]
+    wanted = -((1 - smoothing) * right + smoothing * logs.mean(dim=1)).mean()
+    assert recorder.losses[0] == pytest.approx(float(wanted), rel=1e-4)
+
+
+def test_mixup_blends_images_and_labels_of_the_batch(make_net: Make, make_classifier: Make, fit: Fit) -> None:
+    net = make_net("mlp", dropout=0)
+    start, recorder = copy.deepcopy(net), Recorder()
+    fit(make_classifier(net, [ALL], mixup_alpha=0.5, seed=7), 1, recorder)
+    draws = Draws(24, seed=7, epoch=0, mixup_alpha=0.5)
+    batch = recorder.batches[0]
+    images, labels = prepared(batch), batch.labels
+    order = sorted(range(8), key=lambda row: float(draws.partner[batch.ids[row]]))
+    partner = {row: order[place - 1] for place, row in enumerate(order)}
+    wanted = 0.0
+    for row in range(8):
+        weight, other = float(draws.mix[batch.ids[row]]), partner[row]
+        with torch.no_grad():
+            logs = start((weight * images[row] + (1 - weight) * images[other])[None]).log_softmax(dim=1)[0]
+        wanted -= float(weight * logs[labels[row]] + (1 - weight) * logs[labels[other]]) / 8
+    assert recorder.losses[0] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_every_epoch_has_its_own_order_and_its_own_draws(make_net: Make, make_classifier: Make, fit: Fit) -> None:
+    recorder = Recorder()
+    classifier = make_classifier(make_net("linear"), [ALL], mixup_alpha=0.5)
+    fit(classifier, 2, recorder)
+    for epoch in range(2):
+        sampler = ShuffledBatches(24, 8, seed=0)
+        sampler.set_epoch(epoch)
+        assert [batch.ids.tolist() for batch in recorder.batches[3 * epoch : 3 * epoch + 3]] == list(sampler)
+    wanted = Draws(24, seed=0, epoch=1, mixup_alpha=0.5)
+    assert torch.equal(classifier.draws.uniform, wanted.uniform)
+    assert torch.equal(classifier.draws.mix, wanted.mix)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(
+    make_net: Make, make_classifier: Make, fit: Fit
+) -> None:
+    states: list[State] = []
+    for seed in (0, 0, 1):
+        classifier = make_classifier(make_net("cnn"), [ALL], seed=seed, flip=True, rotation_deg=20, mixup_alpha=0.3)
+        torch.manual_seed(len(states))  # what was drawn before must not matter
+        fit(classifier, 1)
+        states.append(classifier.net.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not all(torch.equal(states[0][name], states[2][name]) for name in states[0])

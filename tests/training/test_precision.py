@@ -1,0 +1,54 @@
+import psutil
+import pytest
+import torch
+
+from flowers.config.provenance import peak_memory_bytes
+from flowers.errors import UserError
+from flowers.training.trainer import keep_freed_memory, resolve_precision
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx512_bf16": True, "amx_bf16": False}, "bf16-mixed"),
+        ({"amx_bf16": True}, "bf16-mixed"),
+        ({"avx512_f": True, "avx512_bf16": False}, "32-true"),
+        ({}, "32-true"),
+    ],
+)
+def test_bfloat16_only_where_the_processor_multiplies_it(
+    capabilities: dict[str, bool], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert resolve_precision("auto", "cpu") == expected
+    assert resolve_precision("32-true", "cpu") == "32-true"
+    assert resolve_precision("bf16-mixed", "cpu") == "bf16-mixed"
+
+
+def test_a_torch_that_cannot_tell_gets_full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert resolve_precision("auto", "cpu") == "32-true"
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_gpu_is_asked_where_it_is_used(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": not native}, raising=False)
+    assert resolve_precision("auto", "auto") == ("bf16-mixed" if native else "32-true")
+    assert resolve_precision("auto", "cpu") == ("32-true" if native else "bf16-mixed")
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(UserError, match=r"trainer\.precision='bf16-mixd': did you mean 'bf16-mixed'\?"):
+        resolve_precision("bf16-mixd", "cpu")
+
+
+def test_the_peak_is_in_bytes_and_never_sinks() -> None:
+    keep_freed_memory()
+    before = peak_memory_bytes()
+    assert before >= 0.5 * psutil.Process().memory_info().rss
+    block = torch.ones(2**24)  # 64 MiB
+    assert peak_memory_bytes() >= max(before, block.nbytes)
+    del block
+    assert peak_memory_bytes() >= before
