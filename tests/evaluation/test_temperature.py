@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flowers.evaluation.calibration import TEMPERATURES, fit_temperature
+from flowers.training.save import TEMPERATURES, fit_temperature
 from flowers.models.inference import calibrated
 
 RNG = np.random.default_rng(0)

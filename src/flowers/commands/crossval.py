@@ -10,12 +10,13 @@ are never read. All trainings are children of one MLflow run; the same command g
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowers.config.cli import exit_on_user_error, run_command, take_command_line
+from flowers.config.compose import read_data, with_seed
 from flowers.config.schema import Settings
 from flowers.errors import UserError
 
@@ -57,20 +58,20 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
     """
     from flowers.commands.train import train
     from flowers.curation.folds import numbered_folds
-    from flowers.curation.prepare import find_photographs
+    from flowers.curation.prepare import photographs_of
     from flowers.training.series import opened, series_folder, train_members
 
     folds, seeds = arguments.folds, arguments.seeds
     if seeds < 1 or (folds is None and seeds == 1):
         raise UserError(f"seeds={seeds} repeats nothing; give folds=5, or seeds=3, or both.")
-    if settings.trainer.from_stage != 1:
-        raise UserError("crossval trains each time from the start; leave out trainer.from_stage.")
-    root, split = find_photographs(settings)
+    if settings.from_stage != 1:
+        raise UserError("crossval trains each time from the start; leave out from_stage.")
+    root, split = photographs_of(settings)
     if folds is None:
         table = split[split["split"] != "test"].reset_index(drop=True)
         identity = table
     else:
-        table = numbered_folds(split, settings.data.split, folds)
+        table = numbered_folds(split, read_data(settings).split, folds)
         identity = table.assign(split=table["fold"].astype(str))
     out = Path(settings.out_dir)
     out.mkdir(parents=True, exist_ok=True)  # now, not after hours, is the time to learn that it cannot be made
@@ -109,7 +110,7 @@ def plan(settings: Settings, table: "pd.DataFrame", folds: int | None, seeds: in
         for seed in range(settings.seed, settings.seed + seeds):
             tags = {"seed": str(seed)} if fold is None else {"fold": str(fold + 1), "seed": str(seed)}
             words = [f"{name} {value}" for name, value in tags.items() if name == "fold" or seeds > 1]
-            members.append(Member(", ".join(words), replace(settings, seed=seed), split, tags))
+            members.append(Member(", ".join(words), with_seed(settings, seed), split, tags))
     return members
 
 

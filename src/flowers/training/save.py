@@ -3,15 +3,18 @@
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from omegaconf import OmegaConf
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 from torch import nn
 
+from flowers.config.compose import as_dict
 from flowers.config.provenance import describe
 from flowers.config.schema import Settings
 from flowers.curation.split_table import write_splits
@@ -19,6 +22,9 @@ from flowers.errors import UserError
 from flowers.models.inference import Answers
 from flowers.models.trained import VALIDATION
 from flowers.models.weights import save_weights
+
+TEMPERATURES = (0.05, 20.0)
+"""Between these a temperature is looked for."""
 
 
 def check_free(out: Path, settings: Settings) -> None:
@@ -33,7 +39,7 @@ def check_free(out: Path, settings: Settings) -> None:
     if (out / "model.safetensors").exists() and config.exists():
         try:
             there = OmegaConf.to_container(OmegaConf.load(config))
-            same = _comparable(there, settings) == _comparable(asdict(settings), settings)
+            same = _comparable(there, settings) == _comparable(as_dict(settings), settings)
         except Exception:  # unreadable is different
             same = False
         if not same:
@@ -44,10 +50,11 @@ def check_free(out: Path, settings: Settings) -> None:
 
 def _comparable(node: Any, settings: Settings) -> Any:
     """Leave out of a configuration what may differ."""
-    stage = settings.trainer.from_stage
+    stage = settings.from_stage
     if stage == 1:
         return node
-    return {**node, "stages": node["stages"][: stage - 1], "trainer": None, "tracking": None}
+    model = {**node["model"], "stages": node["model"]["stages"][: stage - 1]}
+    return {**node, "model": model, "from_stage": None, "trainer": None, "logger": None, "tracking": None}
 
 
 def write_model(
@@ -94,10 +101,35 @@ def write_model(
     with tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as folder:
         whole = Path(folder)
         save_weights(net, whole / "model.safetensors")
-        OmegaConf.save(OmegaConf.create(asdict(settings)), whole / "config.yaml")
+        OmegaConf.save(settings, whole / "config.yaml")
         write_splits(split, whole / "split.csv")
         np.savez(whole / VALIDATION, **validation._asdict(), labels=labels)
         pd.DataFrame(rows).to_csv(whole / "history.csv", index=False, float_format="%.6g")
         (whole / "run.json").write_text(json.dumps(record, indent=2) + "\n")
         for name in ("model.safetensors", "config.yaml", "split.csv", VALIDATION, "history.csv", "run.json"):
             (whole / name).replace(out / name)
+
+
+def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
+    """Find the temperature at which the probabilities of known photographs fit best (Guo et al. 2017).
+
+    It minimises the mean log loss, with the weight of half a photograph pulling its logarithm towards 0: where a
+    network makes no mistake, the loss alone would fall for ever as the temperature approaches 0.
+
+    Args:
+        logits: (N, K) of photographs that were not trained on; N may be 0.
+        labels: (N,) true classes.
+
+    Returns:
+        The temperature, in :data:`TEMPERATURES`; above 1 if the network is too sure of itself.
+    """
+    if not len(labels):
+        return 1.0
+    wide = logits.astype(np.float64)
+
+    def loss(log_temperature: float) -> float:
+        of_truth = np.take_along_axis(log_softmax(wide / np.exp(log_temperature), axis=1), labels[:, None], axis=1)
+        return float(-of_truth.sum() + 0.5 * log_temperature**2)
+
+    low, high = np.log(TEMPERATURES)
+    return float(np.exp(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-5}).x))

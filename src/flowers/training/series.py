@@ -11,13 +11,14 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from flowers.config.compose import change
 from flowers.config.provenance import split_digest
 from flowers.config.schema import Settings, Tracking
 from flowers.curation.split_table import write_splits
@@ -80,7 +81,7 @@ def series_folder(kind: str, recipes: Sequence[Settings], split: pd.DataFrame) -
         split: The photographs that all members are made of. Numbers of folds have to be in its column `split`.
     """
     digest = split_digest(split)
-    decisive = [kind, [resume_key(each, digest) for each in recipes], [asdict(each.tracking) for each in recipes]]
+    decisive = [kind, [resume_key(each, digest) for each in recipes], [dict(each.tracking) for each in recipes]]
     return Path("runs/series") / hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
 
 
@@ -165,7 +166,7 @@ def train_members(
         folder = work / member.name.replace(",", "").replace(" ", "-")
         cache = _cache(member, work)
         settings = _placed(member, root, folder, cache)
-        speaks = settings.trainer.progress != "none"
+        speaks = settings.progress != "none"
         done = _finished(folder, settings, member.split)
         if done is None:
             if speaks:
@@ -192,15 +193,17 @@ def _cache(member: Member, work: Path) -> Path:
 
 
 def _placed(member: Member, root: Path, folder: Path, cache: Path) -> Settings:
-    data = replace(
-        member.settings.data,
-        root=str(root),
-        source=None,
-        decisions=None,
-        split_csv=str(folder / "split-of-member.csv"),
-        cache_dir=str(cache),
+    return change(
+        member.settings,
+        {
+            "out_dir": str(folder),
+            "data.root": str(root),
+            "data.source": None,
+            "data.decisions": None,
+            "data.split_csv": str(folder / "split-of-member.csv"),
+            "data.cache_dir": str(cache),
+        },
     )
-    return replace(member.settings, data=data, out_dir=str(folder))
 
 
 def _finished(folder: Path, settings: Settings, split: pd.DataFrame) -> dict[str, Any] | None:
