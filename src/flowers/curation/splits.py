@@ -12,8 +12,9 @@ from flowers.config.schema import Data, Split
 from flowers.curation.duplicates import conflicts, near_duplicates
 from flowers.curation.label_edits import decided
 from flowers.curation.manifest import summarise
-from flowers.curation.split_table import COLUMNS, PUBLISHED, SPLITS, check_splits
+from flowers.curation.split_table import COLUMNS, SPLITS, check_splits
 from flowers.errors import UserError
+from flowers.sources.published import OFFICIAL
 
 
 def assign_splits(
@@ -230,7 +231,7 @@ def read_published(root: Path, number: int) -> dict[str, str]:
     Raises:
         UserError: If there is none of that number.
     """
-    file, column = root / PUBLISHED, f"official_{number}"
+    file, column = root / OFFICIAL, f"official_{number}"
     if not file.is_file():
         raise UserError(f"{file} does not exist, so there is no published division: set data.split.official to null.")
     table = pd.read_csv(file, dtype=str, keep_default_na=False)
