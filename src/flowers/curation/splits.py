@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from flowers.config.schema import Data, Split
 from flowers.curation.duplicates import conflicts, near_duplicates
@@ -101,20 +103,14 @@ def _check_settings(split: Split) -> None:
 
 
 def _group_names(digests: pd.Series, alike: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Name each digest's group by the group's smallest digest: union-find over the pairs that are alike."""
-    parent = {digest: digest for digest in digests}
-
-    def find(digest: str) -> str:
-        while parent[digest] != digest:
-            parent[digest] = parent[parent[digest]]  # path halving
-            digest = parent[digest]
-        return digest
-
-    for one, other in alike:
-        if one in parent and other in parent:
-            low, high = sorted((find(one), find(other)))
-            parent[high] = low
-    return {digest: find(digest)[:16] for digest in parent}
+    """Name each digest's group, all that pairs join, by the group's smallest digest."""
+    known = pd.Index(digests.unique()).sort_values()
+    pairs = known.get_indexer(np.array(list(alike), dtype=object).reshape(-1, 2).ravel()).reshape(-1, 2)
+    one, other = pairs[(pairs >= 0).all(axis=1)].T  # pairs with a photograph that is not here join nothing
+    graph = coo_array((np.ones(len(one), dtype=bool), (one, other)), shape=(len(known), len(known)))
+    _, groups = connected_components(graph, directed=False)
+    smallest = pd.Series(known).groupby(groups).transform("first")
+    return dict(zip(known, smallest.str[:16], strict=True))
 
 
 def _strata(table: pd.DataFrame) -> dict[str, dict[str, int]]:
