@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from flowers.config.schema import Data, Split
 from flowers.curation.duplicates import conflicts, near_duplicates
-from flowers.curation.label_edits import decided
+from flowers.curation.label_edits import apply_label_edits, read_label_edits
 from flowers.curation.manifest import summarise
 from flowers.curation.split_table import COLUMNS, SPLITS, check_splits
 from flowers.errors import UserError
@@ -207,7 +207,8 @@ def divide(manifest: pd.DataFrame, data: Data, root: Path) -> tuple[pd.DataFrame
     left_out = int((manifest["status"] == "ok").sum()) - len(table)
     if left_out:
         words += f"\n{left_out} photographs left out: the published division has the same pictures in another split"
-    after = decided(manifest, data.decisions).set_index("path")
+    edits = {} if data.decisions is None else read_label_edits(Path(data.decisions))
+    after = apply_label_edits(manifest, edits).set_index("path")
     table["label"] = table["path"].map(after["label"])
     table = table[table["path"].map(after["status"]) == "ok"].reset_index(drop=True)
     check_splits(table)
