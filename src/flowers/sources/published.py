@@ -14,10 +14,12 @@ import pandas as pd
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from flowers.curation.split_table import PUBLISHED
 from flowers.errors import UserError
 from flowers.sources.archives import unpack, whole_folder
 from flowers.sources.downloads import get, read_pin
+
+OFFICIAL = "official.csv"
+"""A data set's own splits, beside its class folders: columns path, official_1, official_2 …"""
 
 OXFORD17 = (  # noqa: SIM905 - a list is harder to read
     "daffodil, snowdrop, lily of the valley, bluebell, crocus, iris, tigerlily, tulip, fritillary, sunflower, daisy, "
@@ -145,7 +147,7 @@ def _lay_out(root: Path, packed: Path, pattern: str, species: list[str], officia
             paths.append(f"{label}/{name}")
         shutil.rmtree(unpacked)
         table = pd.DataFrame({"path": paths, **official})
-        table.sort_values("path").to_csv(building / PUBLISHED, index=False, lineterminator="\n")
+        table.sort_values("path").to_csv(building / OFFICIAL, index=False, lineterminator="\n")
 
 
 def _numbers(mat: Path, key: str) -> np.ndarray:
