@@ -236,7 +236,7 @@ def test_archive_without_its_folder_is_named(publish: Callable[..., dict[str, An
 def test_pin_that_is_none_is_named(change: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         read_pin("a", {"url": "https://example.org/a.tgz", "md5": "0" * 32, "bytes": 1} | change)
-    with pytest.raises(UserError, match="'a' lacks 'md5'"):
+    with pytest.raises(UserError, match="'a' lacks 'md5' or 'sha256'"):
         read_pin("a", {"url": "https://example.org/a.tgz", "bytes": 1})
 
 
@@ -273,7 +273,7 @@ def test_configuration_and_dvc_pin_the_same() -> None:
     pinned = yaml.safe_load((ROOT / "data.dvc").read_text())
     pin = read_pin("archive", stated["archive"])
     (out,), (origin,) = pinned["outs"], pinned["deps"]
-    assert (pin.url, pin.md5, pin.bytes) == (origin["path"], out["md5"], out["size"])
+    assert (pin.url, pin.digest, pin.bytes) == (origin["path"], out["md5"], out["size"])
     assert origin["size"] == pin.bytes
     assert f"{stated['downloads_dir']}/{file_name(pin)}" == out["path"]
     ignored = subprocess.run(["git", "check-ignore", "-q", out["path"]], cwd=ROOT, check=False).returncode
