@@ -104,7 +104,11 @@ def nearest(key: str, known: Iterable[str], config: Mapping[str, Any]) -> str:
         config: The whole configuration: what is called like the key's last part elsewhere in it is named too.
     """
     leaf = key.rpartition(".")[2]
-    everywhere = [each for each in dotted(config) if not each.startswith("hydra.")]
+    group, _, rest = key.partition(".")
+    # Under a node, what is meant lies under that node too.
+    everywhere = [
+        each for each in dotted(config) if each.partition(".")[0] == group or (not rest and "hydra" not in each)
+    ]
     same = [each for each in everywhere if each != key and each.rpartition(".")[2] == leaf]
     alike = [each for each in everywhere if each.rpartition(".")[2].endswith(f"_{leaf}")]
     if same or alike:
@@ -119,6 +123,15 @@ def dotted(node: Any, prefix: str = "") -> list[str]:
     for name, value in items:
         found += [f"{prefix}{name}", *dotted(value, f"{prefix}{name}.")]
     return found
+
+
+def parameters_of(key: str, target: str) -> set[str]:
+    """List the names of the parameters of what a ``_target_`` names; for one that takes any, all that is asked of it.
+
+    Raises:
+        UserError: If there is no such class.
+    """
+    return set(inspect.signature(locate(key, target, None)).parameters)
 
 
 def locate(key: str, target: Any, packages: Sequence[str] | None) -> Callable[..., Any]:

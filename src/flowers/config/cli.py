@@ -4,6 +4,7 @@ Behind it, functions take settings and plain values, and nobody knows of a comma
 """
 
 import contextlib
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -15,8 +16,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from flowers.config.compose import CONF_DIR, explain_hydra_errors, read_settings
-from flowers.config.schema import Settings
+from flowers.config.check import dotted, parameters_of
+from flowers.config.compose import (
+    CONF_DIR,
+    compose_config,
+    explain_hydra_errors,
+    groups,
+    read_settings,
+    search_project_first,
+)
+from flowers.config.schema import TOP_LEVEL, Settings
 from flowers.errors import UserError, suggestion
 
 if TYPE_CHECKING:
@@ -82,13 +91,69 @@ def run_command(task: Callable[[Settings], Any]) -> None:
             _remove_unused_folder()
 
     with exit_on_user_error():
+        if asks_help(sys.argv[1:]) and inspect.isfunction(task):  # others have said it with their own keys
+            print(f"{(inspect.getdoc(sys.modules[task.__module__]) or '').strip()}\n", flush=True)
         with explain_hydra_errors():
+            search_project_first()
+            sys.argv[1:] = complete_words(sys.argv[1:])
             try:
                 hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(entry)()
             except ValueError as error:  # Hydra's, since the task's errors do not pass through it
                 raise UserError(f"the command cannot be understood ({error}); see --help.") from error
         if failures:
             raise next((error for error in failures if not isinstance(error, UserError)), failures[0])
+
+
+def complete_words(words: list[str]) -> list[str]:
+    """Write overrides as Hydra wants them, so that every parameter of a class can be given in the plain form.
+
+    Hydra takes a key that no YAML file names with a `+` only. Here that is added where the key is a parameter of the
+    class that its node names, and in ``callbacks`` and ``logger``, which hold what people like. Where a ``_target_`` is
+    replaced, the keys that the new class does not know go with the old one.
+
+    Args:
+        words: Without the program's name.
+
+    Returns:
+        The words, with those added.
+
+    Raises:
+        UserError: If a class that is named does not exist.
+    """
+    given = {key: value for key, sign, value in (word.partition("=") for word in words) if sign}
+    if any(word.startswith(("--config", "-cd", "-cn", "-cp")) for word in words) or asks_help(words):
+        return words
+    if not any("." in key and key[0] not in "+~" for key in given):
+        return words
+    choices = [f"{key}={value.partition(',')[0]}" for key, value in given.items() if key in groups()]
+    plain = OmegaConf.to_container(compose_config(["name=none", "out_dir=none", *choices]), resolve=False)
+    assert isinstance(plain, dict)
+    config: dict[str, Any] = {str(name): value for name, value in plain.items()}
+    known = set(dotted(config))
+    completed = []
+    for word in words:
+        key, sign, value = word.partition("=")
+        group, _, rest = key.partition(".")
+        if not sign or not rest or group not in ("data", "model", "trainer", "callbacks", "logger"):
+            completed.append(word)
+            continue
+        parent, _, leaf = key.rpartition(".")
+        target = given.get(f"{parent}._target_", given.get(f"+{parent}._target_"))
+        if target is None and parent in known:
+            target = _at(config, parent).get("_target_") if isinstance(_at(config, parent), dict) else None
+        free = group in ("callbacks", "logger") or (target is not None and leaf in parameters_of(parent, target))
+        completed.append(f"++{word}" if key not in known and free else word)
+        if leaf == "_target_" and key in known and _at(config, key) != value:
+            fits = parameters_of(parent, value)
+            dropped = [name for name in _at(config, parent) if name not in fits and not name.startswith("_")]
+            completed += [f"~{parent}.{name}" for name in dropped if f"{parent}.{name}" not in given]
+    return completed
+
+
+def _at(config: Any, key: str) -> Any:
+    for part in key.split("."):
+        config = config[int(part)] if isinstance(config, list) else config[part]
+    return config
 
 
 def _job_number() -> int | None:
@@ -188,8 +253,7 @@ def take_keys(schema: type[T], words: list[str]) -> tuple[T, list[str]]:
     names = {field.name for field in fields(schema)}
     own = [word for word in words if word.partition("=")[0] in names and "=" in word]
     others = [word for word in words if word not in own]
-    known = {field.name for field in fields(Settings)} | names
-    known |= {folder.name for folder in CONF_DIR.iterdir() if folder.is_dir() and folder.name != "hydra"}
+    known = TOP_LEVEL.keys() | names | groups()
     for word in others:
         key, sign, _ = word.partition("=")
         # Hydra says what is wrong with the others, but knows nothing of this command's own keys.

@@ -18,6 +18,39 @@ if not CONF_DIR.is_dir():  # installed from a wheel
     CONF_DIR = Path(__file__).parents[1] / "conf"
 
 
+def conf_dirs() -> list[Path]:
+    """List the folders that configurations are looked for in: the working folder's own ``conf``, then the package's."""
+    own = Path.cwd() / "conf"
+    return [own, CONF_DIR] if own.is_dir() and own.resolve() != CONF_DIR.resolve() else [CONF_DIR]
+
+
+def names_in(group: str) -> list[str]:
+    """List what can be chosen in a group, for example of ``data``."""
+    files = (file for folder in conf_dirs() for file in (folder / group).glob("*.yaml"))
+    return sorted({file.stem for file in files} - {"base"})
+
+
+def groups() -> set[str]:
+    """List the groups: ``data``, ``model`` and so on."""
+    folders = (folder for each in conf_dirs() for folder in each.iterdir() if folder.is_dir())
+    return {folder.name for folder in folders} - {"hydra", "decisions"}
+
+
+def search_project_first() -> None:
+    """Have Hydra look into the working folder's own ``conf`` before the package's."""
+    from hydra.core.config_search_path import ConfigSearchPath
+    from hydra.core.plugins import Plugins
+    from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+    class ProjectFirst(SearchPathPlugin):
+        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+            for folder in conf_dirs()[:-1]:
+                search_path.prepend("project", f"file://{folder}")
+
+    if not any(plugin.__name__ == "ProjectFirst" for plugin in Plugins.instance().discover(SearchPathPlugin)):
+        Plugins.instance().register(ProjectFirst)
+
+
 def compose_config(overrides: Sequence[str]) -> DictConfig:
     """Compose a configuration without a command line, from ``conf/config.yaml`` and Hydra overrides.
 
@@ -26,6 +59,7 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     """
     from hydra import compose, initialize_config_dir
 
+    search_project_first()
     with explain_hydra_errors(), initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         return compose("config", overrides=list(overrides))
 
@@ -66,7 +100,7 @@ def _explain_key(error: OmegaConfBaseException) -> str:
         if error.object_type is not None and hasattr(error.object_type, "__dataclass_fields__"):
             known = list(error.object_type.__dataclass_fields__)
         if key == error.key:  # at the top, names of groups can be given too
-            known += [folder.name for folder in CONF_DIR.iterdir() if folder.is_dir() and folder.name != "hydra"]
+            known += groups()
         return f"the configuration has no key '{key}': {nearest(key, known, whole)}"
     if isinstance(error, MissingMandatoryValue) or "Missing mandatory value" in reason:
         return f"'{key}' has no value yet: add {key}=… to the command."

@@ -13,7 +13,7 @@ import pandas as pd
 from filelock import FileLock
 from omegaconf import OmegaConf
 
-from flowers.config.compose import CONF_DIR, compose_config, find_source, read_data, read_settings
+from flowers.config.compose import compose_config, find_source, names_in, read_data, read_settings
 from flowers.config.provenance import code_digest
 from flowers.config.schema import Data, Settings
 from flowers.curation.manifest import HASH_CELLS, read_manifest, scan, write_manifest
@@ -149,7 +149,7 @@ def find_folder(data: str, key: str) -> tuple[str, Path, bool]:
     Raises:
         UserError: If there is neither such a data set nor such a folder.
     """
-    names = sorted(file.stem for file in (CONF_DIR / "data").glob("*.yaml") if file.stem != "base")
+    names = names_in("data")
     if data in names:
         composed = compose_config([f"data={data}", "name=shift", "out_dir=."])  # what only a command has
         if OmegaConf.is_missing(composed.data, "root"):

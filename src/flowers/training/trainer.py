@@ -39,6 +39,8 @@ def make_trainer(node: Mapping[str, Any], folder: Path, **given: Any) -> lightni
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     keep_freed_memory()
     chosen = {"precision": precision, "default_root_dir": str(folder), **given}
+    if str(node.get("max_time")).count(":") == 2:  # Lightning wants days before hours, minutes and seconds
+        chosen["max_time"] = f"00:{node['max_time']}"
     trainer: lightning.Trainer = instantiate("trainer", node, **chosen)
     return trainer
 
