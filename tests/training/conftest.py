@@ -12,13 +12,14 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
+from flowers.config.schema import Split, Stage
 from flowers.curation.manifest import scan
 from flowers.curation.split_table import write_splits
 from flowers.curation.splits import assign_splits
-from flowers.config.schema import Split, Stage
 from flowers.data.augment import Augment
 from flowers.data.datamodule import PhotoDataModule
 from flowers.training.classifier import Classifier
+from flowers.training.stages import total_epochs
 from flowers.training.trainer import quiet_lightning
 
 UNCHANGED = Augment(
@@ -84,6 +85,16 @@ def make_classifier() -> Callable[..., Classifier]:
     return make
 
 
+class StopAfter(Callback):
+    """Ends a training after some epochs, whatever its Trainer was told."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        trainer.should_stop = trainer.should_stop or trainer.current_epoch + 1 >= self.epochs
+
+
 OPTIMIZER = {"betas": (0.9, 0.999), "weight_decay": 0.05}
 
 
@@ -98,8 +109,9 @@ def fit(batches_of: Callable[[], PhotoDataModule]) -> Callable[..., lightning.Tr
             trainer = lightning.Trainer(
                 accelerator="cpu",
                 devices=1,
-                max_epochs=epochs,
-                callbacks=[*callbacks],
+                # As an interruption does, and not by a shorter stage table.
+                max_epochs=max(epochs, total_epochs(classifier.table)),
+                callbacks=[*callbacks, StopAfter(epochs)],
                 deterministic=True,
                 logger=False,
                 enable_checkpointing=any(callback.__class__.__name__ == "EpochCheckpoint" for callback in callbacks),

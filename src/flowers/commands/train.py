@@ -42,10 +42,11 @@ def train(settings: Settings, stop_after_epochs: int | None = None, called: str 
     check_free(out, settings)
     start = checkpoints.start_checkpoint(out, settings)
     datamodule, model = build_training(settings)
-    if datamodule.summary and settings.progress != "none":
+    if getattr(datamodule, "summary", None) and settings.progress != "none":
         print(datamodule.summary, flush=True)
     out.mkdir(parents=True, exist_ok=True)  # now, not after hours, is the time to learn that it cannot be made
-    key = checkpoints.resume_key(settings, split_digest(datamodule.split), start)
+    split = getattr(datamodule, "split", None)  # which a DataModule from elsewhere does not have
+    key = checkpoints.resume_key(settings, "" if split is None else split_digest(split), start)
     folder = Path("runs/resume") / key
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -74,8 +75,14 @@ def build_training(settings: Settings) -> "tuple[PhotoDataModule, Classifier]":
     datamodule = instantiate("data", settings.data)
     datamodule.prepare_data()
     lightning.seed_everything(derive_seed(settings.seed, "weights") % 2**32, verbose=False)
-    model = instantiate("model", settings.model, num_classes=len(datamodule.classes), _recursive_=False)
-    datamodule.image_px = model.image_px
+    classes = getattr(datamodule, "classes", None)
+    if not classes:
+        raise UserError(
+            f"{settings.data['_target_']} does not name its classes after prepare_data; give it an attribute `classes`."
+        )
+    model = instantiate("model", settings.model, num_classes=len(classes), _recursive_=False)
+    if getattr(datamodule, "image_px", None) is None:
+        datamodule.image_px = model.image_px
     return datamodule, model
 
 
@@ -91,10 +98,9 @@ def _fit(
     """Run Lightning from the start or from the last whole epoch, and write what came out."""
     from lightning.pytorch.callbacks import Callback
 
-    from flowers.models.inference import answer
     from flowers.training import checkpoints
     from flowers.training.history import Bar, History, shows_bar
-    from flowers.training.save import fit_temperature, write_model
+    from flowers.training.save import fit_temperature, predict_validation, some_pixels, write_model
     from flowers.training.stages import total_epochs
     from flowers.training.trainer import make_trainer, quiet_lightning
 
@@ -127,14 +133,14 @@ def _fit(
         if stop_after_epochs is not None:
             return float("nan")
         out = Path(settings.out_dir)
-        validation = answer(model.final_net, datamodule.val.pixels, datamodule.val.paths)
-        temperature = fit_temperature(validation.logits, datamodule.val.labels.numpy())
+        validation = predict_validation(model.final_net, datamodule)
+        temperature = fit_temperature(validation.logits, validation.labels)
         run_id = next((logger.run_id for logger in loggers if getattr(logger, "run_id", None)), None)
-        root, split = datamodule.root, datamodule.split
-        write_model(out, settings, model.final_net, root, split, history.rows, validation, run_id, temperature)
+        write_model(out, settings, model.final_net, datamodule, history.rows, validation, run_id, temperature)
         for logger in watching:
             if hasattr(logger, "log_trained"):
-                logger.log_trained(out, model.final_net, temperature, datamodule.val.pixels[:2], datamodule.classes)
+                examples = some_pixels(datamodule)
+                logger.log_trained(out, model.final_net, temperature, examples, list(datamodule.classes))
     except BaseException as error:
         for logger in loggers:
             logger.finalize("aborted" if isinstance(error, KeyboardInterrupt) else "failed")
@@ -163,9 +169,12 @@ def _announce(
     stages = scaled_stages(model.table, max_epochs)
     epochs = sum(stage.epochs for stage in stages)
     parameters = sum(parameter.numel() for parameter in model.net.parameters())
+    counts = ""
+    if hasattr(datamodule, "train"):
+        counts = f"{len(datamodule.train)} training and {len(datamodule.val)} validation photographs of "
     print(
-        f"{settings.name}: {len(datamodule.train)} training and {len(datamodule.val)} validation photographs of "
-        f"{len(datamodule.classes)} classes, {parameters:,} parameters, epochs: {epochs}, {precision}",
+        f"{settings.name}: {counts}{len(datamodule.classes)} classes, {parameters:,} parameters, epochs: {epochs}, "
+        f"{precision}",
         flush=True,
     )
     if stages != model.table:

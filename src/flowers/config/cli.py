@@ -192,10 +192,7 @@ def read_arguments(schema: type[T], description: str) -> T:
     """
     words = sys.argv[1:]
     if {"--help", "-h"} & set(words):
-        print(description.strip(), "\n\nKeys:")
-        for field in fields(schema):
-            value = "(needed)" if field.default is NO_DEFAULT else field.default
-            print(f"  {field.name}={value}")
+        print(describe_keys(schema, description))
         sys.exit(0)
     for word in words:
         if "=" not in word:

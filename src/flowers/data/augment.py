@@ -111,6 +111,11 @@ def transform(images: Tensor, uniform: Tensor, augment: Augment, mean: Tensor, s
     return _recolour(pixels, matrix / std[:, None], (offset - mean) / std)
 
 
+def as_pixels(images: Tensor) -> Tensor:
+    """Bring images (…,3,H,W) to levels in [0, 255]: uint8 is there already, floats are taken to lie in [0, 1]."""
+    return images if images.dtype == torch.uint8 else images.float() * 255
+
+
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Prepare a batch for a network without changing what it shows.
 

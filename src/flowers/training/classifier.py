@@ -17,7 +17,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from flowers.config.compose import instantiate
 from flowers.config.schema import Stage
 from flowers.config.seeds import derive_seed
-from flowers.data.augment import Augment, Draws, erase, mix_up, normalise, transform
+from flowers.data.augment import Augment, Draws, as_pixels, erase, mix_up, normalise, transform
 from flowers.data.datamodule import UNBALANCED, Batch, class_weights
 from flowers.errors import UserError
 from flowers.models.nets import Net, build_network
@@ -136,9 +136,16 @@ class Classifier(lightning.LightningModule):
         self.net: nn.Module = built.to(memory_format=torch.channels_last)
         self.loss: nn.Module = loss if isinstance(loss, nn.Module) else instantiate("model.loss", loss)
         self.optimizer = instantiate("model.optimizer", optimizer) if isinstance(optimizer, Mapping) else optimizer
+        try:  # now, not after the photographs are decoded, is the time to learn that it does not take its arguments
+            self.optimizer([nn.Parameter(torch.zeros(1))])
+        except (TypeError, ValueError) as error:
+            raise UserError(f"'model.optimizer' cannot be built: {error}; correct the recipe.") from error
+        smoothing = getattr(self.loss, "label_smoothing", 0)
+        if not 0 <= smoothing < 1:
+            raise UserError(
+                f"model.loss.label_smoothing={smoothing} must be at least 0 and less than 1; correct the recipe."
+            )
         decay = getattr(self.optimizer, "keywords", {}).get("weight_decay", 0)
-        if not decay >= 0:
-            raise UserError(f"model.optimizer.weight_decay={decay} must be at least 0; correct the recipe.")
         self.weight_decay = float(decay)
         self.augment = instantiate("model.augment", augment) if isinstance(augment, Mapping) else augment
         self.averaged: AveragedModel | None = None
@@ -299,7 +306,7 @@ class Classifier(lightning.LightningModule):
 
     def _augmented(self, images: Tensor, rows: Tensor) -> Tensor:
         """Augment and normalise images (B,3,H,W), given their rows, to (B,3,H,W) float32."""
-        images = _as_pixels(images).to(self.device)
+        images = as_pixels(images).to(self.device)
         with torch.autocast(self.device.type, enabled=False):  # pixels have more levels than bfloat16 can tell apart
             if self.border and self.stage.views == 1:
                 images = normalise(images, self.mean, self.std)
@@ -319,7 +326,7 @@ class Classifier(lightning.LightningModule):
         with torch.random.fork_rng(devices=[]):
             for image, row in zip(images, rows.tolist(), strict=True):
                 torch.manual_seed(derive_seed(self.seed, "image", self.view_draws.epoch, row))
-                changed.append(_as_pixels(self.augment(image)))
+                changed.append(as_pixels(self.augment(image)))
         return torch.stack(changed)
 
     def _frozen(self, images: Tensor, rows: Tensor) -> Tensor:
@@ -360,7 +367,7 @@ class Classifier(lightning.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B,3,H,W), uint8 or float in [0, 1], to logits (B,K) of the network that is saved."""
-        logits: Tensor = self.final_net(normalise(_as_pixels(images).to(self.device), self.mean, self.std))
+        logits: Tensor = self.final_net(normalise(as_pixels(images).to(self.device), self.mean, self.std))
         return logits.float()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
@@ -375,11 +382,6 @@ class Classifier(lightning.LightningModule):
         """Classify a batch, or images alone: probabilities (B,K), without calibration."""
         probabilities: Tensor = self(batch if isinstance(batch, Tensor) else batch[0]).softmax(dim=1)
         return probabilities
-
-
-def _as_pixels(images: Tensor) -> Tensor:
-    """Bring images to levels in [0, 255]: what is uint8 is there already, floats are taken to lie in [0, 1]."""
-    return images if images.dtype == torch.uint8 else images.float() * 255
 
 
 def _equal_parts(net: nn.Module, other: nn.Module, border: int) -> bool:

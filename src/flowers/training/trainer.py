@@ -33,6 +33,9 @@ def make_trainer(node: Mapping[str, Any], folder: Path, **given: Any) -> lightni
     limit = node.get("limit_train_batches")
     if limit is not None and limit <= 0:
         raise UserError(f"trainer.limit_train_batches={limit} must be above 0, or null for all of them.")
+    clip = node.get("gradient_clip_val")
+    if clip is not None and clip < 0:
+        raise UserError(f"trainer.gradient_clip_val={clip} must be at least 0, or null for no clipping.")
     precision = resolve_precision(str(node.get("precision")), str(node.get("accelerator")))
     # With deterministic algorithms torch also fills all memory it allocates, in case that something reads it before
     # writing. Nothing here does, and filling costs a tenth of a training and a quarter of a frozen pass.
