@@ -59,6 +59,7 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
     from flowers.commands.train import train
     from flowers.curation.folds import numbered_folds
     from flowers.curation.prepare import photographs_of
+    from flowers.tracking.parents import label_children, series_run
     from flowers.training.series import opened, series_folder, train_members
 
     folds, seeds = arguments.folds, arguments.seeds
@@ -78,9 +79,15 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
     work = series_folder("crossval", [settings], identity)
     members = plan(settings, table, folds, seeds)
     title = f"{settings.name} crossval {_counted(folds, seeds)}"
-    with opened(work, settings.tracking, experiment=settings.data.name, kind="crossval", name=title) as parent:
+    tracking = settings.tracking
+    with (
+        opened(work, "crossval"),
+        series_run(
+            work, tracking, experiment=settings.data.name, kind="crossval", name=title, recipe=settings.name
+        ) as parent,
+    ):
         done = []
-        for each in train_members(work, root, members, train, parent):
+        for each in label_children(train_members(work, root, members, train), tracking, parent):
             _judge(each)
             done.append(each)
         about = {"name": settings.name, **summarise(done, folds, seeds), **_provenance(settings, table, parent)}
@@ -88,7 +95,7 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
         _write(out, about, rows, done)
         print(_words(about, rows, out), flush=True)
         if parent is not None:
-            _record(settings, title, parent, about, out)
+            _record(about, out)
     return float(about["val/acc"])
 
 
@@ -202,24 +209,16 @@ def _write(out: Path, about: dict[str, Any], rows: "pd.DataFrame", done: "Sequen
     (out / "crossval.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
-def _record(settings: Settings, title: str, parent: str, about: dict[str, Any], out: Path) -> None:
-    """Tell the series' MLflow run what was found, and close it."""
+def _record(about: dict[str, Any], out: Path) -> None:
+    """Tell the series' MLflow run, which is open, what was found."""
     from flowers.tracking import log as tracking
 
     low, high = about["interval"]["val/acc"]
     figures = {"val/acc": about["val/acc"], "val/acc_low": low, "val/acc_high": high, "val/loss": about["val/loss"]}
-    with tracking.tracked_run(
-        settings.tracking,
-        experiment=settings.data.name,
-        name=title,
-        run_id=parent,
-        tags={"recipe": settings.name, "kind": "crossval"},
-        system_metrics=False,
-    ):
-        tracking.log_metrics({f"crossval/{name}": value for name, value in figures.items()})
-        tracking.log_metrics({"crossval/pooled/acc": about["pooled/acc"]})
-        for name in ("crossval.csv", "crossval.json", "predictions.csv"):
-            tracking.log_file(out / name, "crossval")
+    tracking.log_metrics({f"crossval/{name}": value for name, value in figures.items()})
+    tracking.log_metrics({"crossval/pooled/acc": about["pooled/acc"]})
+    for name in ("crossval.csv", "crossval.json", "predictions.csv"):
+        tracking.log_file(out / name, "crossval")
 
 
 def _words(about: dict[str, Any], rows: "pd.DataFrame", out: Path) -> str:
