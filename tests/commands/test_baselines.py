@@ -119,7 +119,7 @@ def test_random_weights_are_left_out_and_so_is_what_an_earlier_call_wrote_of_the
     keep = tmp_path / "out/embeddings_knn/my notes.txt"
     keep.write_text("mine")
     capsys.readouterr()
-    metrics = baselines(make_settings("trainer.progress=none", *SPLIT))
+    metrics = baselines(make_settings("progress=none", *SPLIT))
     assert list(metrics) == list(ON_PIXELS)
     said = capsys.readouterr().out
     assert "cnn_scratch starts from random weights, whose embeddings mean nothing" in said

@@ -73,7 +73,7 @@ def test_weights_are_pinned_by_their_digest(tmp_path: Path) -> None:
             "artifacts/pretrain/model.safetensors, which does not exist",
         ),
         ({"dataset": "sampel"}, "conf/data has no 'sampel': did you mean 'sample'?"),
-        ({"overrides": ["model.widht=3"]}, "no key 'model.widht'"),
+        ({"overrides": ["model.net.widht=3"]}, "no key 'model.net.widht'"),
         ({"overrides": ["sed=3"]}, "no key 'sed': did you mean 'seed'?"),
         ({"overrides": ["data.split.seed=3"]}, "would change the data after download and split have run"),
         ({"overrides": ["data=folder"]}, "would change the data after download and split have run"),

@@ -25,12 +25,12 @@ from flowers.errors import UserError
 from flowers.evaluation.intervals import mean_interval
 
 Make = Callable[..., Settings]
-SMALL = ("stages.0.epochs=1", "trainer.progress=none")
+SMALL = ("model.stages.0.epochs=1", "progress=none")
 
 
 @pytest.mark.slow
 def test_folds_and_seeds(make_settings: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = make_settings(*SMALL, "seed=4", "trainer.train_batches=null", "stages.0.max_lr=1e-2")
+    settings = make_settings(*SMALL, "seed=4", "trainer.limit_train_batches=null", "model.stages.0.max_lr=1e-2")
     returned = crossval(settings, Arguments(folds=3, seeds=2))
     rows = pd.read_csv(tmp_path / "out/crossval.csv")
     assert list(rows.columns) == ["fold", "seed", "val/acc", "val/loss", "train_s", "model", "mlflow_run_id"]
@@ -93,7 +93,7 @@ def test_seeds_alone_keep_the_split(make_settings: Make, tmp_path: Path) -> None
 def test_more_seeds_later_repeat_nothing(
     make_settings: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = ("stages.0.epochs=1", "trainer.progress=lines")
+    lines = ("model.stages.0.epochs=1", "progress=lines")
     crossval(make_settings(*lines), Arguments(folds=2))
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs/series").rglob("model.safetensors")}
     assert len(before) == 2
@@ -124,7 +124,7 @@ def test_trainings_that_share_a_fold_follow_each_other(make_settings: Make) -> N
         (Arguments(folds=3, seeds=0), (), "seeds=0 repeats nothing"),
         (Arguments(folds=1), (), "give folds=2 or more"),
         (Arguments(folds=40), (), "folds=40, but class daisy has"),
-        (Arguments(folds=3), ("trainer.from_stage=2",), r"leave out trainer\.from_stage"),
+        (Arguments(folds=3), ("from_stage=2",), r"leave out trainer\.from_stage"),
     ],
 )
 def test_what_cannot_be_is_said_before_any_training(
@@ -139,8 +139,15 @@ def test_what_cannot_be_is_said_before_any_training(
 # From the command line, with MLflow
 
 WORDS = (
-    *("experiment=cnn_scratch", "data=folder", "trainer=brief", "model.image_px=32", "model.blocks=2"),
-    *("model.dense=8", "model.width=2", "learning.batch_size=8", "stages.0.epochs=6", "folds=2", "out_dir=out"),
+    *("experiment=cnn_scratch", "data=folder", "trainer=brief", "model.net.image_px=32", "model.net.blocks=2"),
+    *(
+        "model.net.dense=8",
+        "model.net.width=2",
+        "data.batch_size=8",
+        "model.stages.0.epochs=6",
+        "folds=2",
+        "out_dir=out",
+    ),
 )
 
 
@@ -207,7 +214,7 @@ def test_killed_in_the_second_fold_it_goes_on_there(photographs: Path, tmp_path:
 
 @pytest.mark.slow
 def test_sweep_over_cross_validations_ranks_their_means(photographs: Path, tmp_path: Path) -> None:
-    words = [word for word in WORDS if not word.startswith(("model.width", "out_dir", "stages"))]
+    words = [word for word in WORDS if not word.startswith(("model.net.width", "out_dir", "stages"))]
     command = [
         sys.executable,
         "-m",
@@ -215,9 +222,9 @@ def test_sweep_over_cross_validations_ranks_their_means(photographs: Path, tmp_p
         "-m",
         *words,
         f"data.root={photographs}",
-        "stages.0.epochs=1",
+        "model.stages.0.epochs=1",
     ]
-    command += ["model.width=2,4"]
+    command += ["model.net.width=2,4"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "2 trainings, best first" in done.stdout

@@ -19,7 +19,7 @@ from flowers.errors import UserError
 
 Make = Callable[..., Settings]
 SWAPPED = ["daisy/roses_99.jpg", "roses/sunflowers_99.jpg"]
-SMALL = ["data.split.folds=3", "trainer.progress=none"]
+SMALL = ["data.split.folds=3", "progress=none"]
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ def test_wrong_labels_come_first(make_settings: Make, mislabelled: Path, tmp_pat
         f"data.root={mislabelled}",
         "data.split.test_frac=0.1",
         "data.split.seed=1",
-        "trainer.train_batches=null",
-        "stages.0.epochs=30",
-        "stages.0.max_lr=1e-2",
+        "trainer.limit_train_batches=null",
+        "model.stages.0.epochs=30",
+        "model.stages.0.max_lr=1e-2",
         "tracking.enabled=true",
         f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}",
         *SMALL,
@@ -81,7 +81,7 @@ def test_wrong_labels_come_first(make_settings: Make, mislabelled: Path, tmp_pat
 def test_an_interrupted_search_goes_on_with_its_fold(
     make_settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = make_settings("stages.0.epochs=1", *SMALL)
+    settings = make_settings("model.stages.0.epochs=1", *SMALL)
     seen: list[tuple[int, set[str]]] = []
 
     def counted(given: Settings) -> float:
@@ -120,5 +120,5 @@ def test_what_cannot_be_judged_is_said_before_any_training(make_settings: Make, 
         with pytest.raises(UserError, match=sentence):
             suspects(make_settings(f"data.root={root}", "data.split_csv=split.csv", *SMALL))
     with pytest.raises(UserError, match=r"leave out trainer\.from_stage"):
-        suspects(make_settings("trainer.from_stage=2", *SMALL))
+        suspects(make_settings("from_stage=2", *SMALL))
     assert not (tmp_path / "runs/suspects").exists()

@@ -135,7 +135,7 @@ def test_parts_of_another_package_train_and_are_opened_again(package: Path, phot
 
     refused = run(package, tmp_path, "predict", "model=out", f"photos={photographs}", "out=answers.csv")
     assert refused.returncode == 2
-    assert "mypackage.PlainNet" in refused.stderr
+    assert "mypackage." in refused.stderr
     assert "Traceback" not in refused.stderr
     allowed = run(
         package, tmp_path, "predict", "model=out", f"photos={photographs}", "out=answers.csv", "allow=[mypackage]"
@@ -152,7 +152,7 @@ def test_another_package_gives_the_batches(package: Path, tmp_path: Path) -> Non
         package,
         tmp_path,
         *("train", "experiment=cnn_scratch", "data=noise", "model.net.image_px=32", "model.net.blocks=2"),
-        *("model.image_px=null", "trainer=brief", "trainer.max_epochs=1", "tracking.enabled=false"),
+        *("model.net.image_px=null", "trainer=brief", "trainer.max_epochs=1", "tracking.enabled=false"),
         *("logger.mlflow=null", "out_dir=out"),
     )
     assert done.returncode == 0, done.stderr

@@ -10,7 +10,7 @@ tenth of the photographs would be trained on for a tenth of the steps, and the c
 not that it is small. On the sample, 70 and 140 photographs gave cnn_scratch 48.7 and 62.0 % with equal steps, 42.0 and
 58.0 % with equal epochs; sample_finetune 69.3 and 82.0 %, against 57.3 and 75.3 % (one seed each).
 
-Other keys change all recipes alike: ``data=folder data.root=PHOTOS``, ``learning.batch_size=16`` …; with a recipe's
+Other keys change all recipes alike: ``data=folder data.root=PHOTOS``, ``data.batch_size=16`` …; with a recipe's
 name before them that one alone: ``mobilenetv2_finetune.weights=FILE``. All trainings are children of one MLflow run;
 the same command goes on where it was ended. Writes ``learning_curve.csv`` (a row for each training),
 ``learning_curve.json`` and the figure ``learning_curve.png`` and ``.svg``.
