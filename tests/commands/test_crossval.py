@@ -17,9 +17,10 @@ import pandas as pd
 import pytest
 
 from flowers.commands.crossval import Arguments, crossval, plan
+from flowers.config.compose import read_data
 from flowers.config.schema import Settings
 from flowers.curation.folds import numbered_folds
-from flowers.curation.prepare import find_photographs
+from flowers.curation.prepare import photographs_of
 from flowers.curation.split_table import read_splits
 from flowers.errors import UserError
 from flowers.evaluation.intervals import mean_interval
@@ -37,7 +38,7 @@ def test_folds_and_seeds(make_settings: Make, tmp_path: Path, capsys: pytest.Cap
     assert [tuple(pair) for pair in rows[["fold", "seed"]].to_numpy()] == [
         *((1, 4), (1, 5), (2, 4), (2, 5), (3, 4), (3, 5))
     ]
-    _, split = find_photographs(settings)
+    _, split = photographs_of(settings)
     outside = split[split["split"] != "test"]
     numbered = numbered_folds(split, settings.data.split, 3)
     for row in rows.to_dict("records"):
@@ -76,7 +77,7 @@ def test_folds_and_seeds(make_settings: Make, tmp_path: Path, capsys: pytest.Cap
 
 def test_seeds_alone_keep_the_split(make_settings: Make, tmp_path: Path) -> None:
     settings = make_settings(*SMALL)
-    _, split = find_photographs(settings)
+    _, split = photographs_of(settings)
     crossval(settings, Arguments(seeds=2))
     rows = pd.read_csv(tmp_path / "out/crossval.csv")
     assert rows["fold"].isna().all()
@@ -108,8 +109,8 @@ def test_more_seeds_later_repeat_nothing(
 
 def test_trainings_that_share_a_fold_follow_each_other(make_settings: Make) -> None:
     settings = make_settings(*SMALL)
-    _, split = find_photographs(settings)
-    members = plan(settings, numbered_folds(split, settings.data.split, 2), 2, 2)
+    _, split = photographs_of(settings)
+    members = plan(settings, numbered_folds(split, read_data(settings).split, 2), 2, 2)
     assert [member.name for member in members] == [
         *("fold 1, seed 0", "fold 1, seed 1", "fold 2, seed 0", "fold 2, seed 1")
     ]
@@ -124,7 +125,7 @@ def test_trainings_that_share_a_fold_follow_each_other(make_settings: Make) -> N
         (Arguments(folds=3, seeds=0), (), "seeds=0 repeats nothing"),
         (Arguments(folds=1), (), "give folds=2 or more"),
         (Arguments(folds=40), (), "folds=40, but class daisy has"),
-        (Arguments(folds=3), ("from_stage=2",), r"leave out trainer\.from_stage"),
+        (Arguments(folds=3), ("from_stage=2",), r"leave out from_stage"),
     ],
 )
 def test_what_cannot_be_is_said_before_any_training(

@@ -79,7 +79,7 @@ def make_classifier() -> Callable[..., Classifier]:
             augment=changes.pop("augment", replace(UNCHANGED, **of_augment)),
             stages=stages,
             seed=seed,
-            **{"features_gib": 0, **changes},
+            **{**CHOICES, **changes},
         )
 
     return make
@@ -95,6 +95,15 @@ class StopAfter(Callback):
         trainer.should_stop = trainer.should_stop or trainer.current_epoch + 1 >= self.epochs
 
 
+CHOICES: dict[str, Any] = {
+    "ema_decay": 0,
+    "class_weights": "none",
+    "weights": None,
+    "weights_sha256": None,
+    "features_gib": 0,
+    "compile": False,
+    "image_px": None,
+}
 OPTIMIZER = {"betas": (0.9, 0.999), "weight_decay": 0.05}
 
 

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from flowers.config.check import dotted, parameters_of
 from flowers.config.compose import (
     CONF_DIR,
-    compose_config,
+    complete_words,
     explain_hydra_errors,
     groups,
     read_settings,
@@ -102,58 +101,6 @@ def run_command(task: Callable[[Settings], Any]) -> None:
                 raise UserError(f"the command cannot be understood ({error}); see --help.") from error
         if failures:
             raise next((error for error in failures if not isinstance(error, UserError)), failures[0])
-
-
-def complete_words(words: list[str]) -> list[str]:
-    """Write overrides as Hydra wants them, so that every parameter of a class can be given in the plain form.
-
-    Hydra takes a key that no YAML file names with a `+` only. Here that is added where the key is a parameter of the
-    class that its node names, and in ``callbacks`` and ``logger``, which hold what people like. Where a ``_target_`` is
-    replaced, the keys that the new class does not know go with the old one.
-
-    Args:
-        words: Without the program's name.
-
-    Returns:
-        The words, with those added.
-
-    Raises:
-        UserError: If a class that is named does not exist.
-    """
-    given = {key: value for key, sign, value in (word.partition("=") for word in words) if sign}
-    if any(word.startswith(("--config", "-cd", "-cn", "-cp")) for word in words) or asks_help(words):
-        return words
-    if not any("." in key and key[0] not in "+~" for key in given):
-        return words
-    choices = [f"{key}={value.partition(',')[0]}" for key, value in given.items() if key in groups()]
-    plain = OmegaConf.to_container(compose_config(["name=none", "out_dir=none", *choices]), resolve=False)
-    assert isinstance(plain, dict)
-    config: dict[str, Any] = {str(name): value for name, value in plain.items()}
-    known = set(dotted(config))
-    completed = []
-    for word in words:
-        key, sign, value = word.partition("=")
-        group, _, rest = key.partition(".")
-        if not sign or not rest or group not in ("data", "model", "trainer", "callbacks", "logger"):
-            completed.append(word)
-            continue
-        parent, _, leaf = key.rpartition(".")
-        target = given.get(f"{parent}._target_", given.get(f"+{parent}._target_"))
-        if target is None and parent in known:
-            target = _at(config, parent).get("_target_") if isinstance(_at(config, parent), dict) else None
-        free = group in ("callbacks", "logger") or (target is not None and leaf in parameters_of(parent, target))
-        completed.append(f"++{word}" if key not in known and free else word)
-        if leaf == "_target_" and key in known and _at(config, key) != value:
-            fits = parameters_of(parent, value)
-            dropped = [name for name in _at(config, parent) if name not in fits and not name.startswith("_")]
-            completed += [f"~{parent}.{name}" for name in dropped if f"{parent}.{name}" not in given]
-    return completed
-
-
-def _at(config: Any, key: str) -> Any:
-    for part in key.split("."):
-        config = config[int(part)] if isinstance(config, list) else config[part]
-    return config
 
 
 def _job_number() -> int | None:

@@ -70,14 +70,14 @@ class Classifier(lightning.LightningModule):
         optimizer: Callable[..., torch.optim.Optimizer] | Mapping[str, Any],
         augment: Callable[[Tensor], Tensor] | Mapping[str, Any],
         stages: list[Stage],
-        ema_decay: float = 0,
-        class_weights: str = UNBALANCED,
-        weights: str | None = None,
-        weights_sha256: str | None = None,
-        features_gib: float = 1,
-        compile: bool = False,
-        image_px: int | None = None,
-        seed: int = 0,
+        ema_decay: float,
+        class_weights: str,
+        weights: str | None,
+        weights_sha256: str | None,
+        features_gib: float,
+        compile: bool,
+        image_px: int | None,
+        seed: int,
     ) -> None:
         """Make or take the parts.
 
@@ -120,6 +120,10 @@ class Classifier(lightning.LightningModule):
                 "ema_decay": ema_decay,
                 "class_weights": class_weights,
                 "features_gib": features_gib,
+                # What it started from is no longer needed.
+                "weights": None,
+                "weights_sha256": None,
+                "compile": compile,
                 "image_px": image_px,
                 "seed": seed,
             },

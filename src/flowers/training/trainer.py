@@ -32,7 +32,9 @@ def make_trainer(node: Mapping[str, Any], folder: Path, **given: Any) -> lightni
         raise UserError("trainer.accelerator=gpu, but torch finds no GPU here; use trainer.accelerator=auto.")
     limit = node.get("limit_train_batches")
     if limit is not None and limit <= 0:
-        raise UserError(f"trainer.limit_train_batches={limit} must be above 0, or null for all of them.")
+        raise UserError(
+            f"trainer.limit_train_batches={limit} must be at least 1 batch or a share above 0.0, or null for all of them."
+        )
     clip = node.get("gradient_clip_val")
     if clip is not None and clip < 0:
         raise UserError(f"trainer.gradient_clip_val={clip} must be at least 0, or null for no clipping.")
