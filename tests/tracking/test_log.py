@@ -5,6 +5,7 @@ The store is made once for the module, since that takes MLflow seconds; each tes
 
 import contextlib
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -12,21 +13,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from flowers.tracking.backlog import Backlog
-from flowers.tracking.record import short_params
-from flowers.tracking.view import TAG
+from omegaconf import OmegaConf
 from PIL import Image
 
 from flowers.commands.data_card import card
 from flowers.commands.evaluate import evaluate
 from flowers.commands.train import train
-from flowers.config.compose import compose_config, read_settings
+from flowers.config.compose import as_dict, compose_config, read_settings
 from flowers.config.schema import Settings, Tracking
 from flowers.curation.split_table import read_splits
 from flowers.data.pixels import open_store
@@ -36,8 +36,12 @@ from flowers.models.inference import probabilities
 from flowers.models.trained import open_model
 from flowers.tracking import liveness as alive
 from flowers.tracking import log as tracking
-from flowers.tracking import parents
 from flowers.tracking import store as store_module
+from flowers.tracking.log import OpenRun
+from flowers.tracking.logger import MLflowLogger, RetryQueue
+from flowers.tracking.naming import short_params
+from flowers.tracking.sweep import PARENT_VARIABLE, SweepSummary
+from flowers.training.classifier import Classifier
 from flowers.training.history import METRICS
 
 Make = Callable[..., Settings]
@@ -58,9 +62,9 @@ def new_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def store(new_store: Path, tmp_path: Path) -> Iterator[Path]:
     file = Path(shutil.copy(new_store, tmp_path / "mlflow.db"))
+    mlflow.set_tracking_uri(f"sqlite:///{file}")  # for what the tests look at; what they test is given the address
     yield file
-    while mlflow.active_run():
-        mlflow.end_run()
+    mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture
@@ -115,7 +119,7 @@ def test_run_holds_all_that_is_promised(
     for metric in METRICS:
         assert [step for step, _ in history(run, metric)] == [1, 2]
     assert run.data.metrics["val/acc"] == accuracy
-    assert images(run) == [0, 1, 2]  # the first says where the others are
+    assert images(run) == [1, 2]
     assert run.data.params["width"] == "4"
     assert run.data.params["max_lr"] == "0.001"
     assert all(len(value) <= 250 for value in run.data.params.values())
@@ -216,7 +220,7 @@ def test_interruption_leaves_one_run_without_doubles(make: Make, tmp_path: Path)
     assert len(mlflow.search_runs(experiment_names=["folder"])) == 1
     for metric in METRICS:
         assert [step for step, _ in history(run, metric)] == [1, 2, 3]
-    assert images(run) == [0, 1, 2, 3]
+    assert images(run) == [1, 2, 3]
     assert run.info.status == "FINISHED"
 
 
@@ -230,7 +234,7 @@ def test_run_that_ends_early_says_so(
     def fail(*_: object) -> None:
         raise error("early")
 
-    monkeypatch.setattr("flowers.commands.train._fit", fail)
+    monkeypatch.setattr(Classifier, "on_train_epoch_start", fail)
     with pytest.raises(error):
         train(make())
     (run,) = mlflow.search_runs(experiment_names=["folder"], output_format="list")
@@ -239,17 +243,13 @@ def test_run_that_ends_early_says_so(
 
 @pytest.mark.slow
 def test_system_metrics_are_sampled(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fit = "flowers.commands.train._fit"
-    import flowers.commands.train as verb
+    begin = Classifier.on_train_epoch_start
 
-    whole = verb._fit
+    def slow(self: Classifier) -> None:
+        time.sleep(1.5)
+        begin(self)
 
-    def slow(*arguments: Any) -> Any:
-        rows = whole(*arguments)
-        time.sleep(2.5)
-        return rows
-
-    monkeypatch.setattr(fit, slow)
+    monkeypatch.setattr(Classifier, "on_train_epoch_start", slow)
     train(make("tracking.system_metrics_s=1"))
     assert "system/cpu_utilization_percentage" in run_of(tmp_path / "out").data.metrics
 
@@ -281,14 +281,10 @@ def test_what_a_person_wrote_stays(store: Path) -> None:
         pass
     mlflow.MlflowClient().update_run(run_id, name="mine")
     mlflow.MlflowClient().set_tag(run_id, "mlflow.note.content", "theirs")
-    experiment = mlflow.get_experiment_by_name("folder")
-    changed = json.dumps(json.loads(experiment.tags[TAG]) | {"updatedAt": 0})
-    mlflow.MlflowClient().set_experiment_tag(experiment.experiment_id, TAG, changed)
     with tracking.tracked_run(tracked(store), run_id=run_id, **here):
         pass
     run = mlflow.get_run(run_id)
     assert (run.info.run_name, run.data.tags["mlflow.note.content"]) == ("mine", "theirs")
-    assert mlflow.get_experiment_by_name("folder").tags[TAG] == changed
 
 
 # A store that was moved or copied
@@ -320,7 +316,7 @@ def test_copied_project_reads_and_writes_its_own_files(
     client = mlflow.MlflowClient()
     table = pd.read_csv(client.download_artifacts(run_id, "history.csv", str(copy)))
     assert len(table) == 2
-    assert images(mlflow.get_run(run_id)) == [0, 1, 2]
+    assert images(mlflow.get_run(run_id)) == [1, 2]
     mlflow.pytorch.load_model(f"runs:/{run_id}/model")
 
 
@@ -425,29 +421,25 @@ def test_store_that_is_none_is_one_sentence(make: Make, uri: str, said: str, tmp
 def test_store_locked_for_a_while_costs_nothing(
     make: Make, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    log = tracking.log_metrics
+    log, end = OpenRun.log_metrics, MLflowLogger.log_trained
     with contextlib.ExitStack() as lock:
 
-        def log_and_lock(metrics: dict[str, float], step: int | None = None) -> None:
-            log(metrics, step)
-            if step == 1:
+        def log_and_lock(self: OpenRun, metrics: dict[str, float], step: int | None = None) -> None:
+            log(self, metrics, step)
+            if step == 1 and "epoch_s" in metrics:
                 lock.enter_context(locked(store))
 
-        monkeypatch.setattr(tracking, "log_metrics", log_and_lock)
-        from flowers.tracking import record as recording
-
-        record = recording.record_end
-
-        def unlock_and_record(*arguments: Any) -> None:
+        def unlock_and_end(self: MLflowLogger, *arguments: Any) -> None:
             lock.close()
-            record(*arguments)
+            end(self, *arguments)
 
-        monkeypatch.setattr(recording, "record_end", unlock_and_record)
+        monkeypatch.setattr(OpenRun, "log_metrics", log_and_lock)
+        monkeypatch.setattr(MLflowLogger, "log_trained", unlock_and_end)
         train(make("model.stages.0.epochs=4"))
     run = run_of(tmp_path / "out")
     for metric in METRICS:
         assert [step for step, _ in history(run, metric)] == [1, 2, 3, 4]
-    assert images(run) == [0, 1, 2, 3, 4]
+    assert images(run) == [1, 2, 3, 4]
     assert run.info.status == "FINISHED"
     said = capfd.readouterr().err
     assert said.count("is locked by another program") == 1
@@ -455,9 +447,9 @@ def test_store_locked_for_a_while_costs_nothing(
 
 
 @pytest.mark.usefixtures("_impatient")
-def test_backlog_counts_what_is_missing(make: Make, store: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_records_wait_for_a_locked_store_in_order(store: Path, capfd: pytest.CaptureFixture[str]) -> None:
     told: list[int] = []
-    backlog = Backlog(Tracking(enabled=True, uri=f"sqlite:///{store}", system_metrics_s=0))
+    backlog = RetryQueue(f"sqlite:///{store}")
     with locked(store):
         backlog.add(lambda: told.append(1), lambda: told.append(2))
         backlog.add(lambda: told.append(3))
@@ -469,25 +461,70 @@ def test_backlog_counts_what_is_missing(make: Make, store: Path, capfd: pytest.C
     assert capfd.readouterr().err.count("\n") == 1
 
 
-def test_sweep_has_a_run_of_its_own(store: Path) -> None:
-    import pandas as pd
-
-    run_id = parents.open_parent(
-        Tracking(enabled=True, uri=f"sqlite:///{store}", system_metrics_s=0),
-        experiment="folder",
-        name="sweep",
-        kind="sweep",
+def test_sweep_has_a_run_of_its_own(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = OmegaConf.create(
+        {
+            "tracking": {"enabled": True, "uri": f"sqlite:///{store}"},
+            "data": {"name": "folder"},
+            "hydra": {"overrides": {"task": ["seed=1,2"]}, "sweep": {"dir": str(tmp_path / "sweep")}},
+        }
     )
-    table = pd.DataFrame([(0.9, "seed=2", "b"), (0.8, "seed=1", "a")], columns=["val/acc", "overrides", "out_dir"])
-    parents.close_parent(run_id, table, failed=0)
+    sweep = SweepSummary()
+    sweep.on_multirun_start(config)
+    run_id = os.environ[PARENT_VARIABLE]
+    for score, seed, out in ((0.8, "seed=1", "a"), (0.9, "seed=2", "b")):
+        job: Any = SimpleNamespace(_return_value=score, overrides=[seed])
+        sweep.on_job_end(OmegaConf.create({"out_dir": out}), job)
+    sweep.on_multirun_end(config)
     run = mlflow.get_run(run_id)
     assert run.info.status == "FINISHED"
+    assert run.info.run_name == "sweep seed=1,2"
     assert run.data.metrics["best/val/acc"] == 0.9
     assert run.data.tags["best.overrides"] == "seed=2"
+    assert PARENT_VARIABLE not in os.environ
+    assert "best: seed=2" in capsys.readouterr().out
+
+
+FOREIGN = """
+import lightning, torch
+from flowers.tracking.logger import MLflowLogger
+
+class Foreign(lightning.LightningModule):
+    def __init__(self, width):
+        super().__init__()
+        self.save_hyperparameters()
+        self.layer = torch.nn.Linear(2, 1)
+    def training_step(self, batch, batch_idx):
+        loss = self.layer(batch).square().mean()
+        self.log("train/loss", loss, on_epoch=True, on_step=False)
+        return loss
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+loader = torch.utils.data.DataLoader(torch.ones(8, 2), batch_size=4)
+logger = MLflowLogger(uri="sqlite:///mlflow.db", experiment="foreign")
+trainer = lightning.Trainer(max_epochs=2, logger=logger, accelerator="cpu", enable_checkpointing=False)
+trainer.fit(Foreign(width=3), loader)
+print(logger.run_id)
+"""
+
+
+@pytest.mark.slow
+def test_anybody_may_log_with_it(store: Path, tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-c", FOREIGN]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    run = mlflow.get_run(done.stdout.split()[-1])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["width"] == "3"
+    assert [step for step, _ in history(run, "train/loss")] == [1, 2]
 
 
 def test_parameters_are_short_and_flat() -> None:
-    params = short_params(read_settings(compose_config(["experiment=sample_finetune", "out_dir=out", "seed=7"])))
+    params = short_params(
+        as_dict(read_settings(compose_config(["experiment=sample_finetune", "out_dir=out", "seed=7"])))
+    )
     assert params["net"] == "ResNetSmall"
     assert params["seed"] == 7
     assert params["widths"] == [32, 64, 128]

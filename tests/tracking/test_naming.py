@@ -1,6 +1,5 @@
 """A run's name says what a person changed, and its note how to make it again."""
 
-import dataclasses
 import shlex
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from flowers.config.compose import compose_config, read_settings
+from flowers.config.compose import change, compose_config, read_settings
 from flowers.config.schema import Settings
 from flowers.tracking.naming import LONGEST_NAME, run_name, run_note
 
@@ -83,8 +82,8 @@ def test_note_says_what_it_is_and_how_to_make_it_again(settings: Settings) -> No
 
 def test_note_names_paths_that_a_shell_takes(settings: Settings, tmp_path: Path) -> None:
     folder = tmp_path / "my model"
-    note = run_note(dataclasses.replace(settings, out_dir=str(folder)), "abc", 700)
+    note = run_note(change(settings, {"out_dir": str(folder)}), "abc", 700)
     (line,) = (line for line in note.splitlines() if "flowers evaluate" in line)
     assert shlex.split(line)[-1] == f"model={folder}"
-    inside = run_note(dataclasses.replace(settings, out_dir=str(Path.cwd() / "runs/x")), "abc", 700)
+    inside = run_note(change(settings, {"out_dir": str(Path.cwd() / "runs/x")}), "abc", 700)
     assert '--config-path "$PWD"/runs/x ' in inside

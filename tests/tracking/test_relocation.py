@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flowers.tracking.relocation import relocate
+from flowers.errors import UserError
+from flowers.tracking.relocation import SCHEMAS, relocate
 
 TABLES = {
     "experiments": ("artifact_location",),
@@ -33,8 +34,22 @@ def project(tmp_path: Path) -> Path:
         connection.executemany("INSERT INTO runs VALUES (?)", [[f"{root}/{RUN}"], [f"{root}/2/cd56/artifacts"]])
         connection.execute("INSERT INTO logged_models VALUES (?)", [f"{root}/{MODEL}"])
         connection.execute("INSERT INTO model_versions VALUES (?, ?)", ["models:/m-34", f"{root}/{MODEL}"])
+        connection.execute("CREATE TABLE alembic_version (version_num)")
+        connection.execute("INSERT INTO alembic_version VALUES (?)", [next(iter(SCHEMAS))])
         connection.commit()
     return project
+
+
+def test_tables_of_another_version_are_left_as_they_are(project: Path) -> None:
+    before = addresses(project)
+    with contextlib.closing(sqlite3.connect(project / "mlflow.db")) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'ffff'")
+        connection.commit()
+    assert relocate(project / "mlflow.db", 1) == set()  # it was not moved
+    there = moved(project)
+    with pytest.raises(UserError, match=r"was moved here from .*my flowers, but .* version ffff; move it back"):
+        relocate(there / "mlflow.db", 1)
+    assert addresses(there) == before
 
 
 def insert(project: Path, address: str) -> None:

@@ -35,7 +35,7 @@ def rows(store: Path, query: str) -> list[tuple[str, ...]]:
 def test_sweep_is_a_parent_with_children_and_a_failure_spoils_only_itself(photographs: Path, tmp_path: Path) -> None:
     done = sweep(tmp_path, f"data.root={photographs}", "model.net.width=2,0,4")
     assert done.returncode == 2
-    assert "flowers: job 1 of the sweep: 'model' cannot be built" in done.stderr
+    assert "flowers: job 1 of the sweep: 'model.net' cannot be built" in done.stderr
     assert done.stderr.count("\n") == 2, done.stderr
     assert "1 of 3 trainings failed" in done.stdout
     assert "2 trainings, best first" in done.stdout

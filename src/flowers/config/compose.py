@@ -184,7 +184,7 @@ def read_settings(config: DictConfig, packages: Sequence[str] | None = None) -> 
     if stages is not None:
         _check_stages(stages)
     check({str(name): value for name, value in plain.items()}, packages)
-    return OmegaConf.create(plain)
+    return OmegaConf.create(_literal(plain))
 
 
 def _check_stages(stages: Any) -> None:
@@ -213,8 +213,17 @@ def change(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     """
     changed = OmegaConf.create(OmegaConf.to_container(settings))
     for key, value in changes.items():
-        OmegaConf.update(changed, key, value, merge=False)
+        OmegaConf.update(changed, key, _literal(value), merge=False)
     return changed
+
+
+def _literal(node: Any) -> Any:
+    """Keep a text that looks like a reference, such as a folder called ``${x}``, from being taken for one."""
+    if isinstance(node, dict):
+        return {name: _literal(value) for name, value in node.items()}
+    if isinstance(node, list):
+        return [_literal(value) for value in node]
+    return node.replace("${", "\\${") if isinstance(node, str) else node
 
 
 def with_seed(settings: Settings, seed: int) -> Settings:
@@ -224,7 +233,7 @@ def with_seed(settings: Settings, seed: int) -> Settings:
 
 def as_dict(settings: Settings) -> dict[str, Any]:
     """Give a configuration as plain dictionaries, lists and values."""
-    plain = OmegaConf.to_container(settings)
+    plain = OmegaConf.to_container(settings, resolve=True)
     assert isinstance(plain, dict)
     return {str(name): value for name, value in plain.items()}
 

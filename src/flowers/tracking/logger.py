@@ -4,6 +4,7 @@ import atexit
 import os
 import re
 import sys
+import warnings
 from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -376,7 +377,9 @@ def log_model(run: OpenRun, scorer: nn.Module, pixels: NDArray[np.uint8], classe
         probabilities = scorer(torch.from_numpy(examples)).numpy()
     experiment_id = run.client.get_run(run.run_id).info.experiment_id
     model = run.client.create_logged_model(experiment_id, name="model", source_run_id=run.run_id)
-    with current_store(run.uri):
+    with current_store(run.uri), warnings.catch_warnings():
+        # About weights that are not on the processor, which these are.
+        warnings.filterwarnings("ignore", message="No complete tensor found in the group")
         mlflow.pytorch.log_model(
             scorer,
             model_id=model.model_id,
