@@ -10,12 +10,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from flowers.commands.evaluate import main
+from flowers.commands.evaluate import evaluate_elsewhere, main
 from flowers.commands.train import train
 from flowers.config.schema import Settings
 from flowers.curation.split_table import read_splits
 from flowers.errors import UserError
-from flowers.evaluation.domain_shift import evaluate_elsewhere
 
 
 @pytest.fixture

@@ -24,14 +24,13 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from flowers.commands.data_card import card
-from flowers.commands.evaluate import evaluate
+from flowers.commands.evaluate import evaluate, evaluate_elsewhere
 from flowers.commands.train import train
 from flowers.config.compose import as_dict, compose_config, read_settings
 from flowers.config.schema import Settings, Tracking
 from flowers.curation.split_table import read_splits
 from flowers.data.pixels import open_store
 from flowers.errors import UserError
-from flowers.evaluation.domain_shift import evaluate_elsewhere
 from flowers.models.inference import probabilities
 from flowers.models.trained import open_model
 from flowers.tracking import liveness as alive
