@@ -34,10 +34,11 @@ test: test-fast         ## the fast suite, then the slow one
 test-fast: $(READY)     ## the fast suite alone
 	python -m pytest -m "not slow" -n logical --maxprocesses 4
 
-lint: $(READY)          ## ruff's lint and format check, then the type checker
+lint: $(READY)          ## ruff's lint and format check, the type checker, and whether the rooms' imports point down
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports
 
 house: $(READY)         ## measure the size of the code against its limits
 	@python tests/house.py

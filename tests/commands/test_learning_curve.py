@@ -98,7 +98,8 @@ def test_another_size_later_trains_only_that(recipes: list[Settings], tmp_path: 
 def test_steps_are_equal(
     make_settings: Make, full: int, count: int, batch_size: int, limit: int | None, epochs: int
 ) -> None:
-    stages = "model.stages=[{name: none, epochs: 0, train: all, max_lr: 1e-3},{name: all, epochs: 20, train: all, max_lr: 1e-3}]"
+    rows = [f"{{name: {name}, epochs: {number}, train: all, max_lr: 1e-3}}" for name, number in (("a", 0), ("b", 20))]
+    stages = f"model.stages=[{','.join(rows)}]"
     recipe = make_settings(stages, f"data.batch_size={batch_size}", f"trainer.limit_train_batches={limit or 'null'}")
     found = equal_steps(recipe, full, count)
     assert found == [0, epochs]

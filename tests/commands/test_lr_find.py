@@ -13,7 +13,10 @@ from flowers.config.schema import Settings
 from flowers.errors import UserError
 
 Make = Callable[..., Settings]
-STAGES = "model.stages=[{name: a, epochs: 1, train: head, max_lr: 1e-3},{name: b, epochs: 1, train: all, max_lr: [1e-4, 1e-3]}]"
+STAGES = (
+    "model.stages=[{name: a, epochs: 1, train: head, max_lr: 1e-3},"
+    "{name: b, epochs: 1, train: all, max_lr: [1e-4, 1e-3]}]"
+)
 
 
 def test_the_curve_is_written_and_the_rate_returned(make_settings: Make, tmp_path: Path) -> None:

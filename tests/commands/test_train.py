@@ -121,7 +121,8 @@ def test_same_settings_same_bytes_other_seed_other_bytes(make_settings: Make, tm
             "model.augment.rotation_deg=10",
         ),
         (
-            "model.stages=[{name: a, epochs: 1, train: head, max_lr: 1e-3},{name: b, epochs: 2, train: all, max_lr: 1e-3}]",
+            "model.stages=[{name: a, epochs: 1, train: head, max_lr: 1e-3},"
+            "{name: b, epochs: 2, train: all, max_lr: 1e-3}]",
         ),
     ],
     ids=["plain", "average", "stages"],

@@ -1,4 +1,4 @@
-"""What an engineer brings along plugs in by configuration: a package that lies outside the project, no source edited."""
+"""A package outside the project plugs in by configuration, without an edit of our source."""
 
 import os
 import subprocess

@@ -267,8 +267,8 @@ def evaluate_elsewhere(model_dir: Path, data: str, out: Path | None) -> dict[str
         out: Folder for the results; None: ``shift-NAME`` in the model's.
 
     Returns:
-        What ``metrics.json`` holds: that of :func:`flowers.evaluation.scores.score`, further ``data``, what was left out
-        (``other_classes``, ``unmet_classes``, ``trained_on``, ``refused``), and ``own``: accuracy, its interval and the
+        What ``metrics.json`` holds: that of :func:`flowers.evaluation.scores.score`, further ``data``, what was left
+        out (``other_classes``, ``unmet_classes``, ``trained_on``, ``refused``), and ``own``: accuracy, its interval and the
         number of the model's own test photographs of these classes (null where there are none, or not here).
 
     Raises:

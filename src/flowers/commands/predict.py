@@ -7,7 +7,8 @@ flower of these classes), then the probability of every class.
 ``accuracy=0.95`` withholds the answers that are not sure enough: the threshold is the one that made the rest 95 % right
 on the validation photographs. ``prediction`` is then empty.
 
-A model may only name classes of this package, torch, torchmetrics, timm and lightning; ``allow=[mypackage]`` allows more.
+A model may only name classes of this package, torch, torchmetrics, timm and lightning; ``allow=[mypackage]`` allows
+more.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""From ``conf/`` to objects: a configuration is composed by Hydra, checked to the last key, and its classes are made."""
+"""From ``conf/`` to objects: Hydra composes a configuration, it is checked to the last key, its classes are made."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence

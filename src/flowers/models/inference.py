@@ -1,4 +1,4 @@
-"""Networks applied to pixels: in bulk, to logits and features; and as a module that takes pixels as a camera gives them."""
+"""Networks applied to pixels: in bulk, to logits and features; and as a module that takes pixels as they are."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple

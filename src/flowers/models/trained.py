@@ -66,7 +66,8 @@ def open_model(folder: Path, allow: Sequence[str] = ()) -> TrainedModel:
     for name in ("config.yaml", "run.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise UserError(
-                f"{folder} is no trained model, for it has no {name}; name a folder that `flowers train` wrote (out_dir)."
+                f"{folder} is no trained model, for it has no {name}; "
+                "name a folder that `flowers train` wrote (out_dir)."
             )
     try:
         config = OmegaConf.load(folder / "config.yaml")

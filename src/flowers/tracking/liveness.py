@@ -32,7 +32,8 @@ def hold(store: Path | None, run_id: str) -> None:
     """Show that a run has a process, until this one ends or calls :func:`release`.
 
     Args:
-        store: Folder of the store. If it is None or cannot be written, nothing is shown, and nobody takes the run for dead.
+        store: Folder of the store. If it is None or cannot be written, nothing is shown, and nobody takes the run for
+            dead.
         run_id: The run.
     """
     if store is None:

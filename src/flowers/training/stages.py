@@ -1,7 +1,7 @@
 """The stage table: what trains in which epoch.
 
-A training is a list of :class:`flowers.config.schema.Stage`. What trains is a pure function of that list and the epoch, so
-that a run resumed anywhere trains what an uninterrupted one would. Nothing here keeps state.
+A training is a list of :class:`flowers.config.schema.Stage`. What trains is a pure function of that list and the epoch,
+so that a run resumed anywhere trains what an uninterrupted one would. Nothing here keeps state.
 """
 
 import math

@@ -33,7 +33,7 @@ def make_trainer(node: Mapping[str, Any], folder: Path, **given: Any) -> lightni
     limit = node.get("limit_train_batches")
     if limit is not None and limit <= 0:
         raise UserError(
-            f"trainer.limit_train_batches={limit} must be at least 1 batch or a share above 0.0, or null for all of them."
+            f"trainer.limit_train_batches={limit} must be at least 1 batch or a share above 0.0, or null for all."
         )
     clip = node.get("gradient_clip_val")
     if clip is not None and clip < 0:
