@@ -24,7 +24,7 @@ def test_maps_change_when_the_weights_do(learned: nn.Module, squares: Any) -> No
         assert np.mean([rank_correlation(a, b) for a, b in values]) == pytest.approx(1)
 
 
-def test_bounded_and_the_same_again(learned: nn.Module, squares: Any) -> None:
+def test_seed_and_count_decide_the_result(learned: nn.Module, squares: Any) -> None:
     found = explain(learned, squares.pixels[:3], squares.labels[:3], "net").each
     first, second = (randomised_similarity(learned, found, seed=3, count=2) for _ in range(2))
     assert first == second

@@ -73,7 +73,7 @@ def compress(pixels: Pixels, strength: int, rng: np.random.Generator) -> Pixels:
 
 
 def rotate(pixels: Pixels, strength: int, rng: np.random.Generator) -> Pixels:
-    """Rotate to either side, each as likely; mirrored pixels fill the corners, since black ones would disturb as well."""
+    """Rotate to either side, each as likely; mirrored pixels fill the corners, as black would disturb as well."""
     side = pixels.shape[0]
     margin = math.ceil(side * (math.sqrt(2) - 1) / 2) + 1
     angle_deg = ROTATION_DEG[strength - 1] * rng.choice((-1, 1))

@@ -95,12 +95,12 @@ def make_explainable(network: nn.Module, pixels: Tensor) -> ExplainableNetwork:
         if getattr(module, "inplace", None) is True:
             module.inplace = False  # type: ignore[assignment]  # hooks would see what has been overwritten
     calls = _record_calls(hookable, pixels)
-    convolutions = [place for place, call in enumerate(calls) if isinstance(call.module, nn.Conv2d)]
+    convolutions = [index for index, call in enumerate(calls) if isinstance(call.module, nn.Conv2d)]
     dense = [call for call in calls if isinstance(call.module, nn.Linear)]
     reads_pixels = bool(dense) and not convolutions and dense[0].inputs[0].numel() == pixels.numel()
     layers, reason = _map_layers(calls, convolutions)
     cannot = {} if layers else {"grad_cam": reason, "feature_maps": reason}
-    first = _first_convolution([calls[place] for place in convolutions], pixels)
+    first = _first_convolution([calls[index] for index in convolutions], pixels)
     if first is None:
         cannot["filters"] = (
             _NO_CONVOLUTION if not convolutions else "has no convolution that reads the photograph's three colours"
@@ -180,38 +180,37 @@ def _first_convolution(convolutions: list[_Call], pixels: Tensor) -> _Call | Non
 
 
 def _map_layers(calls: list[_Call], convolutions: list[int]) -> tuple[list[str], str]:
-    """Choose the layers to show, the last of which is for Grad-CAM; or none, and say why."""
+    """Choose the layers to show, the last of which is for Grad-CAM; or none, and say why.
+
+    `convolutions` holds their indices in `calls`.
+    """
     if not convolutions:
         return [], _NO_CONVOLUTION
     # A pooled map is the same at half the side: Grad-CAM's weights would differ by a factor only.
     pooled = {id(call.output) for call in calls if isinstance(call.module, _POOLINGS)}
-    places = [place for place, call in enumerate(calls) if _gives_map(call) and id(call.output) not in pooled]
-    if not places:
+    maps = [index for index, call in enumerate(calls) if _gives_map(call) and id(call.output) not in pooled]
+    if not maps:
         return [], "has convolutions, but none gives a map of more than one pixel"
-    if any(_gives_tokens(call) for call in calls[places[-1] + 1 :]):
+    if any(_gives_tokens(call) for call in calls[maps[-1] + 1 :]):
         kernel = " × ".join(str(side) for side in calls[convolutions[0]].module.kernel_size)  # type: ignore[union-attr]
         what = (
             f"uses its one convolution to cut the photograph into patches of {kernel} pixels"
             if len(convolutions) == 1
             else "has convolutions"
         )
-        return (
-            [],
-            f"{what} but decides on tokens, which are no maps, since each may hold what it read elsewhere",
-        )
-    after = [_last_map_after(places, convolutions, number, len(calls)) for number in range(len(convolutions))]
-    middle = [place for place in after[len(convolutions) // 2 :] if place is not None]
+        return [], f"{what} but decides on tokens, which are no maps, since each may hold what it read elsewhere"
+    after = [_last_map_after(maps, convolutions, number, len(calls)) for number in range(len(convolutions))]
+    middle = [index for index in after[len(convolutions) // 2 :] if index is not None]
     # Maps after a ReLU are easier to read than those before it.
-    rectified = [place for place in middle if calls[place].output.min() >= 0]
-    chosen = {place for place in (after[0], *(rectified or middle)[:1], places[-1]) if place is not None}
-    names = [calls[place].name for place in sorted(chosen)]
-    return names, ""
+    rectified = [index for index in middle if calls[index].output.min() >= 0]
+    chosen = {index for index in (after[0], *(rectified or middle)[:1], maps[-1]) if index is not None}
+    return [calls[index].name for index in sorted(chosen)], ""
 
 
-def _last_map_after(places: list[int], convolutions: list[int], number: int, end: int) -> int | None:
+def _last_map_after(maps: list[int], convolutions: list[int], number: int, end: int) -> int | None:
     """Find the last map before the next convolution: after the norm and the ReLU, if there are any."""
     until = convolutions[number + 1] if number + 1 < len(convolutions) else end
-    return max((place for place in places if convolutions[number] <= place < until), default=None)
+    return max((index for index in maps if convolutions[number] <= index < until), default=None)
 
 
 def _gives_map(call: _Call) -> bool:
