@@ -120,7 +120,6 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
                 for epoch in (1, 2, 3):
                     tracking.log_metrics({"val/acc": 0.25 * epoch, "val/loss": 1 / epoch}, step=epoch)
                 tracking.log_metrics({"test/acc": 0.8})
-                tracking.log_tags({"test/acc interval": "0.700 to 0.900", "stages": "all: epochs 1 to 3"})
                 tracking.log_figure(confusion_figure(np.eye(2, dtype=int) + index, ["a", "b"], name), "confusion.png")
     project = made.rename(tmp_path_factory.mktemp("moved") / "project")
     port = free_port()

@@ -26,7 +26,7 @@ def test_views_are_what_the_training_sees(make_settings: Callable[..., Settings]
     photographs.setup("fit")
     rows = [7, 2, 11]
     views = augmented_views(
-        classifier.augment, settings.seed, photographs.train.pixels[rows], rows, len(photographs.train), [3]
+        augment_of(settings), settings.seed, photographs.train.pixels[rows], rows, len(photographs.train), [3]
     )
     classifier.stage, classifier.border = classifier.table[0], 0
     classifier.view_draws = classifier._draw(2, len(photographs.train))  # the third epoch

@@ -83,7 +83,7 @@ def test_flower_photos_keep_their_folders(photos: dict[str, Any], photographs: P
     assert (tmp_path / "data/flower_photos.tgz").stat().st_size == photos["bytes"]
 
 
-def test_stage_and_training_get_them(
+def test_stage_and_training_get_the_photographs(
     photos: dict[str, Any], tmp_path: Path, make_settings: Callable[..., Settings], web: Any
 ) -> None:
     pin = [f"data.source.archive.{key}={value}" for key, value in photos.items()]
@@ -241,7 +241,7 @@ def test_archive_without_its_folder_is_named(publish: Callable[..., dict[str, An
         ({"url": "https://example.org/"}, r"'a\.url' is 'https://example\.org/', but must name a file"),
     ],
 )
-def test_pin_that_is_none_is_named(change: dict[str, Any], said: str) -> None:
+def test_invalid_pin_is_named(change: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         read_pin("a", {"url": "https://example.org/a.tgz", "md5": "0" * 32, "bytes": 1} | change)
     with pytest.raises(UserError, match="'a' lacks 'md5' or 'sha256'"):
@@ -329,7 +329,7 @@ def test_one_digest_is_enough() -> None:
         read_pin("a", values | {"sha256": "123"})
 
 
-def test_archive_at_hand_is_used(photos: dict[str, Any], tmp_path: Path, web: Any) -> None:
+def test_archive_in_the_downloads_folder_is_used(photos: dict[str, Any], tmp_path: Path, web: Any) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/flower_photos.tgz").write_bytes(web.files["/flower_photos.tgz"])
     flower_photos(tmp_path / "root", archive=photos, downloads_dir="data")

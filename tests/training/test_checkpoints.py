@@ -53,7 +53,7 @@ def train_into(make_net: Make, make_classifier: Make, fit: Make) -> Callable[...
         )
         checkpoint = EpochCheckpoint(folder)
         torch.rand(len(str(folder)))  # a fresh process has another random state
-        fit(classifier, epochs, History([]), checkpoint, *others, ckpt_path=checkpoint.found())
+        fit(classifier, epochs, History(), checkpoint, *others, ckpt_path=checkpoint.found())
         return read(folder)
 
     return run
@@ -162,7 +162,7 @@ def test_the_key_changes_with_all_that_decides_the_result_and_with_nothing_else(
     key = resume_key(settings, "digest")
     stages = as_dict(settings)["model"]["stages"]
     moved = {f"data.{name}": "moved" for name in ("root", "decisions", "cache_dir", "split_csv")}
-    same = [
+    same: list[dict[str, Any]] = [
         {"out_dir": "elsewhere"},
         {"tracking.enabled": True, "tracking.uri": "sqlite:///other.db"},
         {"progress": "none"},

@@ -268,8 +268,8 @@ def evaluate_elsewhere(model_dir: Path, data: str, out: Path | None) -> dict[str
 
     Returns:
         What ``metrics.json`` holds: that of :func:`flowers.evaluation.scores.score`, further ``data``, what was left
-        out (``other_classes``, ``unmet_classes``, ``trained_on``, ``refused``), and ``own``: accuracy, its interval and the
-        number of the model's own test photographs of these classes (null where there are none, or not here).
+        out (``other_classes``, ``unmet_classes``, ``trained_on``, ``refused``), and ``own``: accuracy, its interval and
+        the number of the model's own test photographs of these classes (null where there are none, or not here).
 
     Raises:
         UserError: If the model or the photographs cannot be used, or have no class in common.

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from flowers.explain.adversarial import Fooled
+from flowers.explain.adversarial import AdversarialExample
 from flowers.report.confusion import DPI, FAINT, INK, PAPER, RIGHT, WRONG
 from flowers.report.heatmaps import Panel
 from flowers.report.style import open_figure, open_panel
@@ -123,7 +123,7 @@ def attack_figure(table: pd.DataFrame, chance: float, title: str) -> Figure:
     return figure
 
 
-def fooled_panels(example: Fooled, strength: float, classes: Sequence[str]) -> list[Panel]:
+def fooled_panels(example: AdversarialExample, strength: float, classes: Sequence[str]) -> list[Panel]:
     """Make the pictures of one example: before, what was added, and after.
 
     Args:

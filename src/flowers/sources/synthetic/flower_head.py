@@ -149,7 +149,7 @@ def light(seen: Array, colour: Array) -> Array:
 
 
 def polygons_of(seen: Array, colour: Array, nearer: float) -> Polygons:
-    """List the quads of a mesh (I+1,J+1,3), the farthest first, with colours (I,J,3), after the mesh's nearness."""
+    """Make polygons of a mesh (I+1,J+1,3), the farthest first, with colours (I,J,3); and say how near the mesh is."""
     ring = [seen[:-1, :-1], seen[:-1, 1:], seen[1:, 1:], seen[1:, :-1]]
     corners = np.stack([c[..., :2] for c in ring], 2).reshape(-1, 8)
     order = np.argsort(np.sum([c[..., 2] for c in ring], axis=0).ravel())
