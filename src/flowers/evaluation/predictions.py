@@ -19,7 +19,7 @@ from flowers.evaluation.ood import combined, distances, energy, separation, stra
 from flowers.evaluation.scores import confusion, score
 from flowers.models.inference import Answers, answer, calibrated
 from flowers.models.trained import TrainedModel
-from flowers.report.curves import confusion_figure
+from flowers.report.confusion import confusion_figure
 from flowers.sources.photograph import PhotographError
 
 

@@ -5,7 +5,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from flowers.report.confusion import DPI, INK, PAPER
+from flowers.report.style import DPI, INK, PAPER
 
 
 def hint_image(lines: list[str]) -> NDArray[np.uint8]:

@@ -16,7 +16,7 @@ from flowers.config.provenance import split_digest
 from flowers.config.schema import Settings
 from flowers.curation.prepare import remembered_scan
 from flowers.models.inference import Scorer
-from flowers.report.curves import ConfusionPainter
+from flowers.report.confusion import ConfusionPainter
 from flowers.tracking import log as tracking
 from flowers.tracking.backlog import Backlog
 from flowers.tracking.hint import hint_image
