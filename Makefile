@@ -9,7 +9,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help install repro test test-fast lint format ui notebooks lab bench lock clean distclean
+.PHONY: help install repro test test-fast lint house format ui notebooks lab bench lock clean distclean
 
 help:                   ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -38,6 +38,9 @@ lint: $(READY)          ## ruff's lint and format check, then the type checker
 	ruff check .
 	ruff format --check .
 	mypy
+
+house: $(READY)         ## measure the size of the code against its limits
+	@python tests/house.py
 
 format: $(READY)        ## rewrite the code in the project's format
 	ruff check --fix .

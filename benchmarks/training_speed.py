@@ -109,9 +109,9 @@ def main() -> None:
 
 def recipe(experiment: str, stage: Stage, weights: Path, batch_size: int) -> Settings:
     """Compose a recipe with another stage table, without an average of the weights."""
-    words = [f"experiment={experiment}", f"weights={weights}", "model.options.pad_type=same", "data=folder"]
-    words += ["data.root=unused", "out_dir=unused", f"learning.batch_size={batch_size}", "learning.ema_decay=0"]
-    return dataclasses.replace(read_settings(compose_config(words)), stages=[stage])
+    words = [f"experiment={experiment}", f"weights={weights}", "model.net.options.pad_type=same", "data=folder"]
+    words += ["data.root=unused", "out_dir=unused", f"data.batch_size={batch_size}", "model.ema_decay=0"]
+    return dataclasses.replace(read_settings(compose_config(words)), model.stages=[stage])
 
 
 def steps(photographs: Path, weights: Path, split: pd.DataFrame, folder: Path) -> None:

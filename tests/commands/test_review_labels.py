@@ -170,7 +170,7 @@ def test_what_comes_after_goes_by_the_label_and_not_by_the_folder(
     for file in sorted((photographs / "sunflowers").iterdir()):
         table.append(f"sunflowers/{file.name}", "relabel:roses", "Ada")
     table.append("daisy/daisy_00.jpg", "drop", "Ada")
-    train(make_settings("data.decisions=decisions.csv", "stages.0.epochs=1", "trainer.progress=none"))
+    train(make_settings("data.decisions=decisions.csv", "model.stages.0.epochs=1", "progress=none"))
     assert json.loads((tmp_path / "out/run.json").read_text())["classes"] == ["daisy", "roses"]
     assert "daisy/daisy_00.jpg" not in (tmp_path / "out/split.csv").read_text()
     evaluate(tmp_path / "out", tmp_path / "test", explanations=False)

@@ -116,7 +116,10 @@ def test_a_refused_file_stays_refused(manifest: pd.DataFrame, table: Path) -> No
     manifest = manifest.copy()
     manifest.loc[0, ["status", "reason"]] = ["refused", "zero bytes"]
     table.write_text(HEADER + f"{manifest['path'][0]},drop,Ada,{WHEN}\n")
-    assert tuple(apply_label_edits(manifest, read_label_edits(table)).loc[0, ["status", "reason"]]) == ("refused", "zero bytes")
+    assert tuple(apply_label_edits(manifest, read_label_edits(table)).loc[0, ["status", "reason"]]) == (
+        "refused",
+        "zero bytes",
+    )
 
 
 def test_decisions_are_appended_and_only_own_ones_undone(table: Path) -> None:

@@ -21,7 +21,7 @@ from flowers.evaluation.domain_shift import evaluate_elsewhere
 @pytest.fixture
 def model(make_settings: Callable[..., Settings], tmp_path: Path) -> Path:
     """The folder of a trained model."""
-    train(make_settings("stages.0.epochs=1"))
+    train(make_settings("model.stages.0.epochs=1"))
     return tmp_path / "out"
 
 

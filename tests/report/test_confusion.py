@@ -80,16 +80,16 @@ def test_the_painter_draws_the_same_pixels(num_classes: int) -> None:
         counts, classes = matrix(num_classes, epoch)
         if epoch == 2:  # another number of photographs, hence other labels
             counts = counts * 2
-        image = painter.paint(counts, classes, f"epoch {epoch}")
+        image = painter(counts, classes, f"epoch {epoch}")
         assert image.dtype == np.uint8
         assert np.array_equal(image, rendered(confusion_figure(counts, classes, f"epoch {epoch}")))
 
 
 def test_the_painter_returns_images_that_stay_as_they_are() -> None:
     painter = ConfusionPainter()
-    first = painter.paint(*matrix(3, 0), "one")
+    first = painter(*matrix(3, 0), "one")
     kept = first.copy()
-    second = painter.paint(*matrix(3, 1), "two")
+    second = painter(*matrix(3, 1), "two")
     assert np.array_equal(first, kept)
     assert not np.array_equal(first, second)
 

@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 
 from flowers.errors import UserError
-from flowers.sources.downloads import PATIENCE, fetch
-from flowers.sources.transfer import Patience
+from flowers.sources.downloads import RETRY_POLICY, fetch
+from flowers.sources.transfer import RetryPolicy
 
 CONTENT = random.Random(0).randbytes(300_000)
 MD5 = hashlib.md5(CONTENT).hexdigest()
-HURRIED = Patience(
+QUICK = RetryPolicy(
     connect_s=5, read_s=5, least_bytes_per_s=1000, retries=3, progress_bytes=1000, backoff_s=0.001, longest_wait_s=0.01
 )
-IMPATIENT = replace(HURRIED, read_s=0.2)
+QUICK_TO_GIVE_UP = replace(QUICK, read_s=0.2)
 SOURCES = Path(__file__).parents[2] / "src"
 
 
@@ -38,7 +38,7 @@ def url(web: Any) -> str:
 
 
 def get(url: str, target: Path, **changes: Any) -> Path:
-    usual: dict[str, Any] = {"digest": MD5, "size_bytes": len(CONTENT), "patience": HURRIED}
+    usual: dict[str, Any] = {"digest": MD5, "size_bytes": len(CONTENT), "policy": QUICK}
     return fetch(url, target, **usual | changes)
 
 
@@ -83,8 +83,8 @@ def test_broken_transfer_goes_on_where_it_stopped(url: str, target: Path, web: A
     web.then(**how)
     if "ETag" in how.get("headers", {}):
         web.always(version="Sat, 21 Nov 2015 10:00:00 GMT")  # what If-Range is then compared with
-    patience = IMPATIENT if "stall_after" in how else HURRIED
-    assert get(url, target, patience=patience).read_bytes() == CONTENT
+    policy = QUICK_TO_GIVE_UP if "stall_after" in how else QUICK
+    assert get(url, target, policy=policy).read_bytes() == CONTENT
     assert web.ranges() == [None, "bytes=100000-"]
     assert web.asked[1][1]["If-Range"] in ('"1"', "Sat, 21 Nov 2015 10:00:00 GMT")
     assert beside(target) == {target.name}
@@ -118,7 +118,7 @@ def test_server_in_trouble_is_asked_again(url: str, target: Path, web: Any, stat
 def test_server_says_when_to_come_again(url: str, target: Path, web: Any) -> None:
     web.then(status=503, headers={"Retry-After": "1"})
     begin_s = time.monotonic()
-    get(url, target, patience=replace(HURRIED, longest_wait_s=60))
+    get(url, target, policy=replace(QUICK, longest_wait_s=60))
     assert 1 <= time.monotonic() - begin_s < 5
 
 
@@ -145,7 +145,7 @@ def test_refusal_is_final(url: str, target: Path, web: Any, status: int) -> None
 def test_retries_end(url: str, target: Path, web: Any, how: dict[str, Any], requests: int, said: str) -> None:
     web.always(**how)
     with pytest.raises(UserError, match=said) as raised:
-        get(url, target, patience=IMPATIENT if "stall_after" in how else HURRIED)
+        get(url, target, policy=QUICK_TO_GIVE_UP if "stall_after" in how else QUICK)
     assert url in str(raised.value)
     assert len(web.asked) == requests
     assert not target.exists()
@@ -153,11 +153,11 @@ def test_retries_end(url: str, target: Path, web: Any, how: dict[str, Any], requ
 
 def test_trickle_counts_as_a_stall(url: str, target: Path, web: Any) -> None:
     web.then(piece_bytes=1, pause_s=0.05)
-    assert get(url, target, patience=IMPATIENT).read_bytes() == CONTENT
+    assert get(url, target, policy=QUICK_TO_GIVE_UP).read_bytes() == CONTENT
     assert len(web.asked) == 2
 
 
-def test_progress_renews_the_patience(url: str, target: Path, web: Any) -> None:
+def test_progress_renews_the_retries(url: str, target: Path, web: Any) -> None:
     web.always(stop_after=20_000)
     assert get(url, target).read_bytes() == CONTENT
     assert len(web.asked) == 15
@@ -392,8 +392,8 @@ def test_address_that_is_none(target: Path, address: str) -> None:
         get(address, target)
 
 
-def test_usual_patience_suits_real_servers() -> None:
-    assert PATIENCE.read_s >= 30
-    assert PATIENCE.connect_s >= 10
-    waits_s = [0.0] + [PATIENCE.backoff_s * 2**number for number in range(1, PATIENCE.retries)]
-    assert 15 <= sum(min(wait, PATIENCE.longest_wait_s) for wait in waits_s) <= 300
+def test_default_policy_suits_real_servers() -> None:
+    assert RETRY_POLICY.read_s >= 30
+    assert RETRY_POLICY.connect_s >= 10
+    waits_s = [0.0] + [RETRY_POLICY.backoff_s * 2**number for number in range(1, RETRY_POLICY.retries)]
+    assert 15 <= sum(min(wait, RETRY_POLICY.longest_wait_s) for wait in waits_s) <= 300

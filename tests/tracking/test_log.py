@@ -18,6 +18,9 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from flowers.tracking.backlog import Backlog
+from flowers.tracking.record import short_params
+from flowers.tracking.view import TAG
 from PIL import Image
 
 from flowers.commands.data_card import card
@@ -35,9 +38,6 @@ from flowers.tracking import liveness as alive
 from flowers.tracking import log as tracking
 from flowers.tracking import parents
 from flowers.tracking import store as store_module
-from flowers.tracking.backlog import Backlog
-from flowers.tracking.record import short_params
-from flowers.tracking.view import TAG
 from flowers.training.history import METRICS
 
 Make = Callable[..., Settings]
@@ -70,7 +70,7 @@ def make(make_settings: Make, store: Path) -> Make:
     def make(*overrides: str) -> Settings:
         # MLflow keeps connections by address, so a relative one would lead to another test's store.
         tracked = ["tracking.enabled=true", f"tracking.uri=sqlite:///{store}", "tracking.system_metrics_s=0"]
-        return make_settings(*tracked, "stages.0.epochs=2", *overrides)
+        return make_settings(*tracked, "model.stages.0.epochs=2", *overrides)
 
     return make
 
@@ -209,9 +209,9 @@ def test_evaluation_opens_a_run_where_the_store_is_gone(
 
 @pytest.mark.slow
 def test_interruption_leaves_one_run_without_doubles(make: Make, tmp_path: Path) -> None:
-    settings = make("stages.0.epochs=3")
+    settings = make("model.stages.0.epochs=3")
     train(settings, stop_after_epochs=2)
-    train(make("stages.0.epochs=3", "out_dir=elsewhere"))  # a parameter that does not decide the result
+    train(make("model.stages.0.epochs=3", "out_dir=elsewhere"))  # a parameter that does not decide the result
     run = run_of(tmp_path / "elsewhere")
     assert len(mlflow.search_runs(experiment_names=["folder"])) == 1
     for metric in METRICS:
@@ -263,7 +263,7 @@ def tracked(store: Path) -> Tracking:
 
 @pytest.mark.slow
 def test_run_has_the_name_that_its_caller_gives(make: Make, tmp_path: Path) -> None:
-    train(make("stages.0.epochs=1"), called="fold 1")
+    train(make("model.stages.0.epochs=1"), called="fold 1")
     assert run_of(tmp_path / "out").info.run_name == "fold 1"
 
 
@@ -336,9 +336,15 @@ def runs_by_name(store: Path) -> dict[str, Any]:
 @pytest.mark.slow
 def test_killed_training_and_its_sweep_are_marked_and_go_on(photographs: Path, store: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "flowers", "train"]
-    small = ["experiment=cnn_scratch", "model.image_px=32", "model.width=4", "model.blocks=2", "model.dense=8"]
+    small = [
+        "experiment=cnn_scratch",
+        "model.net.image_px=32",
+        "model.net.width=4",
+        "model.net.blocks=2",
+        "model.net.dense=8",
+    ]
     small += ["data=folder", f"data.root={photographs}", f"data.cache_dir={tmp_path / 'pixels'}", "trainer=brief"]
-    small += ["learning.batch_size=8", "stages.0.epochs=25"]
+    small += ["data.batch_size=8", "model.stages.0.epochs=25"]
     sweep = subprocess.Popen([*command, "-m", *small, "seed=1,2"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     assert sweep.stdout is not None
     assert any(line.startswith("epoch   5/25") for line in sweep.stdout)
@@ -437,7 +443,7 @@ def test_store_locked_for_a_while_costs_nothing(
             record(*arguments)
 
         monkeypatch.setattr(recording, "record_end", unlock_and_record)
-        train(make("stages.0.epochs=4"))
+        train(make("model.stages.0.epochs=4"))
     run = run_of(tmp_path / "out")
     for metric in METRICS:
         assert [step for step, _ in history(run, metric)] == [1, 2, 3, 4]

@@ -41,9 +41,9 @@ def test_training_outside_a_command_has_its_recipes_name(settings: Settings) -> 
 @pytest.mark.parametrize(
     ("overrides", "name"),
     [
-        (["experiment=cnn_scratch", "seed=1", "model.width=8"], "cnn_scratch seed=1 model.width=8"),
+        (["experiment=cnn_scratch", "seed=1", "model.net.width=8"], "cnn_scratch seed=1 model.net.width=8"),
         (["experiment=cnn_scratch", "data=folder", "data.root=/p", "out_dir=o", "data.cache_dir=c"], "cnn_scratch"),
-        (["trainer.progress=none", "tracking.uri=sqlite:///o.db", "hydra.run.dir=x"], "cnn_scratch"),
+        (["progress=none", "tracking.uri=sqlite:///o.db", "hydra.run.dir=x"], "cnn_scratch"),
         (["model=cnn_scratch", "model=mlp", "data.split.seed=3"], "cnn_scratch model=mlp data.split.seed=3"),
         (["weights=/a/long/way/net.safetensors", "+model.x=1", "~augment"], "cnn_scratch weights=net.safetensors "),
     ],
@@ -56,8 +56,8 @@ def test_name_tells_what_was_changed(settings: Settings, command: Any, overrides
 
 
 def test_child_of_a_sweep_is_called_by_what_differs(settings: Settings, command: Any) -> None:
-    given = ("-m", "experiment=cnn_scratch", "learning.weight_decay=0.1", "seed=1,2")
-    command("experiment=cnn_scratch", "learning.weight_decay=0.1", "seed=2", given=given, mode=RunMode.MULTIRUN)
+    given = ("-m", "experiment=cnn_scratch", "model.optimizer.weight_decay=0.1", "seed=1,2")
+    command("experiment=cnn_scratch", "model.optimizer.weight_decay=0.1", "seed=2", given=given, mode=RunMode.MULTIRUN)
     assert run_name(settings) == "cnn_scratch seed=2"
 
 

@@ -63,7 +63,7 @@ def page(host: str, port: int) -> str:
 
 
 def prepare(uri: str, base: str) -> list[str]:
-    """Open and mend a store.
+    """Open and repair a store.
 
     Args:
         uri: An MLflow address.
@@ -75,20 +75,19 @@ def prepare(uri: str, base: str) -> list[str]:
     Raises:
         UserError: If the store cannot be used, or nothing is in it.
     """
-    from flowers.tracking.store import explain_store_errors, list_experiments, sqlite_file
-    from flowers.tracking.view import view_address
+    from flowers.tracking.store import list_experiments, sqlite_file, store_access
 
     file = sqlite_file(uri)
     nothing = "make some with `make repro` or `flowers train`, or name another store with uri=sqlite:///FILE."
     if file is not None and not file.exists():
         raise UserError(f"there are no runs yet, for {file} does not exist; {nothing}")
-    with explain_store_errors(uri, key="uri"):
+    with store_access(uri, key="uri"):
         experiments = list_experiments(uri)
     if not experiments:
         raise UserError(f"there are no runs in {uri} yet; {nothing}")
     width = max(len(name) for _, name, _ in experiments)
     return [
-        f"  {name:{width}}  {count:4} {'run ' if count == 1 else 'runs'}  {view_address(base, number)}"
+        f"  {name:{width}}  {count:4} {'run ' if count == 1 else 'runs'}  {base}/#/experiments/{number}/runs"
         for number, name, count in experiments
     ]
 

@@ -59,7 +59,7 @@ class ConfusionPainter:
         self._blank: NDArray[np.uint8] | None = None
         self._key: tuple[object, ...] = ()
 
-    def paint(self, counts: NDArray[np.integer], classes: list[str], title: str) -> NDArray[np.uint8]:
+    def __call__(self, counts: NDArray[np.integer], classes: list[str], title: str) -> NDArray[np.uint8]:
         """Draw a confusion matrix as :func:`confusion_figure` does.
 
         Args:

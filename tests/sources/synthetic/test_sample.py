@@ -10,12 +10,12 @@ from flowers.sources.synthetic.composition import DOMAINS, Picture
 from flowers.sources.synthetic.sample import draw, render
 from flowers.sources.synthetic.species import SPECIES
 
-KNOBS = ("illumination", "occlusion", "deformation", "clutter", "variation")
+DIFFICULTIES = ("illumination", "occlusion", "deformation", "clutter", "variation")
 CLASSES = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
 
 
 def settings(level: float = 0.5, **changes: Any) -> dict[str, Any]:
-    return {"seed": 3, "size_px": 48, "domain": "garden"} | dict.fromkeys(KNOBS, level) | changes
+    return {"seed": 3, "size_px": 48, "domain": "garden"} | dict.fromkeys(DIFFICULTIES, level) | changes
 
 
 def pixels(species: str, index: int = 1, **changes: Any) -> np.ndarray:
@@ -48,9 +48,9 @@ def test_seed_index_and_species_each_give_another_image() -> None:
     assert not np.array_equal(first, pixels("tulips"))
 
 
-@pytest.mark.parametrize("knob", KNOBS)
-def test_each_knob_changes_the_image_much(knob: str) -> None:
-    change = [np.abs(pixels("tulips", k, level=0) - pixels("tulips", k, level=0, **{knob: 1.0})) for k in range(1, 5)]
+@pytest.mark.parametrize("name", DIFFICULTIES)
+def test_each_difficulty_changes_the_image_much(name: str) -> None:
+    change = [np.abs(pixels("tulips", k, level=0) - pixels("tulips", k, level=0, **{name: 1.0})) for k in range(1, 5)]
     assert np.mean(change) > 4
 
 
