@@ -101,7 +101,7 @@ def measure(
     from flowers.evaluation.predictions import answer_table, outlier_scores, write_results
     from flowers.evaluation.scores import confusion, score
     from flowers.models.inference import calibrated
-    from flowers.report.curves import confusion_figure
+    from flowers.report.confusion import confusion_figure
 
     labels, answers = answer_table(model, root, table)
     predicted = calibrated(answers.logits, model.temperature)
