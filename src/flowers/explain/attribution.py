@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from captum.attr import GuidedBackprop, LayerAttribution, LayerGradCam, Occlusion, Saliency
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -165,8 +166,6 @@ def _explain_batch(
 
 def _gradients(network: ExplainableNetwork, batch: Tensor, targets: NDArray[np.integer]) -> tuple[Map, Map | None]:
     """Compute the gradients (B,H,W,3) of the targets' logits, plain and guided."""
-    from captum.attr import GuidedBackprop, Saliency
-
     classes = torch.from_numpy(np.asarray(targets, dtype=np.int64)).to(batch.device)
     plain = Saliency(network.hookable).attribute(batch.clone().requires_grad_(), classes, abs=False)
     guided = None
@@ -181,8 +180,6 @@ def _gradients(network: ExplainableNetwork, batch: Tensor, targets: NDArray[np.i
 
 def _cam(network: ExplainableNetwork, batch: Tensor, targets: NDArray[np.integer]) -> Map | None:
     """Compute Grad-CAM (B,H,W) of the last map, resized to the photograph."""
-    from captum.attr import LayerAttribution, LayerGradCam
-
     if "grad_cam" in network.cannot:
         return None
     classes = torch.from_numpy(np.asarray(targets, dtype=np.int64)).to(batch.device)
@@ -195,7 +192,6 @@ def _cam(network: ExplainableNetwork, batch: Tensor, targets: NDArray[np.integer
 
 def _occlusion(network: nn.Module, photograph: Tensor, target: int) -> Map:
     """Hide parts of a photograph (1,3,H,W) behind a square of its mean colour; see `Explanation.occlusion`."""
-    from captum.attr import Occlusion
 
     def log_odds(batch: Tensor) -> Tensor:
         # The probability of a sure prediction stays near 1, while its log-odds still show small changes.

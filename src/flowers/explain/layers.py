@@ -47,7 +47,7 @@ class ExplainableNetwork:
         plain: A copy for logits only, in ``eval()``.
         hookable: A copy for hooks: the same function, in ``eval()``, without operations in place, every ReLU and ReLU6
             a module of its own, no parameter with a gradient. It takes more time and memory than `plain`.
-        first_convolution: Name of the convolution that reads the photograph; of several side by side the widest.
+        first_convolution: Name of the convolution that reads the photograph; the widest if there are several.
         first_dense: Name of the first fully connected layer, if it reads the photograph itself.
         map_layers: Names of layers whose outputs are maps (B,C,H,W) of the photograph: an early one, a middle one, and
             the last that still has places. Empty if the class is not decided on maps.

@@ -58,7 +58,7 @@ def fetch(url: str, target: Path, digest: str, size_bytes: int | None, policy: R
         found = digest_of(target, digest)
     if found != digest.lower():
         raise UserError(
-            f"{target} has the digest {found}, where {digest} is pinned for {url}; move it away and it is fetched anew."
+            f"{target} has the digest {found}, where {digest} is pinned for {url}; move it away to fetch it again."
         )
     return target
 

@@ -40,7 +40,7 @@ class RetryPolicy:
     """A server that sends nothing for this long, or less than `least_bytes_per_s` on average over it, has stalled."""
     least_bytes_per_s: float = 256
     retries: int = 5
-    """Allowed in a row. They are counted anew after each `progress_bytes` more than ever before, which bounds the
+    """Allowed in a row. Counting starts again after each `progress_bytes` more than ever before, which bounds the
     number of all attempts."""
     progress_bytes: int = 1 << 20
     backoff_s: float = 1

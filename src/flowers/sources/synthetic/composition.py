@@ -37,7 +37,7 @@ class Difficulty:
     def __post_init__(self) -> None:
         for key, value in asdict(self).items():
             if not 0 <= value <= 1:
-                raise UserError(f"{key} is {value}, but must lie between 0 and 1: set {key} to 0 (easy) … 1 (hard).")
+                raise UserError(f"{key} is {value}, but must be between 0 and 1: set {key} to 0 (easy) … 1 (hard).")
 
 
 @dataclass(frozen=True)
