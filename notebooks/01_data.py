@@ -32,6 +32,7 @@ import pandas as pd
 
 from flowers.commands.data_card import look_into
 from flowers.commands.find_label_errors import suspects
+from flowers.config.compose import instantiate, read_data
 from flowers.data.augment import augmented_views
 from flowers.data.pixels import open_store
 from flowers.evaluation.significance import smallest_difference
@@ -41,7 +42,7 @@ from flowers.report.html import percent
 from flowers.report.image_grid import gallery_figure
 
 settings = notebook.settings_for(PHOTOGRAPHS, "experiment=sample_finetune", "progress=none")
-contents, cache = look_into(settings.data), Path(settings.data.cache_dir)
+contents, cache = look_into(read_data(settings)), Path(settings.data.cache_dir)
 table = contents.table
 notebook.bullets([f"{len(table)} photographs of {contents.root}", *card.readings(contents.found)])
 
@@ -110,7 +111,8 @@ train = table[table["split"] == "train"].reset_index(drop=True)
 rows = train.drop_duplicates("label").index[:4].tolist()
 shown = open_store(contents.root, train.loc[rows], 128, cache)
 epochs = range(1, 8)
-views = augmented_views(settings, shown, rows, len(train), epochs)
+augment = instantiate("model.augment", settings.model.augment)
+views = augmented_views(augment, settings.seed, shown, rows, len(train), epochs)
 pictures = [picture for number in range(len(rows)) for picture in (shown[number], *views[:, number])]
 captions = [words for row in rows for words in (train["label"][row], *(f"epoch {epoch}" for epoch in epochs))]
 gallery_figure(pictures, captions, columns=8)

@@ -84,7 +84,8 @@ def short_params(config: Mapping[str, Any]) -> dict[str, Any]:
     params["stages"] = ", ".join(f"{stage.get('name')} {stage.get('epochs')}" for stage in stages)
     params["max_lr"] = ", ".join(str(stage.get("max_lr")) for stage in stages)
     params["split_seed"] = (data.get("split") or {}).get("seed")
-    return {key: value for key, value in params.items() if value or (key.endswith("seed") and value is not None)}
+    told = {key: value for key, value in params.items() if value and value != "none"}
+    return told | {key: params[key] for key in ("seed", "split_seed") if params[key] is not None}
 
 
 def _place(folder: Path) -> str:
