@@ -40,7 +40,7 @@ def test_folds_and_seeds(make_settings: Make, tmp_path: Path, capsys: pytest.Cap
     ]
     _, split = photographs_of(settings)
     outside = split[split["split"] != "test"]
-    numbered = numbered_folds(split, settings.data.split, 3)
+    numbered = numbered_folds(split, read_data(settings).split, 3)
     for row in rows.to_dict("records"):
         inside = read_splits(Path(row["model"]) / "split.csv").set_index("path")
         assert set(inside.index) == set(outside["path"])  # no photograph of the test
@@ -219,7 +219,8 @@ def test_sweep_over_cross_validations_ranks_their_means(photographs: Path, tmp_p
     command = [
         sys.executable,
         "-m",
-        "flowers crossval",
+        "flowers",
+        "crossval",
         "-m",
         *words,
         f"data.root={photographs}",

@@ -174,7 +174,7 @@ def test_a_stage_that_cannot_be_started_from_is_named(make_settings: Make, tmp_p
 
 # Runs a training that kills itself, as a power cut would, at the given call of a method.
 KILLED = """
-import os, runpy, signal, sys
+import os, signal, sys
 from flowers.training import classifier
 from flowers.training import checkpoints as resume
 owners = {"Classifier": classifier.Classifier, "EpochCheckpoint": resume.EpochCheckpoint}
@@ -188,7 +188,8 @@ def counting(*arguments, **named):
     return original(*arguments, **named)
 setattr(owner, method, counting)
 sys.argv = ["flowers train", *sys.argv[4:]]
-runpy.run_module("flowers.commands.train", run_name="__main__", alter_sys=True)
+from flowers.commands.train import main
+main()
 """
 # The third stage freezes again what the second trained, and so begins with a bank of its own.
 THREE_STAGES = (
@@ -250,7 +251,8 @@ def command(settings: Settings, file: Path) -> list[str]:
     return [
         sys.executable,
         "-m",
-        "flowers train",
+        "flowers",
+        "train",
         "--config-dir",
         str(file.parent),
         "--config-name",
@@ -331,8 +333,9 @@ def test_terminal_gets_a_bar(make_settings: Make, tmp_path: Path) -> None:
     os.close(terminal)
     assert process.returncode == 0
     text = shown.decode()
-    assert re.search(r"Epoch 1.*100%.*train/loss=.*train/acc=", text)
+    assert re.search(r"all 2/2 100%\|.*img/s=\d+, left=0:00", text)
     assert "val/acc=" in text
+    assert all(len(line) <= 80 for line in re.split(r"[\r\n]", re.sub(r"\x1b\[\w+", "", text)) if "img/s" in line)
     assert "Warning" not in text
 
 

@@ -178,15 +178,11 @@ def dom(address: str, folder: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-def test_browser_shows_names_columns_curves_and_notes(pages: Pages, tmp_path: Path) -> None:
+def test_browser_shows_names_and_notes(pages: Pages, tmp_path: Path) -> None:
     table = dom(pages.address, tmp_path)
-    for text in (*NAMES, "val/acc", "test/acc", "test/acc interval", "0.700 to 0.900", "stages", "0.75"):
+    for text in NAMES:
         assert text in table, text
     assert "Detect Issues" not in table  # of the pages for another kind of work, MLflow's first choice
-    charts = dom(f"{pages.address}&compareRunsMode=CHART", tmp_path)
-    assert "Accuracy and loss" in charts
-    assert charts.index("val/acc") < charts.index("val/loss")
-    assert "js-plotly-plot" in charts
     number = pages.address.partition("experiments/")[2].partition("/")[0]
     run = dom(f"{pages.base}/#/experiments/{number}/runs/{pages.run_id}", tmp_path)
     assert f"<strong>{NAMES[-1]}</strong>" in run

@@ -18,7 +18,8 @@ def train(photographs: Path, folder: Path, out: str, *words: str, **environment:
     command = [
         sys.executable,
         "-m",
-        "flowers train",
+        "flowers",
+        "train",
         "experiment=cnn_scratch",
         "model.net.image_px=32",
         "model.net.width=4",

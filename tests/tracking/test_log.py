@@ -206,6 +206,7 @@ def test_evaluation_opens_a_run_where_the_store_is_gone(
     config = tmp_path / "out/config.yaml"
     config.write_text(config.read_text().replace(str(store), str(other)))
     metrics = evaluate(tmp_path / "out", tmp_path / "evaluated", explanations=False)
+    mlflow.set_tracking_uri(f"sqlite:///{other}")
     runs = mlflow.search_runs(experiment_names=["folder"], output_format="list")
     assert [run.data.metrics["test/acc"] for run in runs] == [metrics["test/acc"]]
 
@@ -306,6 +307,7 @@ def test_copied_project_reads_and_writes_its_own_files(
         tracked(copy / "mlflow.db"), experiment="folder", name="x", run_id=None, tags={}
     ) as new_id:
         tracking.log_table(pd.DataFrame({"a": [1]}), "table.json")
+    mlflow.set_tracking_uri(f"sqlite:///{copy / 'mlflow.db'}")
     assert str(copy / "mlruns") in capfd.readouterr().out
     assert (copy / "mlruns").samefile(Path(mlflow.get_run(new_id).info.artifact_uri).parents[2])
     assert store.read_bytes() == before
