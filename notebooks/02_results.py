@@ -49,7 +49,7 @@ from flowers.report.heatmaps import strip
 from flowers.report.html import percent
 from flowers.report.image_grid import gallery_figure
 from flowers.report.side_by_side import side_by_side_figure
-from flowers.tracking.runs import list_trainings, read_curves
+from flowers.tracking.store import list_trainings, read_curves
 
 place = notebook.find_training(Path(TRAINING))
 model = open_model(place.trained)

@@ -23,7 +23,6 @@ from PIL import Image
 from flowers.commands.data_card import card
 from flowers.commands.evaluate import evaluate
 from flowers.commands.train import train
-from flowers.config.compose import compose_config, read_settings
 from flowers.config.schema import Settings, Tracking
 from flowers.curation.split_table import read_splits
 from flowers.data.pixels import open_store
@@ -31,18 +30,16 @@ from flowers.errors import UserError
 from flowers.evaluation.domain_shift import evaluate_elsewhere
 from flowers.models.inference import probabilities
 from flowers.models.trained import open_model
-from flowers.tracking import liveness as alive
+from flowers.tracking import liveness
 from flowers.tracking import log as tracking
-from flowers.tracking import parents
 from flowers.tracking import store as store_module
-from flowers.tracking.backlog import Backlog
-from flowers.tracking.record import short_params
-from flowers.tracking.view import TAG
+from flowers.tracking.logger import MLflowLogger, RetryQueue
+from flowers.training.classifier import Classifier
 from flowers.training.history import METRICS
 
 Make = Callable[..., Settings]
 
-# What MLflow does with SQLAlchemy, pandas and pydantic is not ours to mend.
+# What MLflow does with SQLAlchemy, pandas and pydantic is not ours to correct.
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 
 
@@ -58,9 +55,10 @@ def new_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def store(new_store: Path, tmp_path: Path) -> Iterator[Path]:
     file = Path(shutil.copy(new_store, tmp_path / "mlflow.db"))
+    mlflow.set_tracking_uri(f"sqlite:///{file}")
     yield file
-    while mlflow.active_run():
-        mlflow.end_run()
+    assert mlflow.active_run() is None
+    assert mlflow.get_tracking_uri() == f"sqlite:///{file}"  # what a script has chosen is not disturbed
 
 
 @pytest.fixture
@@ -111,11 +109,11 @@ def test_run_holds_all_that_is_promised(
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "cnn_scratch"
     assert "--config-name config out_dir=again" in run.data.tags["mlflow.note.content"]
-    assert not (store.parent / alive.FOLDER).exists()
+    assert not (store.parent / liveness.FOLDER).exists()
     for metric in METRICS:
         assert [step for step, _ in history(run, metric)] == [1, 2]
     assert run.data.metrics["val/acc"] == accuracy
-    assert images(run) == [0, 1, 2]  # the first says where the others are
+    assert images(run) == [1, 2]
     assert run.data.params["width"] == "4"
     assert run.data.params["max_lr"] == "0.001"
     assert all(len(value) <= 250 for value in run.data.params.values())
@@ -216,7 +214,7 @@ def test_interruption_leaves_one_run_without_doubles(make: Make, tmp_path: Path)
     assert len(mlflow.search_runs(experiment_names=["folder"])) == 1
     for metric in METRICS:
         assert [step for step, _ in history(run, metric)] == [1, 2, 3]
-    assert images(run) == [0, 1, 2, 3]
+    assert images(run) == [1, 2, 3]
     assert run.info.status == "FINISHED"
 
 
@@ -230,7 +228,7 @@ def test_run_that_ends_early_says_so(
     def fail(*_: object) -> None:
         raise error("early")
 
-    monkeypatch.setattr("flowers.commands.train._fit", fail)
+    monkeypatch.setattr("flowers.training.classifier.Classifier.training_step", fail)
     with pytest.raises(error):
         train(make())
     (run,) = mlflow.search_runs(experiment_names=["folder"], output_format="list")
@@ -239,17 +237,13 @@ def test_run_that_ends_early_says_so(
 
 @pytest.mark.slow
 def test_system_metrics_are_sampled(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fit = "flowers.commands.train._fit"
-    import flowers.commands.train as verb
+    start = Classifier.on_validation_epoch_start
 
-    whole = verb._fit
+    def slow(classifier: Classifier) -> None:
+        time.sleep(1.5)
+        start(classifier)
 
-    def slow(*arguments: Any) -> Any:
-        rows = whole(*arguments)
-        time.sleep(2.5)
-        return rows
-
-    monkeypatch.setattr(fit, slow)
+    monkeypatch.setattr(Classifier, "on_validation_epoch_start", slow)
     train(make("tracking.system_metrics_s=1"))
     assert "system/cpu_utilization_percentage" in run_of(tmp_path / "out").data.metrics
 
@@ -275,20 +269,17 @@ def test_note_is_the_command_where_there_is_no_other(store: Path, monkeypatch: p
     assert note == "```\nflowers lr_find \\\n  'data.root=my photos' \\\n  seed=1\n```"
 
 
-def test_what_a_person_wrote_stays(store: Path) -> None:
-    here: Any = {"experiment": "folder", "name": "x", "tags": {}, "note": "ours"}
+def test_what_a_person_wrote_stays(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["flowers lr_find"])
+    here: Any = {"experiment": "folder", "name": "x", "tags": {}}
     with tracking.tracked_run(tracked(store), run_id=None, **here) as run_id:
         pass
     mlflow.MlflowClient().update_run(run_id, name="mine")
     mlflow.MlflowClient().set_tag(run_id, "mlflow.note.content", "theirs")
-    experiment = mlflow.get_experiment_by_name("folder")
-    changed = json.dumps(json.loads(experiment.tags[TAG]) | {"updatedAt": 0})
-    mlflow.MlflowClient().set_experiment_tag(experiment.experiment_id, TAG, changed)
     with tracking.tracked_run(tracked(store), run_id=run_id, **here):
         pass
     run = mlflow.get_run(run_id)
     assert (run.info.run_name, run.data.tags["mlflow.note.content"]) == ("mine", "theirs")
-    assert mlflow.get_experiment_by_name("folder").tags[TAG] == changed
 
 
 # A store that was moved or copied
@@ -320,7 +311,7 @@ def test_copied_project_reads_and_writes_its_own_files(
     client = mlflow.MlflowClient()
     table = pd.read_csv(client.download_artifacts(run_id, "history.csv", str(copy)))
     assert len(table) == 2
-    assert images(mlflow.get_run(run_id)) == [0, 1, 2]
+    assert images(mlflow.get_run(run_id)) == [1, 2]
     mlflow.pytorch.load_model(f"runs:/{run_id}/model")
 
 
@@ -356,7 +347,7 @@ def test_killed_training_and_its_sweep_are_marked_and_go_on(photographs: Path, s
     assert run.info.start_time < run.info.end_time <= killed_ms + 500  # its last sign of life, not when it was found
     assert "was killed" in run.data.tags["ended"]
     assert run.info.run_name == "cnn_scratch seed=1"
-    assert not (tmp_path / alive.FOLDER).exists()
+    assert not (tmp_path / liveness.FOLDER).exists()
 
     done = subprocess.run([*command, *small, "seed=1", "out_dir=out"], cwd=tmp_path, capture_output=True, text=True)
     assert "going on from the checkpoint" in done.stdout, done.stderr
@@ -419,29 +410,25 @@ def test_store_that_is_none_is_one_sentence(make: Make, uri: str, said: str, tmp
 def test_store_locked_for_a_while_costs_nothing(
     make: Make, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    log = tracking.log_metrics
+    log, log_trained = tracking.OpenRun.log_metrics, MLflowLogger.log_trained
     with contextlib.ExitStack() as lock:
 
-        def log_and_lock(metrics: dict[str, float], step: int | None = None) -> None:
-            log(metrics, step)
-            if step == 1:
+        def log_and_lock(run: Any, metrics: dict[str, float], step: int | None = None) -> None:
+            log(run, metrics, step)
+            if step == 1 and "epoch_s" in metrics:
                 lock.enter_context(locked(store))
 
-        monkeypatch.setattr(tracking, "log_metrics", log_and_lock)
-        from flowers.tracking import record as recording
-
-        record = recording.record_end
-
-        def unlock_and_record(*arguments: Any) -> None:
+        def unlock_and_log(*arguments: Any) -> None:
             lock.close()
-            record(*arguments)
+            log_trained(*arguments)
 
-        monkeypatch.setattr(recording, "record_end", unlock_and_record)
+        monkeypatch.setattr(tracking.OpenRun, "log_metrics", log_and_lock)
+        monkeypatch.setattr(MLflowLogger, "log_trained", unlock_and_log)
         train(make("stages.0.epochs=4"))
     run = run_of(tmp_path / "out")
     for metric in METRICS:
         assert [step for step, _ in history(run, metric)] == [1, 2, 3, 4]
-    assert images(run) == [0, 1, 2, 3, 4]
+    assert images(run) == [1, 2, 3, 4]
     assert run.info.status == "FINISHED"
     said = capfd.readouterr().err
     assert said.count("is locked by another program") == 1
@@ -449,44 +436,15 @@ def test_store_locked_for_a_while_costs_nothing(
 
 
 @pytest.mark.usefixtures("_impatient")
-def test_backlog_counts_what_is_missing(make: Make, store: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_queue_counts_what_is_missing(store: Path, capfd: pytest.CaptureFixture[str]) -> None:
     told: list[int] = []
-    backlog = Backlog(Tracking(enabled=True, uri=f"sqlite:///{store}", system_metrics_s=0))
+    queue = RetryQueue(f"sqlite:///{store}")
     with locked(store):
-        backlog.add(lambda: told.append(1), lambda: told.append(2))
-        backlog.add(lambda: told.append(3))
-        assert backlog.missing == 3
+        queue.add(lambda: told.append(1), lambda: told.append(2))
+        queue.add(lambda: told.append(3))
+        assert queue.missing == 3
     assert not told
-    backlog.add(lambda: told.append(4))
+    queue.add(lambda: told.append(4))
     assert told == [1, 2, 3, 4]
-    assert backlog.missing == 0
+    assert queue.missing == 0
     assert capfd.readouterr().err.count("\n") == 1
-
-
-def test_sweep_has_a_run_of_its_own(store: Path) -> None:
-    import pandas as pd
-
-    run_id = parents.open_parent(
-        Tracking(enabled=True, uri=f"sqlite:///{store}", system_metrics_s=0),
-        experiment="folder",
-        name="sweep",
-        kind="sweep",
-    )
-    table = pd.DataFrame([(0.9, "seed=2", "b"), (0.8, "seed=1", "a")], columns=["val/acc", "overrides", "out_dir"])
-    parents.close_parent(run_id, table, failed=0)
-    run = mlflow.get_run(run_id)
-    assert run.info.status == "FINISHED"
-    assert run.data.metrics["best/val/acc"] == 0.9
-    assert run.data.tags["best.overrides"] == "seed=2"
-
-
-def test_parameters_are_short_and_flat() -> None:
-    params = short_params(read_settings(compose_config(["experiment=sample_finetune", "out_dir=out", "seed=7"])))
-    assert params["net"] == "ResNetSmall"
-    assert params["seed"] == 7
-    assert params["widths"] == [32, 64, 128]
-    assert params["stages"] == "head 2, all 18"
-    assert params["max_lr"] == "0.01, [0.001, 0.003]"
-    assert not {"mixup_alpha", "class_weights", "sampling"} & params.keys()  # switched off
-    assert not any("." in name for name in params)
-    assert len(str(params)) < 1000  # a picture's panel repeats them all

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flowers.tracking.relocation import relocate
+from flowers.errors import UserError
+from flowers.tracking.relocation import SCHEMAS, relocate
 
 TABLES = {
     "experiments": ("artifact_location",),
@@ -27,6 +28,8 @@ def project(tmp_path: Path) -> Path:
         (project / "mlruns" / rest / "file").write_text(rest)
     root = f"{project}/mlruns"
     with contextlib.closing(sqlite3.connect(project / "mlflow.db")) as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num)")
+        connection.execute("INSERT INTO alembic_version VALUES (?)", [next(iter(SCHEMAS))])
         for table, columns in TABLES.items():
             connection.execute(f"CREATE TABLE {table} ({', '.join(columns)})")
         connection.executemany("INSERT INTO experiments VALUES (?)", [[f"{root}/0"], [f"{root}/2"]])
@@ -136,3 +139,27 @@ def test_store_without_files_or_tables_is_left(project: Path, tmp_path: Path) ->
     (tmp_path / "mlruns").mkdir()
     sqlite3.connect(tmp_path / "empty.db").close()
     assert relocate(tmp_path / "empty.db", 1) == set()
+
+
+def test_unknown_schema_is_left_and_said(project: Path) -> None:
+    with contextlib.closing(sqlite3.connect(project / "mlflow.db")) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'abcdef012345'")
+        connection.commit()
+    assert relocate(project / "mlflow.db", 1) == set()  # nothing has to be changed
+    there = moved(project)
+    before = (there / "mlflow.db").read_bytes()
+    with pytest.raises(
+        UserError, match=r"was moved here from .*my flowers, .* version abcdef012345; move it back"
+    ) as caught:
+        relocate(there / "mlflow.db", 1)
+    assert "\n" not in str(caught.value)
+    assert (there / "mlflow.db").read_bytes() == before
+
+
+@pytest.mark.filterwarnings("ignore:::mlflow")
+def test_installed_schema_is_known(tmp_path: Path) -> None:
+    import mlflow
+
+    mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db").search_experiments()
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
+        assert set(connection.execute("SELECT version_num FROM alembic_version").fetchone()) <= SCHEMAS.keys()

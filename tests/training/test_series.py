@@ -1,8 +1,6 @@
 """A series does each of its trainings once, whatever interrupts it."""
 
-import contextlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,9 +14,8 @@ from flowers.curation.prepare import find_photographs
 from flowers.curation.split_table import read_splits
 from flowers.data.pixels import open_store
 from flowers.errors import UserError
-from flowers.tracking.sweep import PARENT_VARIABLE
 from flowers.training.checkpoints import resume_key
-from flowers.training.series import Done, Member, opened, series_folder, train_members
+from flowers.training.series import Done, Member, locked_series, series_folder, train_members
 
 Make = Callable[..., Settings]
 
@@ -61,7 +58,7 @@ def members(make_settings: Make) -> list[Member]:
 
 
 def run(members: list[Member], photographs: Path, train: Callable[..., float]) -> list[Done]:
-    return list(train_members(Path("runs/series/one"), photographs, members, train, None))
+    return list(train_members(Path("runs/series/one"), photographs, members, train))
 
 
 def test_each_training_is_done_once(members: list[Member], photographs: Path, tmp_path: Path) -> None:
@@ -80,7 +77,7 @@ def test_each_training_is_done_once(members: list[Member], photographs: Path, tm
 
 def test_pixels_of_a_split_are_there_until_its_last_training(members: list[Member], photographs: Path) -> None:
     seen = []
-    for done in train_members(Path("runs/series/one"), photographs, members, FakeTraining(), None):
+    for done in train_members(Path("runs/series/one"), photographs, members, FakeTraining()):
         caches = sorted(Path(done.member.settings.data.cache_dir).glob("series-*"))
         seen.append(caches)
     assert [len(caches) for caches in seen] == [1, 1, 1, 1]
@@ -119,18 +116,17 @@ def test_a_training_without_its_end_is_not_taken_for_finished(
     assert training.seeds == [0, 1, 0, 1, 0]
 
 
-def test_the_same_series_twice_at_once_is_refused(make_settings: Make) -> None:
-    tracking = make_settings().tracking
-    work = Path("runs/series/one")
+def test_the_same_series_twice_at_once_is_refused(tmp_path: Path) -> None:
+    work = tmp_path / "runs/series/one"
     work.mkdir(parents=True)
     with (
         FileLock(work / "lock"),
         pytest.raises(UserError, match="this very crossval is running already"),
-        opened(work, tracking, experiment="e", kind="crossval", name="n"),
+        locked_series(work, "crossval"),
     ):
         pass
-    with opened(work, tracking, experiment="e", kind="crossval", name="n") as parent:
-        assert parent is None  # and the lock is free again
+    with locked_series(work, "crossval"):
+        pass  # the lock is free again
 
 
 def test_what_decides_the_results_decides_the_folder(make_settings: Make) -> None:
@@ -159,44 +155,3 @@ def test_failing_training_ends_the_series_in_one_sentence(members: list[Member],
 def test_member_of_a_share_keeps_rows_and_labels(members: list[Member], photographs: Path) -> None:
     (*_, last) = run(members, photographs, FakeTraining())
     pd.testing.assert_frame_equal(read_splits(last.folder / "split-of-member.csv"), members[-1].split)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:::mlflow")
-@pytest.mark.filterwarnings("ignore:::sqlalchemy")
-def test_the_run_of_a_series_is_one_however_often_it_is_opened(
-    make_settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import mlflow
-
-    from flowers.tracking.parents import label_child, open_parent
-
-    monkeypatch.setenv(PARENT_VARIABLE, "a sweep")
-    tracking = make_settings("tracking.enabled=true", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}").tracking
-    work = Path("runs/series/one")
-    seen = []
-    for error, status in ((KeyboardInterrupt(), "KILLED"), (UserError("no"), "FAILED")):
-        with contextlib.suppress(type(error)), opened(work, tracking, experiment="e", kind="crossval", name="n") as run:
-            assert run is not None
-            assert os.environ[PARENT_VARIABLE] == run
-            assert mlflow.get_run(run).info.status == "RUNNING"
-            seen.append(run)
-            raise error
-        run_ended = mlflow.get_run(seen[0])
-        assert run_ended.info.status == status
-        assert os.environ[PARENT_VARIABLE] == "a sweep"
-    assert seen[0] == seen[1]
-    assert run_ended.data.tags["kind"] == "crossval"
-    assert run_ended.data.tags["mlflow.parentRunId"] == "a sweep"
-
-    child = open_parent(tracking, experiment="e", name="cnn_scratch", kind="training")
-    label_child(tracking, child, parent=seen[0], name="fold 1", tags={"fold": "1"})
-    labelled = mlflow.get_run(child)
-    assert labelled.info.run_name == "fold 1"
-    assert {"fold": "1", "mlflow.parentRunId": seen[0]}.items() <= labelled.data.tags.items()
-    label_child(tracking, "0" * 32, parent=seen[0], name="gone", tags={})  # deleted by a person: no reason to fail
-
-    mlflow.MlflowClient().delete_run(seen[0])
-    with opened(work, tracking, experiment="e", kind="crossval", name="n") as run:
-        assert run not in (None, seen[0])
-    mlflow.set_tracking_uri(None)

@@ -58,7 +58,8 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
     from flowers.commands.train import train
     from flowers.curation.folds import numbered_folds
     from flowers.curation.prepare import find_photographs
-    from flowers.training.series import opened, series_folder, train_members
+    from flowers.tracking.parents import label_children, series_run
+    from flowers.training.series import locked_series, series_folder, train_members
 
     folds, seeds = arguments.folds, arguments.seeds
     if seeds < 1 or (folds is None and seeds == 1):
@@ -77,9 +78,13 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
     work = series_folder("crossval", [settings], identity)
     members = plan(settings, table, folds, seeds)
     title = f"{settings.name} crossval {_counted(folds, seeds)}"
-    with opened(work, settings.tracking, experiment=settings.data.name, kind="crossval", name=title) as parent:
+    experiment = settings.data.name
+    with (
+        locked_series(work, "crossval"),
+        series_run(work, settings.tracking, experiment=experiment, kind="crossval", name=title) as parent,
+    ):
         done = []
-        for each in train_members(work, root, members, train, parent):
+        for each in label_children(train_members(work, root, members, train), settings.tracking, parent):
             _judge(each)
             done.append(each)
         about = {"name": settings.name, **summarise(done, folds, seeds), **_provenance(settings, table, parent)}

@@ -61,8 +61,9 @@ def learning_curve(recipes: Sequence[Settings], sizes: Sequence[float], seeds: i
     """
     from flowers.commands.train import train
     from flowers.curation.prepare import find_photographs
-    from flowers.report.learning_curve import curves_of, describe_curves, draw_curves, record_curves, write_curves
-    from flowers.training.series import opened, series_folder, train_members
+    from flowers.report.learning_curve import curves_of, describe_curves, draw_curves, write_curves
+    from flowers.tracking.parents import label_children, series_run
+    from flowers.training.series import locked_series, series_folder, train_members
 
     _check(recipes, sizes, seeds)
     first = recipes[0]
@@ -73,15 +74,33 @@ def learning_curve(recipes: Sequence[Settings], sizes: Sequence[float], seeds: i
     out = out or work
     out.mkdir(parents=True, exist_ok=True)  # now, not after hours, is the time to learn that it cannot be made
     title = f"learning curve of {' and '.join(recipe.name for recipe in recipes)}"
-    with opened(work, first.tracking, experiment=first.data.name, kind="learning_curve", name=title) as parent:
-        done = list(train_members(work, root, members, train, parent))
+    experiment, kind = first.data.name, "learning_curve"
+    with (
+        locked_series(work, kind),
+        series_run(work, first.tracking, experiment=experiment, kind=kind, name=title) as parent,
+    ):
+        done = list(label_children(train_members(work, root, members, train), first.tracking, parent))
         curves = curves_of(done)
         val = int((table["split"] == "val").sum())
         files = write_curves(curves, done, table, out, parent) + draw_curves(curves, first.data.name, val, out)
         print(f"{describe_curves(curves, val)}\nThe figure: {out}/learning_curve.png", flush=True)
         if parent is not None:
-            record_curves(curves, first, title, parent, files)
+            record_curves(curves, files)
     return curves
+
+
+def record_curves(curves: "Sequence[Curve]", files: Sequence[Path]) -> None:
+    """Tell the series' MLflow run, which is open, what was found.
+
+    The number of photographs is the step, so that MLflow's own charts are learning curves.
+    """
+    from flowers.tracking import log as tracking
+
+    for curve in curves:
+        for count, mean in zip(curve.counts, curve.means, strict=True):
+            tracking.log_metrics({f"learning_curve/{curve.name}/val/acc": mean}, step=count)
+    for file in files:
+        tracking.log_file(file, "learning_curve")
 
 
 def _check(recipes: Sequence[Settings], sizes: Sequence[float], seeds: int) -> None:

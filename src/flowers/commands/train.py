@@ -4,11 +4,9 @@ Writes a folder with ``model.safetensors``, ``config.yaml`` (what was trained), 
 ``history.csv`` (what happened in each epoch), and ``stage-N.ckpt`` for each stage. Never reads the test photographs.
 """
 
-import contextlib
-import os
-from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flowers.config.cli import run_command
 from flowers.config.schema import Settings
@@ -18,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from flowers.data.datamodule import PhotoDataModule
+    from flowers.tracking.logger import MLflowLogger
     from flowers.training.classifier import Classifier
     from flowers.training.history import Row
 
@@ -124,57 +123,50 @@ def _train(
     stop_after_epochs: int | None,
     called: str | None,
 ) -> float:
-    from flowers.config.provenance import git_commit, split_digest
     from flowers.evaluation.calibration import fit_temperature
     from flowers.models.inference import answer
     from flowers.training import checkpoints as resume
     from flowers.training.save import write_model
 
     photographs, classifier = build_training(settings, root, split, folder)
-    note = resume.read_note(folder)
-    with contextlib.ExitStack() as stack:
-        run_id = None
-        if settings.tracking.enabled:
-            from flowers.tracking.backlog import Backlog
-            from flowers.tracking.log import tracked_run
-            from flowers.tracking.naming import run_name, run_note
-            from flowers.tracking.record import record_end, record_start
-            from flowers.tracking.sweep import PARENT_VARIABLE
+    logger = None
+    if settings.tracking.enabled:
+        from flowers.report.curves import ConfusionPainter
+        from flowers.tracking.logger import MLflowLogger
 
-            commit = git_commit()
-            tags = {
-                "recipe": settings.name,
-                "git_commit": commit or "unknown",
-                "split": split_digest(split),
-            }
-            run = tracked_run(
-                settings.tracking,
-                experiment=settings.data.name,
-                name=called or run_name(settings),
-                run_id=note.get("run_id"),
-                tags=tags,
-                parent=os.environ.get(PARENT_VARIABLE),
-                note=run_note(settings, commit, len(photographs.train)),
-            )
-            run_id = stack.enter_context(run)
-        resume.write_note(folder, {"run_id": run_id})
-        if run_id is None:
-            watchers = []
-        else:
-            backlog = Backlog(settings.tracking)
-            watchers = [record_start(settings, split, root, backlog)]
-        rows = _fit(settings, classifier, photographs, folder, start, watchers, stop_after_epochs)
-        if stop_after_epochs is not None:
-            return float("nan")
-        validation = answer(classifier.final_net, photographs.val.pixels, photographs.val.paths)
-        temperature = fit_temperature(validation.logits, photographs.val.labels.numpy())
-        write_model(out, settings, classifier.final_net, root, split, rows, validation, run_id, temperature)
-        if run_id is not None:
-            record_end(out, classifier, photographs, temperature, backlog)
+        logger = MLflowLogger(
+            settings.tracking.uri,
+            settings.data.name,
+            called,
+            settings.tracking.system_metrics_s,
+            draw_confusion=ConfusionPainter().paint,
+        )
+        logger.log_hyperparams(_nested(settings))
+        photographs.split, photographs.root = split, root  # type: ignore[attr-defined]
+    rows = _fit(settings, classifier, photographs, folder, start, logger, stop_after_epochs)
+    if stop_after_epochs is not None:
+        return float("nan")
+    validation = answer(classifier.final_net, photographs.val.pixels, photographs.val.paths)
+    temperature = fit_temperature(validation.logits, photographs.val.labels.numpy())
+    run_id = None if logger is None else logger.run_id
+    write_model(out, settings, classifier.final_net, root, split, rows, validation, run_id, temperature)
+    if logger is not None:
+        pixels = photographs.val.pixels if len(photographs.val) > 1 else photographs.train.pixels
+        logger.log_trained(out, classifier.final_net, temperature, pixels[:2], photographs.classes)
     resume.keep_stages(folder, out)
     resume.discard(folder)
     print(f"trained model: {out}  (val/acc {rows[-1]['val/acc']:.3f})", flush=True)
     return float(rows[-1]["val/acc"])
+
+
+def _nested(settings: Settings) -> dict[str, Any]:
+    """Write the settings in the layout that the logger reads."""
+    config = asdict(settings)
+    learning = config.pop("learning")
+    config["data"] |= {name: learning.pop(name) for name in ("batch_size", "sampling")}
+    config["model"] = {"net": config["model"], **learning, "augment": config.pop("augment")}
+    config["model"]["stages"] = config.pop("stages")
+    return config
 
 
 def _fit(
@@ -183,7 +175,7 @@ def _fit(
     photographs: "PhotoDataModule",
     folder: Path,
     start: Path | None,
-    watchers: list[Callable[["Row", "Classifier"], None]],
+    logger: "MLflowLogger | None",
     stop_after_epochs: int | None,
 ) -> "list[Row]":
     """Run Lightning from the start or from the last whole epoch."""
@@ -194,9 +186,7 @@ def _fit(
 
     trainer_settings = settings.trainer
     bar = shows_bar(trainer_settings.progress)
-    if not bar and trainer_settings.progress != "none":
-        watchers = [print_row, *watchers]
-    history = History(watchers)
+    history = History([print_row] if not bar and trainer_settings.progress != "none" else [])
     checkpoint = EpochCheckpoint(folder)
     precision = check_trainer(trainer_settings)
     epochs = total_epochs(settings.stages)
@@ -213,8 +203,11 @@ def _fit(
             precision,
             epochs=min(epochs, stop_after_epochs or epochs),
             clip_norm=settings.learning.clip_norm,
-            callbacks=[history, checkpoint, *([Bar()] if bar else [])],
+            callbacks=[history, *([] if logger is None else [logger]), checkpoint, *([Bar()] if bar else [])],
         )
+        if logger is not None:
+            trainer.logger = logger
+        trainer._default_root_dir = str(folder)
         found = checkpoint.found() or start
         if found is not None and trainer_settings.progress != "none":
             print(f"going on from the checkpoint {found}", flush=True)

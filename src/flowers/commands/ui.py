@@ -1,7 +1,6 @@
 """Look at every run: ``flowers ui``, or ``make ui``.
 
-Serves the pages of MLflow on this machine until Ctrl-C, and prints their addresses: one for each data set, with the
-columns and charts that fit this project. Before, runs whose process was killed are closed, and a project that was moved
+Serves the pages of MLflow on this machine until Ctrl-C, and prints their addresses, one for each data set. Before, runs whose process was killed are closed, and a project that was moved
 finds its figures again.
 """
 
@@ -75,20 +74,19 @@ def prepare(uri: str, base: str) -> list[str]:
     Raises:
         UserError: If the store cannot be used, or nothing is in it.
     """
-    from flowers.tracking.store import explain_store_errors, list_experiments, sqlite_file
-    from flowers.tracking.view import view_address
+    from flowers.tracking.store import list_experiments, sqlite_file, store_access
 
     file = sqlite_file(uri)
     nothing = "make some with `make repro` or `flowers train`, or name another store with uri=sqlite:///FILE."
     if file is not None and not file.exists():
         raise UserError(f"there are no runs yet, for {file} does not exist; {nothing}")
-    with explain_store_errors(uri, key="uri"):
+    with store_access(uri, key="uri"):
         experiments = list_experiments(uri)
     if not experiments:
         raise UserError(f"there are no runs in {uri} yet; {nothing}")
     width = max(len(name) for _, name, _ in experiments)
     return [
-        f"  {name:{width}}  {count:4} {'run ' if count == 1 else 'runs'}  {view_address(base, number)}"
+        f"  {name:{width}}  {count:4} {'run ' if count == 1 else 'runs'}  {base}/#/experiments/{number}/runs"
         for number, name, count in experiments
     ]
 

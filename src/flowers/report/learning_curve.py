@@ -1,4 +1,4 @@
-"""What a learning curve leaves: tables, the figure, words for a terminal, and the record in MLflow."""
+"""What a learning curve leaves: tables, the figure, and words for a terminal."""
 
 import json
 from collections.abc import Sequence
@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 
 from flowers.config.provenance import describe
-from flowers.config.schema import Settings
 from flowers.evaluation.intervals import clipped, mean_interval
 from flowers.report.curves import Curve, finding, save_figure, sizes_figure
 from flowers.report.html import percent
@@ -114,25 +113,3 @@ def describe_curves(curves: Sequence[Curve], val: int) -> str:
         + (f", mean of {seeds} seeds." if seeds > 1 else ", one training each.")
         + (f"\n{said}." if said else "")
     )
-
-
-def record_curves(curves: Sequence[Curve], first: Settings, title: str, parent: str, files: Sequence[Path]) -> None:
-    """Tell the series' MLflow run what was found, and close it.
-
-    The number of photographs is the step, so that MLflow's own charts are learning curves.
-    """
-    from flowers.tracking import log as tracking
-
-    with tracking.tracked_run(
-        first.tracking,
-        experiment=first.data.name,
-        name=title,
-        run_id=parent,
-        tags={"kind": "learning_curve"},
-        system_metrics=False,
-    ):
-        for curve in curves:
-            for count, mean in zip(curve.counts, curve.means, strict=True):
-                tracking.log_metrics({f"learning_curve/{curve.name}/val/acc": mean}, step=count)
-        for file in files:
-            tracking.log_file(file, "learning_curve")

@@ -1,114 +1,136 @@
-"""The MLflow record of a run.
+"""A run of MLflow that this process writes to.
 
-One MLflow run stands for one experiment: ``train`` opens it, a training that was interrupted and started again
-continues it, and ``evaluate`` adds the test to it.
+One run stands for one experiment: the training opens it (:mod:`flowers.tracking.logger`), a training that was
+interrupted and started again continues it, and ``evaluate`` adds the test to it with :func:`tracked_run`. All goes
+through MLflow's client, so that a script's own active run, experiment and store stay what they are.
 """
 
 import contextlib
 import shlex
 import sys
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow
-import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
-from mlflow.data.sources import LocalArtifactDatasetSource
+from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.models import infer_signature
-from torch import nn
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from mlflow.tracking.context.registry import resolve_tags
 
-from flowers.config.schema import Tracking
 from flowers.errors import UserError
-from flowers.tracking.store import ENDED, begin, end, explain_store_errors, open_experiment
+from flowers.tracking import liveness
+from flowers.tracking.store import ENDED, open_experiment, store_access, store_folder
 
-_LONGEST_PARAM = 250
-NOTE = "mlflow.note.content"
-"""Tag with what MLflow's page of a run says about it, in Markdown."""
+if TYPE_CHECKING:
+    from flowers.config.schema import Tracking
+
+NOTE, PARENT = "mlflow.note.content", "mlflow.parentRunId"
+"""Tags: what MLflow's page of a run says about it, in Markdown, and the run that it is a child of."""
 
 
-@contextlib.contextmanager
-def tracked_run(
-    tracking: Tracking,
-    *,
-    experiment: str,
-    name: str,
-    run_id: str | None,
-    tags: Mapping[str, str],
-    parent: str | None = None,
-    note: str | None = None,
-    system_metrics: bool = True,
-) -> Iterator[str]:
-    """Open a run, or continue one, and close it with the status that fits.
+class OpenRun:
+    """A run, opened or continued: `run_id` in `client`'s store, and what it was `before` (None if it is new)."""
 
-    Args:
-        tracking: Which store.
-        experiment: The MLflow experiment, made if it is new.
-        name: The run's name, if it is opened.
-        run_id: The run to continue; opened anew if the store no longer has it.
-        tags: Set on the run.
-        parent: The run that it is opened as a child of.
-        note: What its page says about it, in Markdown; null: the command that was given. One that is there stays.
-        system_metrics: Sample processor and memory use, as often as the settings say.
+    def __init__(
+        self,
+        uri: str,
+        experiment: str,
+        *,
+        name: str | None,
+        run_id: str | None,
+        tags: Mapping[str, str],
+        note: str | None = None,
+        system_metrics_s: float = 0,
+    ) -> None:
+        """Open a run, or continue one.
 
-    Yields:
-        The run's id.
+        Args:
+            uri: The store.
+            experiment: The MLflow experiment, made if it is new.
+            name: The run's name, if it is opened; null: MLflow makes one up.
+            run_id: The run to continue; a new one is opened if the store no longer has it.
+            tags: Set on the run.
+            note: What its page says about it, if it is opened; null: the command that was given.
+            system_metrics_s: Seconds between two samples of processor and memory use; 0: none.
 
-    Raises:
-        UserError: If the store cannot be used.
-    """
-    with explain_store_errors(tracking.uri):
-        open_experiment(tracking.uri, experiment)
-        with_metrics = system_metrics and tracking.system_metrics_s > 0
-        if with_metrics:
-            mlflow.set_system_metrics_sampling_interval(max(tracking.system_metrics_s, 1))
-        if run_id is not None and not exists(run_id):
-            run_id = None
-        # Figures that are added later do not make a training longer.
-        ended_ms = None if run_id is None else _end_of_finished(run_id)
-        if run_id is None:
-            whole = {**tags, NOTE: note or command_note(), **({"mlflow.parentRunId": parent} if parent else {})}
-            run = mlflow.start_run(run_name=name, tags=whole, log_system_metrics=with_metrics)
-        else:
-            run = mlflow.start_run(run_id=run_id, tags=dict(tags), log_system_metrics=with_metrics)
-            if ENDED in run.data.tags:
-                mlflow.delete_tag(ENDED)
-        run_id = str(run.info.run_id)
-    for each in (run_id, parent):
-        if each is not None:  # the sweep too goes on as long as one of its trainings has a process
-            begin(tracking.uri, each)
-    status = "KILLED"
+        Raises:
+            UserError: If the store cannot be used.
+        """
+        self.uri, self._monitor = uri, None
+        with store_access(uri):
+            experiment_id = open_experiment(uri, experiment)
+            self.client = mlflow.MlflowClient(tracking_uri=uri)
+            self.before = None if run_id is None else find_run(self.client, run_id)
+            if self.before is None:
+                noted = resolve_tags({**tags, NOTE: note or _command()})
+                run_id = self.client.create_run(experiment_id, run_name=name, tags=noted).info.run_id
+            self.run_id = str(run_id)
+            if self.before is not None:
+                self.client.update_run(self.run_id, status="RUNNING")
+                self.log_tags(tags)
+                if ENDED in self.before.data.tags:
+                    self.client.delete_tag(self.run_id, ENDED)
+            if system_metrics_s > 0:
+                resumed = self.before is not None
+                self._monitor = SystemMetricsMonitor(
+                    self.run_id, max(system_metrics_s, 1), resume_logging=resumed, tracking_uri=uri
+                )
+                self._monitor.start()
+        for each in (self.run_id, tags.get(PARENT)):
+            if each is not None:  # a sweep too goes on as long as one of its trainings has a process
+                liveness.hold(store_folder(uri), each)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Record metrics, at a step if there is one."""
+        now_ms = int(time.time() * 1000)
+        points = [Metric(name, float(value), now_ms, step or 0) for name, value in metrics.items()]
+        self.client.log_batch(self.run_id, metrics=points)
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Record parameters, cut to 250 characters; those of a continued run stay, as MLflow refuses to change them."""
+        known = self.client.get_run(self.run_id).data.params
+        new = [Param(key, str(value)[:250]) for key, value in params.items() if key not in known]
+        for first in range(0, len(new), 100):  # as many as MLflow takes at once
+            self.client.log_batch(self.run_id, params=new[first : first + 100])
+
+    def log_tags(self, tags: Mapping[str, str]) -> None:
+        """Label the run."""
+        self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def close(self, status: str, ended_ms: int | None = None) -> UserError | None:
+        """Close the run as FINISHED, FAILED or KILLED, now or at a time in milliseconds since 1970.
+
+        Returns:
+            What is wrong with the store, if it could not be told. That loses nothing: whoever opens it next tells it.
+        """
+        folder = store_folder(self.uri)
+        liveness.hold(folder, self.run_id)  # again, if it is closed a second time
+        try:
+            with store_access(self.uri):
+                if self._monitor is not None:
+                    self._monitor.finish()
+                self.client.set_terminated(self.run_id, status, end_time=ended_ms)
+        except UserError as error:
+            liveness.release(folder, self.run_id, status, time.time() if ended_ms is None else ended_ms / 1000)
+            return error
+        liveness.release(folder, self.run_id)
+        return None
+
+
+def find_run(client: mlflow.MlflowClient, run_id: str) -> Any:
+    """Find a run; None if the store does not have it, or has deleted it."""
     try:
-        with explain_store_errors(tracking.uri):
-            yield run_id
-        status = "FINISHED"
-    except Exception:
-        status = "FAILED"
-        raise
-    finally:
-        _end_run(tracking.uri, run_id, status, ended_ms)
+        run = client.get_run(run_id)
+    except MlflowException:
+        return None
+    return run if run.info.lifecycle_stage == "active" else None
 
 
-def _end_run(uri: str, run_id: str, status: str, ended_ms: int | None) -> None:
-    """Close the active run; that the store cannot be told is no reason to fail what is done."""
-    try:
-        with explain_store_errors(uri):
-            mlflow.end_run(status)
-            if ended_ms is not None:
-                mlflow.MlflowClient().set_terminated(run_id, status, end_time=ended_ms)
-    except UserError as error:
-        end(uri, run_id, status, time.time())
-        print(f"flowers: {error} It is told how the run ended when it is next used.", file=sys.stderr)
-    else:
-        end(uri, run_id)
-
-
-def command_note() -> str:
+def _command() -> str:
     """Write, for a run's page, the command that was given; outside a command of ours there is nothing to write."""
     if not sys.argv[0].startswith("flowers "):
         return ""
@@ -116,120 +138,59 @@ def command_note() -> str:
     return "\n".join(["```", " \\\n  ".join(words), "```"])  # in short lines, as the page does not break them
 
 
-def exists(run_id: str) -> bool:
-    """Say whether the open store has a run, not deleted."""
+_runs: list[OpenRun] = []  # of tracked_run, the innermost last
+
+
+@contextlib.contextmanager
+def tracked_run(tracking: "Tracking", *, experiment: str, system_metrics: bool = True, **about: Any) -> Iterator[str]:
+    """Open or continue a run for the ``log_`` functions below, yield its id, and close it with the status that fits.
+
+    Args:
+        tracking: The store, and how often processor and memory use are sampled.
+        experiment: The MLflow experiment.
+        system_metrics: Whether they are sampled.
+        **about: The other arguments of :class:`OpenRun`.
+    """
+    sample_s = tracking.system_metrics_s if system_metrics else 0
+    run = OpenRun(tracking.uri, experiment, system_metrics_s=sample_s, **about)
+    info = None if run.before is None else run.before.info
+    # What is added later does not make a finished training longer.
+    ended_ms = info.end_time if info is not None and info.status == "FINISHED" else None
+    _runs.append(run)
+    status = "KILLED"
     try:
-        return bool(mlflow.get_run(run_id).info.lifecycle_stage == "active")
-    except MlflowException:
-        return False
-
-
-def _end_of_finished(run_id: str) -> int | None:
-    """Find when a run finished, in milliseconds since 1970; None if it did not."""
-    info = mlflow.get_run(run_id).info
-    return info.end_time if info.status == "FINISHED" else None
-
-
-def log_settings(config_path: Path, params: Mapping[str, Any]) -> None:
-    """Record the configuration: whole as a file, and in short as parameters to filter and compare by.
-
-    Args:
-        config_path: The file.
-        params: What decides the result, by short names.
-    """
-    mlflow.log_artifact(str(config_path))
-    flat = {name: str(value)[:_LONGEST_PARAM] for name, value in params.items()}
-    # A continued run has its parameters already; MLflow refuses to change them, and they cannot differ.
-    known = mlflow.active_run().data.params if mlflow.active_run() else {}
-    mlflow.log_params({name: value for name, value in flat.items() if name not in known})
-
-
-def log_split(split: pd.DataFrame, *, name: str, source: str, digest: str) -> None:
-    """Record which photographs were used, as two MLflow data sets.
-
-    Args:
-        split: With ``path``, ``label``, ``split``.
-        name: The data set's name.
-        source: Where the photographs lie.
-        digest: Of the split; MLflow keeps its first 36 characters.
-    """
-    origin = LocalArtifactDatasetSource(source)
-    for part, context in (("train", "training"), ("val", "validation")):
-        rows = split.loc[split["split"] == part, ["path", "label"]].reset_index(drop=True)
-        dataset = mlflow.data.from_pandas(
-            rows, source=origin, targets="label", name=f"{name}-{part}", digest=digest[:36]
-        )
-        mlflow.log_input(dataset, context=context)
-
-
-def logged_steps(metric: str) -> set[int]:
-    """List the steps at which the active run already has a metric, so that a resumed curve has no doubles."""
-    client = mlflow.MlflowClient()
-    return {point.step for point in client.get_metric_history(mlflow.active_run().info.run_id, metric)}
+        with store_access(tracking.uri):
+            yield run.run_id
+        status = "FINISHED"
+    except Exception:
+        status = "FAILED"
+        raise
+    finally:
+        _runs.remove(run)
+        if error := run.close(status, ended_ms):
+            print(f"flowers: {error} It is told how the run ended when it is next used.", file=sys.stderr)
 
 
 def log_metrics(metrics: Mapping[str, float], step: int | None = None) -> None:
-    """Record figures, of one epoch if a step is given."""
-    mlflow.log_metrics({name: float(value) for name, value in metrics.items()}, step=step)
-
-
-def log_image(image: np.ndarray, key: str, step: int) -> None:
-    """Record one image of a series that the run's page shows with a slider.
-
-    Args:
-        image: (H,W,3) uint8.
-        key: Name of the series.
-        step: Its place in the series.
-    """
-    mlflow.log_image(image, key=key, step=step)
+    """Record metrics, at a step if there is one."""
+    _runs[-1].log_metrics(metrics, step)
 
 
 def log_figure(figure: Figure, name: str) -> None:
     """Record a figure under a file name."""
-    mlflow.log_figure(figure, name)
+    _runs[-1].client.log_figure(_runs[-1].run_id, figure, name)
 
 
 def log_table(table: pd.DataFrame, name: str) -> None:
     """Record a table that the run's page shows, in place of an earlier one; ``name`` ends in ``.json``."""
-    folder = name.rpartition("/")[0]
-    run_id = mlflow.active_run().info.run_id
-    known = {each.path for each in mlflow.MlflowClient().list_artifacts(run_id, folder or None)}
+    run = _runs[-1]
+    known = {each.path for each in run.client.list_artifacts(run.run_id, name.rpartition("/")[0] or None)}
     if name in known:  # MLflow would add the rows to those that are there
-        mlflow.log_text(table.to_json(orient="split", index=False), name)
+        run.client.log_text(run.run_id, table.to_json(orient="split", index=False), name)
     else:
-        mlflow.log_table(table, name)
+        run.client.log_table(run.run_id, table, name)
 
 
 def log_file(path: Path, folder: str | None = None) -> None:
     """Record a file as it is."""
-    mlflow.log_artifact(str(path), folder)
-
-
-def log_tags(tags: Mapping[str, str]) -> None:
-    """Label the active run."""
-    mlflow.set_tags(dict(tags))
-
-
-def log_model(scorer: nn.Module, examples: np.ndarray, classes: list[str]) -> None:
-    """Record the network, with signature and input example, in a format that runs no code when it is loaded.
-
-    Args:
-        scorer: Pixels (B,3,H,W) float32 in [0, 255] to probabilities (B,K).
-        examples: Such pixels, with B >= 2, from which the batch is known to vary.
-        classes: Names of the K outputs.
-    """
-    scorer = scorer.cpu().eval()
-    with torch.inference_mode():
-        probabilities = scorer(torch.from_numpy(examples)).numpy()
-    with warnings.catch_warnings():
-        # About weights that are not on the processor, which these are.
-        warnings.filterwarnings("ignore", message="No complete tensor found in the group")
-        mlflow.pytorch.log_model(
-            scorer,
-            name="model",
-            serialization_format="pt2",
-            signature=infer_signature(examples, probabilities),
-            input_example=examples,
-            pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", f"numpy=={np.__version__}"],
-            metadata={"classes": classes},
-        )
+    _runs[-1].client.log_artifact(_runs[-1].run_id, str(path), folder)

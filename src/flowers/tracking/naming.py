@@ -1,49 +1,37 @@
-"""What a person reads of a training on MLflow's pages: its name in the table, and the note on its own page."""
+"""What a person reads of a training on MLflow's pages: its name, its parameters, and the note on its own page.
+
+All is made from the resolved configuration as plain dictionaries, of which any key may be missing.
+"""
 
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-
-from flowers.config.schema import Settings
+from typing import Any
 
 LONGEST_NAME = 100
-_PLUMBING = (
-    # Told by the experiment and the recipe that the run stands under …
-    "experiment",
-    "name",
-    "data",
-    "data.name",
-    "data.root",
-    "data.source",
+_UNTOLD = (
+    # Told by the experiment and the recipe that the run is listed under …
+    *("experiment", "name", "data", "data.name", "data.root", "data.source"),
     # … or without influence on the result.
-    "data.strict",
-    "data.split_csv",
-    "data.cache_dir",
-    "out_dir",
-    "tracking",
-    "trainer.progress",
-    "trainer.features_gib",
-    "weights_sha256",
+    *("data.strict", "data.split_csv", "data.cache_dir", "out_dir", "weights_sha256"),
+    *("trainer.enable_progress_bar", "trainer.default_root_dir", "trainer.progress", "trainer.features_gib"),
 )
-_WHOLE_GROUPS = ("tracking.", "hydra.")
+_UNTOLD_GROUPS = ("tracking", "hydra", "callbacks", "logger")
 
 
-def run_name(settings: Settings) -> str:
-    """Name the run of a training by its recipe and what the command line changes in it.
+def run_name(config: Mapping[str, Any]) -> str | None:
+    """Name the run of a training by its recipe and what the command line changes in it; None if there is neither.
 
-    A training that DVC starts changes nothing and is called by its recipe, and by the name that ``dvc exp show`` lists
-    it under. One of a sweep is called by what the sweep varies.
-
-    Args:
-        settings: Of the training.
+    A training that DVC starts is called by its recipe and the name that ``dvc exp show`` lists it under, one of a sweep
+    by what the sweep varies.
     """
-    words = [settings.name, *_changes(settings.name)]
     experiment = os.environ.get("DVC_EXP_NAME")
-    if experiment:
-        words.append(f"({experiment})")
-    name = " ".join(words)
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    recipe = str(config.get("name") or "")
+    words = [recipe, *_changes(recipe), f"({experiment})" if experiment else ""]
+    name = " ".join(word for word in words if word)
+    return (name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…") or None
 
 
 def _changes(recipe: str) -> list[str]:
@@ -54,79 +42,93 @@ def _changes(recipe: str) -> list[str]:
     if not HydraConfig.initialized():
         return []
     config = HydraConfig.get()
-    words = [word for word in config.overrides.task if word != f"model={recipe}" and _tells(word)]
-    if config.mode == RunMode.MULTIRUN:  # what was given as it is, is the same in the whole sweep
-        words = [word for word in words if word not in sys.argv]
-    return [_shorten(word) for word in words]
+    changes = []
+    for word in config.overrides.task:
+        key, _, value = word.partition("=")
+        name = key.lstrip("+~")
+        # What was given as it is, is the same in the whole sweep.
+        same = config.mode == RunMode.MULTIRUN and word in sys.argv
+        if (
+            not same
+            and name not in _UNTOLD
+            and name.partition(".")[0] not in _UNTOLD_GROUPS
+            and word != f"model={recipe}"
+        ):
+            changes.append(f"{key.lstrip('+')}={value.rstrip('/').rpartition('/')[2]}" if value else word)
+    return changes
 
 
-def _tells(word: str) -> bool:
-    key = word.partition("=")[0].lstrip("+~")
-    return key not in _PLUMBING and not key.startswith(_WHOLE_GROUPS)
+def flat(node: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested dictionaries: the keys of a path are joined by slashes."""
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        found |= flat(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
 
 
-def _shorten(word: str) -> str:
-    key, _, value = word.partition("=")
-    return f"{key.lstrip('+')}={value.rstrip('/').rpartition('/')[2]}" if value else word
+def short_params(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Choose what runs are told apart by: the recipe's numbers by the last part of their key, if not switched off.
+
+    MLflow's pages repeat all of it beside each picture. The whole configuration is in ``config.yaml``.
+    """
+    data, model = config.get("data") or {}, config.get("model") or {}
+    stages = model.get("stages") or []
+    params = {"seed": config.get("seed"), "weights": config.get("weights")}
+    params |= {"batch_size": data.get("batch_size"), "sampling": data.get("sampling")}
+    for path, value in flat(model).items():
+        *nodes, key = path.split("/")
+        if key == "_target_" and nodes in (["net"], ["loss"], ["optimizer"]):
+            params[nodes[0]] = str(value).rpartition(".")[2]
+        elif not key.startswith("_") and key != "stages":
+            params[key] = value
+    params["stages"] = ", ".join(f"{stage.get('name')} {stage.get('epochs')}" for stage in stages)
+    params["max_lr"] = ", ".join(str(stage.get("max_lr")) for stage in stages)
+    params["split_seed"] = (data.get("split") or {}).get("seed")
+    off = ("none", None, False, "", 0, [])
+    return {key: value for key, value in params.items() if value not in off or (key.endswith("seed") and value == 0)}
 
 
 def _place(folder: Path) -> str:
-    """Write a folder for a shell: if it lies in the working folder, so that it also fits once that has moved."""
+    """Write a folder for a shell: if it is in the working folder, so that it also fits once that has moved."""
     whole = folder.absolute()
     return shlex.quote(str(whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole))
 
 
 def remake_command(folder: Path) -> str:
-    """Write the command that trains again what lies in a folder, with equal weights, in the project's folder."""
+    """Write the command that trains again what is in a folder, with equal weights, in the project's folder."""
     out = _place(folder)
     # Not --config-dir, which Hydra searches after the project's own configuration.
     root = "" if out.startswith(("/", "'/")) else '"$PWD"/'
     # In short lines, as MLflow's page does not break them.
-    return "\n".join(
-        [
-            "flowers train \\",
-            f"  --config-path {root}{out} \\",
-            "  --config-name config out_dir=again",
-        ]
-    )
+    return f"flowers train \\\n  --config-path {root}{out} \\\n  --config-name config out_dir=again"
 
 
-def run_note(settings: Settings, commit: str | None, photographs: int) -> str:
-    """Write what a training's page says about it.
+def run_note(config: Mapping[str, Any], commit: str | None, photographs: int | None) -> str:
+    """Write what a training's page says about it, in Markdown.
 
     Args:
-        settings: Of the training.
+        config: The resolved configuration.
         commit: Of the project, with ``-dirty`` if its files differ; None if unknown.
-        photographs: How many it learns from.
-
-    Returns:
-        Markdown.
+        photographs: How many it learns from; None if unknown.
     """
-    folder = Path(settings.out_dir)
-    out = _place(folder)
-    net = str(settings.model["_target_"]).rpartition(".")[2]
-    epochs = sum(stage.epochs for stage in settings.stages)
-    if commit is None:
-        source = "outside a git repository, so the code is known by the version in `run.json` alone"
-    elif commit.endswith("-dirty"):
-        source = f"commit `{commit.removesuffix('-dirty')}` **with changes that were not committed**"
-    else:
-        source = f"commit `{commit}`"
+    data, model = config.get("data") or {}, config.get("model") or {}
+    epochs = sum(stage.get("epochs", 0) for stage in model.get("stages") or [])
+    source = "outside a git repository, so the code is known by the version in `run.json` alone"
+    if commit is not None:
+        dirty = " **with changes that were not committed**" if commit.endswith("-dirty") else ""
+        source = f"commit `{commit.removesuffix('-dirty')}`{dirty}"
     lines = [
-        f"**{settings.name}**: the network {net}, trained for {epochs} epochs on {photographs} photographs of "
-        f"`{settings.data.name}`, seed {settings.seed}.",
-        "",
-        "Make it again, with equal weights, in the project's folder:",
-        "```",
-        remake_command(folder),
-        "```",
+        f"**{config.get('name')}**: the network {short_params(config).get('net')}, trained for {epochs} epochs on "
+        f"{photographs} photographs of `{data.get('name')}`, seed {config.get('seed')}.",
         f"Code: {source}.",
-        "",
-        f"The trained model lies in `{out}`, and here under *Artifacts*. Measure it on the test photographs (what is "
-        "found then stands under *Artifacts*, *test*), and use it:",
-        "```",
-        f"flowers evaluate model={out}",
-        f"flowers predict model={out} photos=PHOTOS",
-        "```",
     ]
-    return "\n".join(lines)
+    if config.get("out_dir"):
+        folder = Path(config["out_dir"])
+        out = _place(folder)
+        lines += [
+            f"Reproduce this run, with equal weights, in the project's folder:\n```\n{remake_command(folder)}\n```",
+            f"The trained model is in `{out}`, and here under *Artifacts*. Measure it on the test photographs (the "
+            "results are then under *Artifacts*, *test*), and use it:",
+            f"```\nflowers evaluate model={out}\nflowers predict model={out} photos=PHOTOS\n```",
+        ]
+    return "\n\n".join(lines)

@@ -1,9 +1,9 @@
-"""A store that was moved or copied with its project finds its figures again.
+"""A store that was moved or copied with its project finds its files again.
 
-MLflow writes the full address of each run's files into its database, relative ones it resolves when an experiment is
-made, and it offers no way to change them later (its issue #3144). So when an sqlite store lies beside the folder
-``mlruns`` and names the files there by another folder, those addresses are changed, all or none of them. Nothing else
-is: addresses of other kinds, and of files that do not lie here, stay. Moving the project back changes them back.
+MLflow writes the full address of each run's files into its database and has no public way to change it later (its
+issue #3144). This is the one place that writes into MLflow's tables: only in a schema that it was tried with, only
+where the store is beside the folder ``mlruns`` that holds the files, and all addresses or none. Addresses of other
+kinds, and of files that are not here, stay. Moving the project back changes them back.
 """
 
 import contextlib
@@ -13,7 +13,11 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from flowers.errors import UserError
+
 FOLDER = "mlruns"
+SCHEMAS = {"dc11669786a5": "3.17"}
+"""Versions of MLflow's tables (``alembic_version``) that this was tried with, and the MLflow that makes them."""
 _COLUMNS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -21,75 +25,64 @@ _COLUMNS = (
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
-_ADDRESS = re.compile(rf"(?P<scheme>file://)?(?P<root>/.*/{FOLDER})/(?P<rest>.+)")
 
 
 def relocate(database: Path, patience_s: float) -> set[Path]:
-    """Make the addresses in a store fit where it lies.
+    """Make the addresses in a store fit the folder that it is in.
 
     Args:
-        database: The sqlite file; the files are looked for beside it.
+        database: The sqlite file.
         patience_s: How long to wait for another program's lock.
 
     Returns:
         The folders that the addresses named before; empty if nothing had to be changed.
 
     Raises:
+        UserError: If the store was moved, and its schema is none of :data:`SCHEMAS`.
         sqlite3.DatabaseError: If the store cannot be written.
     """
     here = database.resolve().parent / FOLDER
     if not here.is_dir():
         return set()
     with contextlib.closing(sqlite3.connect(database, timeout=patience_s, isolation_level=None)) as connection:
-        places = [place for place in _COLUMNS if _has_column(connection, *place)]
-        strange = [(*place, address) for place in places for address in _addresses(connection, *place, here)]
-        roots = _moved_here([address for _, _, address in strange], here)
-        if not roots:
+        found = [(*place, address) for place in _COLUMNS for address in _addresses(connection, *place)]
+        parts = {address: _parts(address, here) for _, _, address in found}
+        # Other folders, of which at least one run or model is here; no two stores name these alike. A folder that leads
+        # here through a link was not moved.
+        others = {root for root, _, _ in parts.values() if os.path.realpath(root) != str(here)}
+        moved = {root for root, rest, _ in parts.values() if rest.count("/") >= 2 and (here / rest).exists()} & others
+        if not moved:
             return set()
+        _check_schema(connection, database, min(moved))
         connection.execute("BEGIN IMMEDIATE")
-        for table, column, address in strange:
-            new = _new_address(address, roots, here)
-            if new is not None:
+        for table, column, address in found:
+            root, rest, new = parts[address]
+            if root in moved and ((here / rest).exists() or not (root / rest).exists()):  # not left behind
                 connection.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", [new, address])
         connection.execute("COMMIT")
-    return roots
+    return moved
 
 
-def _has_column(connection: sqlite3.Connection, table: str, column: str) -> bool:
-    return any(row[1] == column for row in connection.execute(f"PRAGMA table_info({table})"))
+def _check_schema(connection: sqlite3.Connection, database: Path, old: Path) -> None:
+    (version,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    if version not in SCHEMAS:
+        raise UserError(
+            f"the MLflow store {database} was moved here from {old.parent}, but flowers cannot correct the addresses "
+            f"in tables of version {version}; move it back, install mlflow=={max(SCHEMAS.values())}.*, or choose "
+            "another store with tracking.uri=sqlite:///OTHER.db."
+        )
 
 
-def _addresses(connection: sqlite3.Connection, table: str, column: str, here: Path) -> list[str]:
-    """List the addresses that name another folder of runs than the one here."""
-    rows = connection.execute(f"SELECT DISTINCT {column} FROM {table} WHERE {column} LIKE '%/{FOLDER}/%'")
-    known = (f"{here}/", f"file://{quote(str(here))}/")
-    return [address for (address,) in rows if not address.startswith(known) and _ADDRESS.fullmatch(address)]
+def _addresses(connection: sqlite3.Connection, table: str, column: str) -> list[str]:
+    if all(row[1] != column for row in connection.execute(f"PRAGMA table_info({table})")):
+        return []
+    rows = connection.execute(f"SELECT DISTINCT {column} FROM {table} WHERE {column} LIKE '%/{FOLDER}/_%'")
+    return [address for (address,) in rows if address.startswith(("/", "file:///"))]
 
 
-def _parts(address: str) -> tuple[str, Path, str]:
-    """Split an address into scheme, folder of runs, and the way from there."""
-    match = _ADDRESS.fullmatch(address)
-    assert match is not None
-    scheme, root, rest = match["scheme"] or "", match["root"], match["rest"]
-    return (scheme, Path(unquote(root)), unquote(rest)) if scheme else (scheme, Path(root), rest)
-
-
-def _moved_here(addresses: list[str], here: Path) -> set[Path]:
-    """Find the folders of which at least one run or model, which no two stores name alike, lies here."""
-    found: set[Path] = set()
-    same: dict[Path, bool] = {}
-    for address in addresses:
-        _, root, rest = _parts(address)
-        if root not in same:
-            same[root] = os.path.realpath(root) == str(here)  # the way there leads through a link
-        if not same[root] and rest.count("/") >= 2 and (here / rest).exists():
-            found.add(root)
-    return found
-
-
-def _new_address(address: str, roots: set[Path], here: Path) -> str | None:
-    """Say how an address should read; None if it should stay, as its files are where it says and not here."""
-    scheme, root, rest = _parts(address)
-    if root not in roots or ((root / rest).exists() and not (here / rest).exists()):
-        return None
-    return f"{scheme}{quote(str(here / rest)) if scheme else here / rest}"
+def _parts(address: str, here: Path) -> tuple[Path, str, str]:
+    """Split an address into the folder of runs and the path below it, and write what it would be here."""
+    scheme = "file://" if address.startswith("file://") else ""
+    path = unquote(address.removeprefix(scheme)) if scheme else address
+    root, rest = re.fullmatch(rf"(.*/{FOLDER})/(.+)", path).groups()  # type: ignore[union-attr]
+    return Path(root), rest, f"{scheme}{quote(str(here / rest)) if scheme else here / rest}"

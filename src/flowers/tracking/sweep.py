@@ -5,15 +5,21 @@ Hydra calls this; ``conf/config.yaml`` names it under ``hydra.callbacks``.
 
 import atexit
 import os
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from flowers.tracking.log import OpenRun
 
 PARENT_VARIABLE = "FLOWERS_PARENT_RUN"
-"""Environment variable with the MLflow run that a sweep's trainings are children of; a launcher hands it on."""
+"""Environment variable with the MLflow run that trainings are children of; a launcher hands it on."""
 
 
 class SweepSummary(Callback):
@@ -22,25 +28,23 @@ class SweepSummary(Callback):
     def __init__(self) -> None:
         self._results: list[tuple[float, str, str]] = []
         self._failed = 0
-        self._parent: str | None = None
+        self._run: OpenRun | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Open the parent run, before any training could race to make the store."""
         if not config.tracking.enabled:
             return
         from flowers.config.cli import exit_on_user_error
-        from flowers.config.schema import Tracking
-        from flowers.tracking.parents import open_parent
+        from flowers.tracking.log import OpenRun
 
+        name = f"sweep {' '.join(config.hydra.overrides.task)}"
         with exit_on_user_error():
-            tracking = Tracking(**OmegaConf.to_container(config.tracking))  # type: ignore[arg-type]
-            name = " ".join(config.hydra.overrides.task)
-            self._parent = open_parent(tracking, experiment=config.data.name, name=f"sweep {name}", kind="sweep")
-        os.environ[PARENT_VARIABLE] = self._parent
-        atexit.register(self._abandon)
+            self._run = OpenRun(config.tracking.uri, config.data.name, name=name, run_id=None, tags={"kind": "sweep"})
+        os.environ[PARENT_VARIABLE] = self._run.run_id
+        atexit.register(self._close, "KILLED")  # unless it was closed before
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Note how a training went; one that failed has no figure."""
+        """Note how a training went; one that failed has no result."""
         score = job_return._return_value
         if isinstance(score, float):
             self._results.append((score, " ".join(job_return.overrides or []), str(config.get("out_dir"))))
@@ -52,8 +56,7 @@ class SweepSummary(Callback):
         import pandas as pd
 
         os.environ.pop(PARENT_VARIABLE, None)
-        columns = ["val/acc", "overrides", "out_dir"]
-        table = pd.DataFrame(sorted(self._results, reverse=True), columns=columns)
+        table = pd.DataFrame(sorted(self._results, reverse=True), columns=["val/acc", "overrides", "out_dir"])
         if self._failed:
             print(f"\n{self._failed} of {self._failed + len(table)} trainings failed")
         if not table.empty:
@@ -62,15 +65,23 @@ class SweepSummary(Callback):
         folder = Path(config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         table.to_csv(folder / "sweep.csv", index=False)
-        if self._parent is not None:
-            from flowers.tracking.parents import close_parent
+        self._close("FAILED" if self._failed else "FINISHED", table)
 
-            close_parent(self._parent, table, failed=self._failed)
-            self._parent = None
+    def _close(self, status: str, table: "pd.DataFrame | None" = None) -> None:
+        """Close the parent run, with the ranking if there is one; if the store is locked, say so and leave it."""
+        if self._run is None:
+            return
+        from flowers.errors import UserError
+        from flowers.tracking.store import store_access
 
-    def _abandon(self) -> None:
-        """Close the parent run of a sweep that was interrupted."""
-        if self._parent is not None:
-            from flowers.tracking.parents import abandon_parent
-
-            abandon_parent(self._parent, "KILLED")
+        run, self._run = self._run, None
+        try:
+            with store_access(run.uri):
+                if table is not None:
+                    run.client.log_table(run.run_id, table, "sweep.json")
+                if table is not None and not table.empty:
+                    run.log_tags({f"best.{name}": table[name][0] for name in ("overrides", "out_dir")})
+                    run.log_metrics({"best/val/acc": table["val/acc"][0]})
+        except UserError as error:
+            print(f"flowers: {error} The sweep's own run there is incomplete.", file=sys.stderr)
+        run.close(status)

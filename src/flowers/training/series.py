@@ -1,4 +1,4 @@
-"""A series of trainings: children of one MLflow run, each done once, however often the series is interrupted.
+"""A series of trainings, each done once, however often the series is interrupted.
 
 What is done of a series lies in ``runs/series/<key>``, where the key is a digest of all that decides its results. The
 same command finds it again, whatever ended the one before.
@@ -7,9 +7,7 @@ same command finds it again, whatever ended the one before.
 import contextlib
 import hashlib
 import json
-import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,10 +17,10 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from flowers.config.provenance import split_digest
-from flowers.config.schema import Settings, Tracking
+from flowers.config.schema import Settings
 from flowers.curation.split_table import write_splits
 from flowers.errors import UserError
-from flowers.training.checkpoints import read_note, resume_key, write_note
+from flowers.training.checkpoints import resume_key
 
 
 @dataclass(frozen=True)
@@ -85,65 +83,27 @@ def series_folder(kind: str, recipes: Sequence[Settings], split: pd.DataFrame) -
 
 
 @contextlib.contextmanager
-def opened(work: Path, tracking: Tracking, *, experiment: str, kind: str, name: str) -> Iterator[str | None]:
-    """Keep a series to this process, and open its MLflow run, or the one that it had before an interruption.
+def locked_series(work: Path, kind: str) -> Iterator[None]:
+    """Keep a series to this process.
 
     Args:
         work: The series' folder.
-        tracking: The MLflow store.
-        experiment: The MLflow experiment.
-        kind: Tag of the run.
-        name: Name of the run.
-
-    Yields:
-        The run, which trainings become children of meanwhile; None without tracking.
+        kind: What the series is, for the error.
 
     Raises:
-        UserError: If the series is running already, or the store cannot be used.
+        UserError: If the series is running already.
     """
     work.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(work / "lock")
     try:
-        lock.acquire(timeout=0)
+        with FileLock(work / "lock", timeout=0):
+            yield
     except Timeout as error:
         raise UserError(
             f"this very {kind} is running already in another process; wait for it, or change seed or a setting."
         ) from error
-    try:
-        if not tracking.enabled:
-            yield None
-            return
-        with _parent_run(work, tracking, experiment, kind, name) as run_id:
-            yield run_id
-    finally:
-        lock.release()
 
 
-@contextlib.contextmanager
-def _parent_run(work: Path, tracking: Tracking, experiment: str, kind: str, name: str) -> Iterator[str]:
-    """Open the series' MLflow run; who reports the results closes it, and what goes wrong before does so here."""
-    from flowers.tracking.parents import abandon_parent, open_parent
-    from flowers.tracking.sweep import PARENT_VARIABLE
-
-    above = os.environ.get(PARENT_VARIABLE)  # of a sweep over series
-    before = read_note(work).get("run_id")
-    run_id = open_parent(tracking, experiment=experiment, name=name, kind=kind, run_id=before, parent=above)
-    write_note(work, {"run_id": run_id})
-    os.environ[PARENT_VARIABLE] = run_id
-    try:
-        yield run_id
-    except BaseException as error:
-        abandon_parent(run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
-        raise
-    finally:
-        os.environ.pop(PARENT_VARIABLE)
-        if above is not None:
-            os.environ[PARENT_VARIABLE] = above
-
-
-def train_members(
-    work: Path, root: Path, members: Sequence[Member], train: Callable[..., float], parent: str | None
-) -> Iterator[Done]:
+def train_members(work: Path, root: Path, members: Sequence[Member], train: Callable[..., float]) -> Iterator[Done]:
     """Train what is not yet trained, in order.
 
     Args:
@@ -152,7 +112,6 @@ def train_members(
         members: With different names. Those that share a split should follow each other: their pixels are kept so
             long.
         train: :func:`flowers.commands.train.train`.
-        parent: The series' MLflow run.
 
     Yields:
         Each member when it is trained, with its decoded pixels still there.
@@ -179,8 +138,6 @@ def train_members(
                 stage.unlink()
         elif speaks:
             print(f"{member.name} ({number + 1} of {len(members)}) is trained already: {folder}", flush=True)
-        if parent is not None and done["mlflow_run_id"] is not None:
-            _label(settings.tracking, done["mlflow_run_id"], parent, member)
         yield Done(member, folder, done)
         if all(_cache(later, work) != cache for later in members[number + 1 :]):
             shutil.rmtree(cache, ignore_errors=True)
@@ -214,13 +171,3 @@ def _finished(folder: Path, settings: Settings, split: pd.DataFrame) -> dict[str
     if unfinished.exists() or not (folder / "model.safetensors").exists():
         return None
     return run
-
-
-def _label(tracking: Tracking, run_id: str, parent: str, member: Member) -> None:
-    """Name a member's MLflow run; that the store cannot be told is no reason to end the series."""
-    from flowers.tracking.parents import label_child
-
-    try:
-        label_child(tracking, run_id, parent=parent, name=member.name, tags=member.tags)
-    except UserError as error:
-        print(f"flowers: {error} The run of {member.name} there has its recipe's name only.", file=sys.stderr)

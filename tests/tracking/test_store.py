@@ -8,7 +8,7 @@ import pytest
 from flowers.config.schema import Tracking
 from flowers.errors import UserError
 from flowers.tracking import log as tracking
-from flowers.tracking.runs import COLUMNS, list_trainings, read_curves
+from flowers.tracking.store import COLUMNS, list_trainings, read_curves
 
 # What MLflow does with SQLAlchemy, pandas and pydantic is not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
@@ -58,7 +58,6 @@ def test_curves_have_a_row_for_each_epoch(store: str) -> None:
 
 
 def test_more_than_a_page_is_listed(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flowers.tracking.runs._PAGE", 1)
     assert len(list_trainings(store, "garden", "abc")) == 2
 
 

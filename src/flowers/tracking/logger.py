@@ -1,0 +1,353 @@
+"""MLflow as a logger of Lightning, which as a callback too tells all that belongs to a training."""
+
+import atexit
+import os
+import re
+import sys
+import warnings
+from argparse import Namespace
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
+from mlflow.data.sources import LocalArtifactDatasetSource
+from mlflow.entities import Dataset, DatasetInput, InputTag
+from numpy.typing import NDArray
+from omegaconf import OmegaConf
+from torch import nn
+
+from flowers.config.provenance import git_commit, split_digest
+from flowers.curation.prepare import remembered_scan
+from flowers.errors import UserError
+from flowers.models.inference import Scorer
+from flowers.tracking.log import PARENT, OpenRun
+from flowers.tracking.naming import flat, run_name, run_note, short_params
+from flowers.tracking.store import current_store, store_access
+from flowers.tracking.sweep import PARENT_VARIABLE
+from flowers.training.checkpoints import read_note, write_note
+from flowers.training.history import History
+from flowers.training.stages import describe_stages, rates_at, stage_at
+
+
+class RetryQueue:
+    """Records for a store, in order; while the store cannot take them they wait here, which is said once."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._waiting: list[Callable[[], object]] = []
+        self.told = False
+
+    @property
+    def missing(self) -> int:
+        """Number of records that the store does not have yet."""
+        return len(self._waiting)
+
+    def add(self, *records: Callable[[], object]) -> None:
+        """Hand over what waits and then these, as far as the store can take them now."""
+        self._waiting += records
+        try:
+            while self._waiting:
+                with store_access(self._uri):
+                    self._waiting[0]()
+                del self._waiting[0]
+        except (UserError, OSError) as error:
+            if not self.told:
+                print(f"flowers: {error} The training goes on; its record is kept until then.", file=sys.stderr)
+                atexit.register(self.give_up)
+            self.told = True
+
+    def give_up(self, rest: str = "") -> None:
+        """Try a last time, and say what is missing then."""
+        self.add()
+        if self._waiting:
+            print(f"flowers: the MLflow run lacks the last {self.missing} records{rest}.", file=sys.stderr)
+            self._waiting.clear()
+
+
+class MLflowLogger(Logger, Callback):
+    """Records trainings in MLflow.
+
+    As a logger (``Trainer(logger=MLflowLogger())``) it records hyperparameters and metrics of any LightningModule. What
+    Lightning logs once an epoch is recorded at the epoch, counted from 1; what it logs more often, at the step.
+
+    Given to ``callbacks`` too, it records the data sets, stages, rates, the rows of
+    :class:`flowers.training.history.History` and the confusion matrix of each validation, as far as the module and the
+    DataModule have them, and continues the run of an interrupted training. The trainer's ``default_root_dir`` keeps the
+    run's id, unless it is the working folder.
+
+    Attributes:
+        run_id: The run; None before there is one.
+    """
+
+    def __init__(
+        self,
+        uri: str = "sqlite:///mlflow.db",
+        experiment: str = "flowers",
+        run_name: str | None = None,
+        system_metrics_s: float = 0,
+        draw_confusion: Callable[[NDArray[np.integer], list[str], str], NDArray[np.uint8]] | None = None,
+    ) -> None:
+        """Choose where to record; nothing is opened yet.
+
+        Args:
+            uri: The MLflow store.
+            experiment: The MLflow experiment, made if it is new.
+            run_name: Null: by the recipe and the command line, or as MLflow makes it up.
+            system_metrics_s: Seconds between two samples of processor and memory use; 0: none.
+            draw_confusion: Draws counts (K,K), the class names and a title as an image (H,W,3) uint8; null: none.
+        """
+        super().__init__()
+        self.run_id: str | None = None
+        self._uri, self._experiment, self._run_name = uri, experiment, run_name
+        self._system_metrics_s, self._draw_confusion = system_metrics_s, draw_confusion
+        self._queue = RetryQueue(uri)
+        self._run: OpenRun | None = None
+        self._trainer: Trainer | None = None
+        self._config: dict[str, Any] = {}
+        self._recorded: defaultdict[str, set[int]] = defaultdict(set)  # steps by metric
+        self._last_epoch: dict[str, int] = {}  # by metric
+
+    @property
+    def name(self) -> str:
+        """The MLflow experiment."""
+        return self._experiment
+
+    @property
+    def version(self) -> str:
+        """The run's id, or nothing before there is a run."""
+        return self.run_id or ""
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Record parameters: flat; or of a whole configuration, which has a ``model._target_``, the short ones."""
+        given = dict(vars(params) if isinstance(params, Namespace) else params)
+        if "model/_target_" in flat(given) and self._run is None:
+            self._config = given  # recorded when the run is opened, which is named by it
+        else:
+            self._queue.add(partial(self._open().log_params, {_allowed(key): flat(given)[key] for key in flat(given)}))
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Record metrics at their epoch, counted from 1, if they tell one, or at the step."""
+        epoch = metrics.get("epoch")
+        for name, value in metrics.items():
+            place = step or 0
+            # Lightning always tells the epoch; what comes twice in one is of steps.
+            if epoch is not None and self._last_epoch.get(name) != epoch:
+                self._last_epoch[name] = int(epoch)
+                place = int(epoch) + 1
+            if name != "epoch":
+                self._log_new({name: value}, place)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Close the run, with Lightning's ``success``, ``failed`` or ``aborted``."""
+        if self._run is not None:
+            self._log_history()
+            self._queue.add()
+            killed = status == "aborted" or isinstance(sys.exception(), KeyboardInterrupt)  # called failed by Lightning
+            self._close("FINISHED" if status == "success" else "KILLED" if killed else "FAILED")
+
+    @rank_zero_only
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open or continue the run, and tell what is about to be trained, and on what."""
+        self._trainer = trainer
+        run, split, stages = self._open(), self._split(), getattr(pl_module, "stages", None)
+        if stages:
+            self._queue.add(lambda: run.log_tags({"stages": describe_stages(stages)}))
+        if split is not None:
+            root = Path(getattr(trainer.datamodule, "root", "."))  # type: ignore[attr-defined]
+            name = (self._config.get("data") or {}).get("name", self._experiment)
+            self._queue.add(lambda: run.client.log_inputs(run.run_id, data_sets(split, root, name)))
+            refused = refused_files(self._config.get("data") or {}, root)
+            if not refused.empty:
+                self._queue.add(lambda: run.client.log_text(run.run_id, refused.to_csv(index=False), "refused.csv"))
+
+    @rank_zero_only
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tell the confusion matrix, the stage and its rates, and what the history has that was not told yet."""
+        run, epoch = self._open(), trainer.current_epoch + 1
+        confusion = getattr(pl_module, "val_confusion", None)
+        if self._draw_confusion and confusion is not None and epoch not in self._recorded["epoch_s"]:
+            counts = confusion.compute().cpu().numpy()
+            classes = getattr(trainer.datamodule, "classes", [str(label) for label in range(len(counts))])  # type: ignore[attr-defined]
+            image = self._draw_confusion(counts, classes, f"validation, epoch {epoch}")
+            self._queue.add(lambda: run.client.log_image(run.run_id, image, key="val/confusion", step=epoch))
+        self._log_new(stage_metrics(epoch, pl_module, int(trainer.num_training_batches)), epoch)
+        self._log_history()
+
+    @rank_zero_only
+    def log_trained(
+        self, out: Path, net: nn.Module, temperature: float, pixels: NDArray[np.uint8], classes: list[str]
+    ) -> None:
+        """Record a trained model and its files, and close the run. What goes wrong is said and does not lose the model.
+
+        Args:
+            out: The trained model's folder.
+            net: Normalised images to logits, with ``mean`` and ``std`` for its input.
+            temperature: What its logits are divided by.
+            pixels: (N,H,W,3) of which two become the model's input example.
+            classes: Names of the K outputs.
+        """
+        try:
+            run = self._open()
+            files = [out / name for name in ("run.json", "history.csv", "split.csv")]
+            records = [partial(run.client.log_artifact, run.run_id, str(file)) for file in files if file.exists()]
+            self._queue.add(*records, lambda: log_model(run, Scorer(net, temperature), pixels, classes))
+            self._queue.give_up(f"; {out} is whole")
+        except Exception as error:  # torch cannot export every network
+            print(f"flowers: the MLflow run lacks the model: {error}; {out} is whole.", file=sys.stderr)
+        self._close("FINISHED")
+
+    def _open(self) -> OpenRun:
+        """Open or continue the run, unless it is open."""
+        if self._run is not None:
+            return self._run
+        config, split, folder, known = self._config, self._split(), self._folder(), None
+        if folder is not None and self._trainer is not None:
+            note = read_note(folder)
+            # In a folder whose training has finished, only a checkpoint means that the same one goes on.
+            known = note.get("run_id") if self._trainer.ckpt_path or not note.get("finished") else None
+        commit = git_commit()
+        tags = {
+            "recipe": config.get("name"),
+            "git_commit": commit or "unknown",
+            PARENT: os.environ.get(PARENT_VARIABLE),
+        }
+        tags["split"] = None if split is None else split_digest(split)
+        count = None if split is None else int((split["split"] == "train").sum())
+        self._run = run = OpenRun(
+            self._uri,
+            self._experiment,
+            name=self._run_name or run_name(config),
+            run_id=self.run_id or known,
+            tags={key: str(value) for key, value in tags.items() if value},
+            note=run_note(config, commit, count) if config else None,
+            system_metrics_s=self._system_metrics_s,
+        )
+        self.run_id = run.run_id
+        if folder is not None:
+            write_note(folder, {"run_id": run.run_id})
+        self._queue.add(partial(self._remember, run))
+        if config:
+            text = OmegaConf.to_yaml(OmegaConf.create(config))
+            self._queue.add(lambda: run.client.log_text(run.run_id, text, "config.yaml"))
+            self._queue.add(lambda: run.log_params(short_params(config)))
+        return run
+
+    def _folder(self) -> Path | None:
+        """Find the folder that keeps the run's id; Lightning's default, the working folder, belongs to no training."""
+        folder = None if self._trainer is None else Path(self._trainer.default_root_dir)
+        return None if folder is None or folder.resolve() == Path.cwd() else folder
+
+    def _remember(self, run: OpenRun) -> None:
+        """Read what a continued run has, so that nothing is told twice."""
+        for name in run.before.data.metrics if run.before is not None else ():
+            self._recorded[name] |= {point.step for point in run.client.get_metric_history(run.run_id, name)}
+
+    def _split(self) -> pd.DataFrame | None:
+        split = getattr(getattr(self._trainer, "datamodule", None), "split", None)
+        wanted = {"path", "label", "split", "sha256"}
+        return split if isinstance(split, pd.DataFrame) and wanted <= set(split.columns) else None
+
+    def _close(self, status: str) -> None:
+        run, self._run = self._run, None
+        error = None if run is None else run.close(status)
+        if (folder := self._folder()) is not None:
+            write_note(folder, {"run_id": self.run_id, "finished": status == "FINISHED"})
+        if error is not None and not self._queue.told:
+            print(f"flowers: {error} It is told how the run ended when it is next used.", file=sys.stderr)
+
+    def _log_new(self, metrics: Mapping[str, Any], step: int) -> None:
+        """Record the metrics that are numbers and not there yet."""
+        run = self._open()
+        new = {_allowed(name): value for name, value in metrics.items() if not isinstance(value, str)}
+        new = {name: value for name, value in new.items() if step not in self._recorded[name]}
+        for name in new:
+            self._recorded[name].add(step)
+        if new:
+            self._queue.add(lambda: run.log_metrics(new, step))
+
+    def _log_history(self) -> None:
+        for callback in self._trainer.callbacks if self._trainer is not None else ():  # type: ignore[attr-defined]
+            for row in callback.rows if isinstance(callback, History) else ():
+                self._log_new({name: row[name] for name in row if name != "epoch"}, int(row["epoch"]))
+
+
+def _allowed(name: str) -> str:
+    """Replace the characters that MLflow does not allow in names."""
+    return re.sub(r"[^\w./ :-]", "_", name)
+
+
+def data_sets(split: pd.DataFrame, root: Path, name: str) -> list[DatasetInput]:
+    """Describe the training and the validation photographs for MLflow, whose digests have 36 characters at most."""
+    inputs, digest, source = [], split_digest(split)[:36], LocalArtifactDatasetSource(str(root))
+    for part, context in (("train", "training"), ("val", "validation")):
+        rows = split.loc[split["split"] == part, ["path", "label"]].reset_index(drop=True)
+        data = mlflow.data.from_pandas(rows, source, targets="label", name=f"{name}-{part}", digest=digest)
+        inputs.append(DatasetInput(Dataset(**data.to_dict()), [InputTag("mlflow.data.context", context)]))
+    return inputs
+
+
+def refused_files(data: Mapping[str, Any], root: Path) -> pd.DataFrame:
+    """List path, label and reason of the files that intake refused, where the training made it on the way."""
+    if data.get("split_csv") is not None or not {"strict", "cache_dir"} <= data.keys():
+        return pd.DataFrame()
+    manifest, _ = remembered_scan(root, data["strict"], Path(data["cache_dir"]))
+    return manifest.loc[manifest["status"] == "refused", ["path", "label", "reason"]]
+
+
+def stage_metrics(epoch: int, module: Any, steps: int) -> dict[str, float]:
+    """Tell which stage an epoch, counted from 1, belongs to, and the rate of each layer group at its first step.
+
+    Returns:
+        Nothing for a training of a single stage and rate, or a module without ``stages`` and ``groups``.
+    """
+    stages, groups = getattr(module, "stages", None), getattr(module, "groups", None)
+    if not stages or not groups:
+        return {}
+    rates = rates_at(stages, groups, (epoch - 1) * steps, steps)
+    if len(stages) == 1 and len(set(rates.values())) == 1:
+        return {}
+    return {"stage": stage_at(stages, epoch - 1)[0] + 1} | {f"lr/{group}": rate for group, rate in rates.items()}
+
+
+def log_model(run: OpenRun, scorer: nn.Module, pixels: NDArray[np.uint8], classes: list[str]) -> None:
+    """Record a network, with signature and input example, in a format that runs no code when it is loaded.
+
+    Args:
+        run: The run.
+        scorer: Pixels (B,3,H,W) float32 in [0, 255] to probabilities (B,K).
+        pixels: (N,H,W,3), of which two become the example, from which it is known that B may vary.
+        classes: Names of the K outputs.
+    """
+    two = np.resize(pixels, (2, *pixels.shape[1:]))
+    examples = np.ascontiguousarray(two.transpose(0, 3, 1, 2), dtype=np.float32)
+    scorer = scorer.cpu().eval()
+    with torch.inference_mode():
+        probabilities = scorer(torch.from_numpy(examples)).numpy()
+    experiment_id = run.client.get_run(run.run_id).info.experiment_id
+    model = run.client.create_logged_model(experiment_id, name="model", source_run_id=run.run_id)
+    with current_store(run.uri), warnings.catch_warnings():
+        # About weights that are not on the processor, which these are.
+        warnings.filterwarnings("ignore", message="No complete tensor found in the group")
+        mlflow.pytorch.log_model(
+            scorer,
+            model_id=model.model_id,
+            run_id=run.run_id,
+            serialization_format="pt2",
+            signature=mlflow.models.infer_signature(examples, probabilities),
+            input_example=examples,
+            pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", f"numpy=={np.__version__}"],
+            metadata={"classes": classes},
+        )
