@@ -164,7 +164,7 @@ def _nested(settings: Settings) -> dict[str, Any]:
     config = asdict(settings)
     learning = config.pop("learning")
     config["data"] |= {name: learning.pop(name) for name in ("batch_size", "sampling")}
-    config["model"] = {"net": config["model"], **learning, "augment": config.pop("augment")}
+    config["model"] = {"_target_": "Classifier", "net": config["model"], **learning, "augment": config.pop("augment")}
     config["model"]["stages"] = config.pop("stages")
     return config
 

@@ -113,9 +113,11 @@ class MLflowLogger(Logger, Callback):
         self._queue = RetryQueue(uri)
         self._run: OpenRun | None = None
         self._trainer: Trainer | None = None
+        self._resumed = False
         self._config: dict[str, Any] = {}
         self._recorded: defaultdict[str, set[int]] = defaultdict(set)  # steps by metric
-        self._last_epoch: dict[str, int] = {}  # by metric
+        self._last_epoch: dict[str, float | None] = {}  # by metric
+        self._of_steps: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -139,15 +141,15 @@ class MLflowLogger(Logger, Callback):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Record metrics at their epoch, counted from 1, if they tell one, or at the step."""
-        epoch = metrics.get("epoch")
-        for name, value in metrics.items():
-            place = step or 0
-            # Lightning always tells the epoch; what comes twice in one is of steps.
-            if epoch is not None and self._last_epoch.get(name) != epoch:
-                self._last_epoch[name] = int(epoch)
-                place = int(epoch) + 1
-            if name != "epoch":
-                self._log_new({name: value}, place)
+        epoch, run = metrics.get("epoch"), self._open()
+        # Lightning always tells the epoch; what comes twice in one is of steps.
+        self._of_steps |= {name for name in metrics if epoch is None or self._last_epoch.get(name) == epoch}
+        self._last_epoch |= dict.fromkeys(metrics, epoch)
+        of_steps = {_allowed(name): metrics[name] for name in metrics if name in self._of_steps - {"epoch"}}
+        if of_steps:
+            self._queue.add(partial(run.log_metrics, of_steps, step))
+        if epoch is not None:
+            self._log_new({name: metrics[name] for name in metrics.keys() - self._of_steps - {"epoch"}}, int(epoch) + 1)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -157,6 +159,10 @@ class MLflowLogger(Logger, Callback):
             self._queue.add()
             killed = status == "aborted" or isinstance(sys.exception(), KeyboardInterrupt)  # called failed by Lightning
             self._close("FINISHED" if status == "success" else "KILLED" if killed else "FAILED")
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Note that a training goes on."""
+        self._resumed = True
 
     @rank_zero_only
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -214,10 +220,10 @@ class MLflowLogger(Logger, Callback):
         if self._run is not None:
             return self._run
         config, split, folder, known = self._config, self._split(), self._folder(), None
-        if folder is not None and self._trainer is not None:
+        if folder is not None:
             note = read_note(folder)
             # In a folder whose training has finished, only a checkpoint means that the same one goes on.
-            known = note.get("run_id") if self._trainer.ckpt_path or not note.get("finished") else None
+            known = note.get("run_id") if self._resumed or not note.get("finished") else None
         commit = git_commit()
         tags = {
             "recipe": config.get("name"),
