@@ -149,10 +149,8 @@ def test_a_scripts_own_run_and_store_are_not_disturbed(uri: str, tmp_path: Path)
     mlflow.set_experiment("own")
     with mlflow.start_run() as own:
         logger = MLflowLogger(uri)
-        module = Foreign()
-        module.net.mean, module.net.std = (0.0,) * 3, (1.0,) * 3
-        trainer(logger, max_epochs=1).fit(module, loader(), loader())
-        net = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+        trainer(logger, max_epochs=1).fit(Foreign(), loader(), loader())
+        net: Any = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
         net.mean, net.std = (0.0,) * 3, (1.0,) * 3
         (tmp_path / "run.json").write_text("{}")
         logger.log_trained(tmp_path, net, 1.0, np.zeros((1, 2, 2, 3), np.uint8), ["a", "b"])
@@ -236,6 +234,17 @@ def test_what_cannot_be_recorded_does_not_lose_the_training(
     assert said.endswith("out is whole.\n")
     (run,) = runs(uri)
     assert run.info.status == "FINISHED"
+
+
+def test_a_refused_record_does_not_hold_up_the_others(uri: str, capfd: pytest.CaptureFixture[str]) -> None:
+    logger = MLflowLogger(uri)
+    logger.log_hyperparams({"../up": 1})
+    logger.log_metrics({"x": 1.0}, step=3)
+    logger.finalize("aborted")
+    (run,) = runs(uri)
+    assert (run.data.metrics, run.info.status) == ({"x": 1.0}, "KILLED")
+    assert steps(uri, run, "x") == [3]
+    assert "MLflow refused a record: " in capfd.readouterr().err
 
 
 def test_store_that_is_none_is_one_sentence(uri: str) -> None:

@@ -76,9 +76,11 @@ def test_training_outside_a_command_has_its_recipes_name(config: dict[str, Any])
 )
 def test_name_tells_what_was_changed(config: dict[str, Any], command: Any, overrides: list[str], name: str) -> None:
     command(*overrides)
-    assert run_name(config).startswith(name)
+    found = run_name(config)
+    assert found is not None
+    assert found.startswith(name)
     if not name.endswith(" "):
-        assert run_name(config) == name
+        assert found == name
 
 
 def test_child_of_a_sweep_is_called_by_what_differs(config: dict[str, Any], command: Any) -> None:
@@ -89,8 +91,10 @@ def test_child_of_a_sweep_is_called_by_what_differs(config: dict[str, Any], comm
 
 def test_name_is_never_too_long(config: dict[str, Any], command: Any) -> None:
     command(*(f"model.key_{i}={i}" for i in range(40)))
-    assert len(run_name(config)) == LONGEST_NAME
-    assert run_name(config).endswith("…")
+    name = run_name(config)
+    assert name is not None
+    assert len(name) == LONGEST_NAME
+    assert name.endswith("…")
 
 
 def test_name_tells_the_experiment_of_dvc(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

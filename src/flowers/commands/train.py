@@ -27,7 +27,7 @@ def train(settings: Settings, stop_after_epochs: int | None = None, called: str 
     Args:
         settings: All that decides the result.
         stop_after_epochs: Stop there as if interrupted, leaving a checkpoint and no model; null trains to the end.
-        called: What its MLflow run is called; null: by the recipe and the command line, see :mod:`flowers.tracking.naming`.
+        called: What its MLflow run is called; null: by the recipe and the command line.
 
     Returns:
         The validation accuracy of the last epoch, in [0, 1]. NaN if stopped before the end.
@@ -207,7 +207,7 @@ def _fit(
         )
         if logger is not None:
             trainer.logger = logger
-        trainer._default_root_dir = str(folder)
+        trainer._default_root_dir = str(folder)  # type: ignore[attr-defined]
         found = checkpoint.found() or start
         if found is not None and trainer_settings.progress != "none":
             print(f"going on from the checkpoint {found}", flush=True)

@@ -1,7 +1,7 @@
 """Look at every run: ``flowers ui``, or ``make ui``.
 
-Serves the pages of MLflow on this machine until Ctrl-C, and prints their addresses, one for each data set. Before, runs whose process was killed are closed, and a project that was moved
-finds its figures again.
+Serves the pages of MLflow on this machine until Ctrl-C, and prints their addresses, one for each data set. Before, runs
+whose process was killed are closed, and a project that was moved finds its figures again.
 """
 
 import errno
@@ -62,7 +62,7 @@ def page(host: str, port: int) -> str:
 
 
 def prepare(uri: str, base: str) -> list[str]:
-    """Open and mend a store.
+    """Open and repair a store.
 
     Args:
         uri: An MLflow address.

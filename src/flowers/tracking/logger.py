@@ -1,6 +1,7 @@
 """MLflow as a logger of Lightning, which as a callback too tells all that belongs to a training."""
 
 import atexit
+import contextlib
 import os
 import re
 import sys
@@ -61,6 +62,11 @@ class RetryQueue:
                     self._waiting[0]()
                 del self._waiting[0]
         except (UserError, OSError) as error:
+            if getattr(error.__cause__, "error_code", None) == "INVALID_PARAMETER_VALUE":  # waiting would not help
+                print(f"flowers: MLflow refused a record: {error.__cause__}", file=sys.stderr)
+                del self._waiting[0]
+                self.add()
+                return
             if not self.told:
                 print(f"flowers: {error} The training goes on; its record is kept until then.", file=sys.stderr)
                 atexit.register(self.give_up)
@@ -225,12 +231,8 @@ class MLflowLogger(Logger, Callback):
             # In a folder whose training has finished, only a checkpoint means that the same one goes on.
             known = note.get("run_id") if self._resumed or not note.get("finished") else None
         commit = git_commit()
-        tags = {
-            "recipe": config.get("name"),
-            "git_commit": commit or "unknown",
-            PARENT: os.environ.get(PARENT_VARIABLE),
-        }
-        tags["split"] = None if split is None else split_digest(split)
+        tags = {"recipe": config.get("name"), "git_commit": commit or "unknown"}
+        tags |= {PARENT: os.environ.get(PARENT_VARIABLE), "split": None if split is None else split_digest(split)}
         count = None if split is None else int((split["split"] == "train").sum())
         self._run = run = OpenRun(
             self._uri,
@@ -268,11 +270,11 @@ class MLflowLogger(Logger, Callback):
 
     def _close(self, status: str) -> None:
         run, self._run = self._run, None
-        error = None if run is None else run.close(status)
+        if run is not None:
+            run.close(status, quiet=self._queue.told)
         if (folder := self._folder()) is not None:
-            write_note(folder, {"run_id": self.run_id, "finished": status == "FINISHED"})
-        if error is not None and not self._queue.told:
-            print(f"flowers: {error} It is told how the run ended when it is next used.", file=sys.stderr)
+            with contextlib.suppress(OSError):
+                write_note(folder, {"run_id": self.run_id, "finished": status == "FINISHED"})
 
     def _log_new(self, metrics: Mapping[str, Any], step: int) -> None:
         """Record the metrics that are numbers and not there yet."""
@@ -292,7 +294,7 @@ class MLflowLogger(Logger, Callback):
 
 def _allowed(name: str) -> str:
     """Replace the characters that MLflow does not allow in names."""
-    return re.sub(r"[^\w./ :-]", "_", name)
+    return re.sub(r"[^\w./ :-]", "_", name)[:250]
 
 
 def data_sets(split: pd.DataFrame, root: Path, name: str) -> list[DatasetInput]:

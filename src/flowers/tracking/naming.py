@@ -84,7 +84,7 @@ def short_params(config: Mapping[str, Any]) -> dict[str, Any]:
     params["stages"] = ", ".join(f"{stage.get('name')} {stage.get('epochs')}" for stage in stages)
     params["max_lr"] = ", ".join(str(stage.get("max_lr")) for stage in stages)
     params["split_seed"] = (data.get("split") or {}).get("seed")
-    off = ("none", None, False, "", 0, [])
+    off: tuple[object, ...] = ("none", None, False, "", 0, [])
     return {key: value for key, value in params.items() if value not in off or (key.endswith("seed") and value == 0)}
 
 
