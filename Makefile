@@ -9,7 +9,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help install repro test test-fast lint format ui notebooks lab bench lock clean distclean
+.PHONY: help install repro test test-fast lint house format ui notebooks lab bench lock clean distclean
 
 help:                   ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -34,10 +34,14 @@ test: test-fast         ## the fast suite, then the slow one
 test-fast: $(READY)     ## the fast suite alone
 	python -m pytest -m "not slow" -n logical --maxprocesses 4
 
-lint: $(READY)          ## ruff's lint and format check, then the type checker
+lint: $(READY)          ## ruff's lint and format check, the type checker, and whether the rooms' imports point down
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports
+
+house: $(READY)         ## measure the size of the code against its limits
+	@python tests/house.py
 
 format: $(READY)        ## rewrite the code in the project's format
 	ruff check --fix .

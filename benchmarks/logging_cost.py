@@ -41,7 +41,7 @@ def train(enabled: str, folder: str, out: str) -> tuple[float, float]:
     Returns:
         Seconds from the end of the first epoch to the end of the last, and all others of the process.
     """
-    words = ["experiment=cnn_scratch", f"tracking.enabled={enabled}", f"out_dir={out}", "trainer.progress=lines"]
+    words = ["experiment=cnn_scratch", f"tracking.enabled={enabled}", f"out_dir={out}", "progress=lines"]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     command = [sys.executable, "-m", "flowers", "train", *words]
     start = time.perf_counter()

@@ -15,7 +15,7 @@ from flowers.config.compose import compose_config, read_settings
 
 EXPERIMENTS = ("linear_scratch", "mlp_scratch", "cnn_scratch", "sample_finetune")
 SEEDS = (0, 1, 2)
-QUIET = ("tracking.enabled=false", "trainer.progress=none")
+QUIET = ("tracking.enabled=false", "progress=none")
 
 
 def measure() -> list[tuple[str, str]]:

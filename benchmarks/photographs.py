@@ -21,7 +21,7 @@ def measure(photographs: Path, weights: Path | None) -> list[tuple[str, str]]:
         weights: For timm's ``mobilenetv2_100`` with ``pad_type="same"``; None: a network from nothing.
     """
     experiment = FROM_NOTHING if weights is None else FROM_WEIGHTS
-    start = [] if weights is None else [f"weights={weights.resolve()}", "model.options.pad_type=same"]
+    start = [] if weights is None else [f"weights={weights.resolve()}", "model.net.options.pad_type=same"]
     accuracies, times, memories = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         for seed in SEEDS:
@@ -29,7 +29,7 @@ def measure(photographs: Path, weights: Path | None) -> list[tuple[str, str]]:
             words = [f"experiment={experiment}", *start, f"seed={seed}"]
             data = ["data=folder", f"data.root={photographs.resolve()}", f"data.split.seed={seed}"]
             data += [f"data.cache_dir={folder}/pixels"]
-            call("train", *words, *data, f"out_dir={out}", "tracking.enabled=false", "trainer.progress=lines")
+            call("train", *words, *data, f"out_dir={out}", "tracking.enabled=false", "progress=lines")
             call("evaluate", f"model={out}", f"out_dir={out}/test")
             record = json.loads(Path(out, "run.json").read_text())
             times.append(record["train_s"] / 60)

@@ -18,9 +18,9 @@ from flowers.models.trained import open_model
 RECIPE = (
     "experiment=mobilenetv2_finetune",
     "weights=null",  # how long it takes does not depend on what was learned
-    "stages=[{name: all, epochs: 1, train: all, max_lr: 1e-3}]",
-    "trainer.train_batches=4",
-    "trainer.progress=none",
+    "model.stages=[{name: all, epochs: 1, train: all, max_lr: 1e-3}]",
+    "trainer.limit_train_batches=4",
+    "progress=none",
     "tracking.enabled=false",
     "data=sample",
     "data.decisions=null",

@@ -7,7 +7,6 @@ Where torch finds a GPU, everything runs there.
 """
 
 import argparse
-import dataclasses
 import json
 import re
 import statistics
@@ -16,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -23,13 +23,14 @@ from lightning.pytorch.callbacks import Callback
 from torch.nn import functional
 
 from flowers.commands.train import build_training
-from flowers.config.compose import compose_config, read_settings
+from flowers.config.compose import change, compose_config, read_settings
 from flowers.config.schema import Settings, Split, Stage
 from flowers.curation.manifest import scan
+from flowers.curation.split_table import write_splits
 from flowers.curation.splits import assign_splits
 from flowers.data.augment import normalise
 from flowers.data.datamodule import PhotoDataModule
-from flowers.models.nets import Net, build_network
+from flowers.models.nets import build_network
 from flowers.training.classifier import Classifier
 from flowers.training.trainer import make_trainer, quiet_lightning, resolve_precision
 
@@ -52,7 +53,7 @@ class AlternatingClock(Callback):
         bare_s: Seconds of forward, backward and optimiser on the constant batch.
     """
 
-    def __init__(self, net: Net, data: PhotoDataModule) -> None:
+    def __init__(self, net: Any, data: PhotoDataModule) -> None:
         device = training_device()
         self.net = net.to(device).to(memory_format=torch.channels_last).train()
         mean, std = (torch.tensor(value, device=device) for value in (net.mean, net.std))
@@ -109,18 +110,26 @@ def main() -> None:
 
 def recipe(experiment: str, stage: Stage, weights: Path, batch_size: int) -> Settings:
     """Compose a recipe with another stage table, without an average of the weights."""
-    words = [f"experiment={experiment}", f"weights={weights}", "model.options.pad_type=same", "data=folder"]
-    words += ["data.root=unused", "out_dir=unused", f"learning.batch_size={batch_size}", "learning.ema_decay=0"]
-    return dataclasses.replace(read_settings(compose_config(words)), stages=[stage])
+    words = [f"experiment={experiment}", f"weights={weights}", "model.net.options.pad_type=same", "data=folder"]
+    words += ["data.root=unused", "out_dir=unused", f"data.batch_size={batch_size}", "model.ema_decay=0"]
+    return change(read_settings(compose_config(words)), {"model.stages": [vars(stage)]})
+
+
+def prepared(settings: Settings, photographs: Path, split: pd.DataFrame, folder: Path) -> tuple[Any, Classifier]:
+    """Make what is trained and what it is trained on, decoded."""
+    write_splits(split, folder / "split.csv")
+    placed = {"root": str(photographs), "split_csv": str(folder / "split.csv"), "cache_dir": str(folder)}
+    data, classifier = build_training(change(settings, {f"data.{name}": value for name, value in placed.items()}))
+    data.setup("fit")
+    return data, classifier
 
 
 def steps(photographs: Path, weights: Path, split: pd.DataFrame, folder: Path) -> None:
     """Time training steps of all layers, alternately from the store and on a constant batch."""
     stage = Stage(name="all", epochs=1, train="all", max_lr=1e-3)
     settings = recipe("mobilenetv2_finetune", stage, weights, BATCH)
-    settings.data.cache_dir = str(folder)
-    data, classifier = build_training(settings, photographs, split, folder)
-    twin = build_network(settings.model, len(data.classes))
+    data, classifier = prepared(settings, photographs, split, folder)
+    twin = build_network(settings.model.net, len(data.classes))
     clock = AlternatingClock(twin, data)
     fit(settings, classifier, data, epochs=1, callbacks=[clock], train_batches=WARM_STEPS + STEPS + 1)
     pairs = list(zip(clock.ours_s, clock.bare_s, strict=False))[WARM_STEPS:]
@@ -136,10 +145,9 @@ def head_epochs(photographs: Path, weights: Path, split: pd.DataFrame, folder: P
     """Time many epochs of a head beside one pass of the photographs through the frozen layers."""
     stage = Stage(name="head", epochs=HEAD_EPOCHS, train="head", max_lr=1e-3, views=1)
     settings = recipe("linear_probe", stage, weights, HEAD_BATCH)
-    settings.data.cache_dir = str(folder)
     ratios = []
     for _ in range(PAIRS):
-        data, classifier = build_training(settings, photographs, split, folder)
+        data, classifier = prepared(settings, photographs, split, folder)
         device = training_device()
         net = classifier.net.to(device).eval()
         mean, std = (torch.tensor(value, device=device) for value in (net.mean, net.std))
@@ -162,8 +170,7 @@ def head_epochs(photographs: Path, weights: Path, split: pd.DataFrame, folder: P
 def memory(photographs: Path, weights: Path, split: pd.DataFrame, folder: Path) -> dict[str, float]:
     """Train all layers for a few steps, having read every photograph once, and read this process's peak."""
     settings = recipe("mobilenetv2_finetune", Stage(name="all", epochs=1, train="all", max_lr=1e-3), weights, BATCH)
-    settings.data.cache_dir = str(folder)
-    data, classifier = build_training(settings, photographs, split, folder)
+    data, classifier = prepared(settings, photographs, split, folder)
     for first in range(0, len(data.train), BATCH):
         data.train.images(list(range(first, min(first + BATCH, len(data.train)))))
     fit(settings, classifier, data, epochs=1, callbacks=[], train_batches=10)
@@ -182,12 +189,18 @@ def fit(
     train_batches: int | None = None,
 ) -> None:
     """Train as ``flowers train`` does; with a limit on batches, without validation."""
-    trainer_settings = dataclasses.replace(settings.trainer, train_batches=train_batches)
-    precision = resolve_precision("auto", "auto")
-    with quiet_lightning():
-        trainer = make_trainer(trainer_settings, precision, epochs=epochs, clip_norm=0, callbacks=callbacks)
-        if train_batches is not None:
-            trainer.limit_val_batches = 0
+    limits = {} if train_batches is None else {"limit_train_batches": train_batches, "limit_val_batches": 0}
+    with quiet_lightning(), tempfile.TemporaryDirectory() as folder:
+        trainer = make_trainer(
+            settings.trainer,
+            Path(folder),
+            max_epochs=epochs,
+            callbacks=callbacks,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            **limits,
+        )
         trainer.fit(classifier, datamodule=data)
 
 

@@ -40,7 +40,7 @@ from flowers.report.data_card import CUES, SPLITS
 from flowers.report.html import percent
 from flowers.report.image_grid import gallery_figure
 
-settings = notebook.settings_for(PHOTOGRAPHS, "experiment=sample_finetune", "trainer.progress=none")
+settings = notebook.settings_for(PHOTOGRAPHS, "experiment=sample_finetune", "progress=none")
 contents, cache = look_into(settings.data), Path(settings.data.cache_dir)
 table = contents.table
 notebook.bullets([f"{len(table)} photographs of {contents.root}", *card.readings(contents.found)])
@@ -134,7 +134,7 @@ gallery_figure(pictures, captions, columns=8)
 
 # %%
 out = Path("runs/notebook/suspects")
-recipe = ["experiment=linear_scratch", "trainer.progress=none", "tracking.enabled=false", f"out_dir={out}"]
+recipe = ["experiment=linear_scratch", "progress=none", "tracking.enabled=false", f"out_dir={out}"]
 suspects(notebook.settings_for(PHOTOGRAPHS, *recipe))
 found = pd.read_csv(out / "suspects.csv", keep_default_na=False).head(16)
 pixels = open_store(contents.root, found.merge(table, on="path"), 128, cache)

@@ -43,12 +43,12 @@ from flowers.models.trained import open_model
 from flowers.report import evaluation as report
 from flowers.report import findings as readings
 from flowers.report.calibration import coverage_figure, reliability_figure
-from flowers.report.curves import confusion_figure, curves_figure, stage_starts
+from flowers.report.confusion import confusion_figure
+from flowers.report.curves import curves_figure, side_by_side_figure, stage_starts
 from flowers.report.exhibits import class_rows, counts_of
 from flowers.report.heatmaps import strip
 from flowers.report.html import percent
 from flowers.report.image_grid import gallery_figure
-from flowers.report.side_by_side import side_by_side_figure
 from flowers.tracking.store import list_trainings, read_curves
 
 place = notebook.find_training(Path(TRAINING))

@@ -56,11 +56,11 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_settings(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Settings]:
     """A function of Hydra overrides that makes settings for a training of seconds.
 
-    The working folder becomes `tmp_path`, where `runs/` and `out/` then appear. Give keys of a network (`model.…`) only
-    for the CNN; another recipe is chosen by `make_settings("experiment=linear_scratch", "model.image_px=32")`.
+    The working folder becomes `tmp_path`, where `runs/` and `out/` then appear. Give keys of a network (`model.net.…`)
+    only for the CNN; another recipe is chosen by `make_settings("experiment=linear_scratch", "model.net.image_px=32")`.
     """
     monkeypatch.chdir(tmp_path)
-    small = [f"model.{key}" for key in ("image_px=32", "width=4", "blocks=2", "dense=8")]
+    small = [f"model.net.{key}" for key in ("image_px=32", "width=4", "blocks=2", "dense=8")]
 
     def make(*overrides: str) -> Settings:
         chosen = any(override.startswith("experiment=") for override in overrides)
@@ -72,7 +72,7 @@ def make_settings(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
                     f"data.root={photographs}",
                     f"data.cache_dir={tmp_path / 'pixels'}",
                     "trainer=brief",
-                    "learning.batch_size=8",
+                    "data.batch_size=8",
                     "tracking.enabled=false",
                     f"out_dir={tmp_path / 'out'}",
                     *overrides,

@@ -83,9 +83,9 @@ def ours(words: list[str], seed: int, photographs: Path, weights: Path) -> tuple
     out = HOME / "ours"
     subprocess.run(["rm", "-rf", str(out), str(HOME / "pixels")], check=True)
     command = [sys.executable, "-m", "flowers", "train", *words, "data=folder", f"data.root={photographs}"]
-    command += [f"weights={weights}", "model.options.pad_type=same", f"seed={seed}", f"out_dir={out}"]
+    command += [f"weights={weights}", "model.net.options.pad_type=same", f"seed={seed}", f"out_dir={out}"]
     command += [f"data.split_csv={HOME / 'split.csv'}", f"data.cache_dir={HOME / 'pixels'}", "tracking.enabled=false"]
-    seconds, _, _ = run([*command, "trainer.progress=lines"], {})
+    seconds, _, _ = run([*command, "progress=lines"], {})
     record = json.loads((out / "run.json").read_text())
     return seconds, float(record["final"]["val/acc"]), record["peak_memory_bytes"] / 2**30
 

@@ -3,12 +3,11 @@
 import os
 import warnings
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from flowers.config.compose import CONF_DIR, compose_config, read_settings
+from flowers.config.compose import CONF_DIR, change, compose_config, read_settings
 from flowers.config.schema import Settings
 from flowers.errors import UserError, suggestion
 
@@ -91,7 +90,7 @@ def settings_for(photographs: str, *overrides: str) -> Settings:
     # What only a command has.
     settings = read_settings(compose_config(["name=notebook", "out_dir=.", *chosen, *overrides]))
     if photographs not in names:  # any characters, which an override could not hold
-        settings = replace(settings, data=replace(settings.data, root=photographs))
+        settings = change(settings, {"data.root": photographs})
     return settings
 
 

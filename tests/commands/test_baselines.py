@@ -14,7 +14,7 @@ import flowers.evaluation.baseline_inputs
 from flowers.commands.baselines import baselines
 from flowers.config.provenance import data_digest, split_digest
 from flowers.config.schema import Settings
-from flowers.curation.prepare import find_photographs
+from flowers.curation.prepare import photographs_of
 from flowers.curation.split_table import write_splits
 from flowers.data.pixels import open_store
 from flowers.errors import UserError
@@ -32,7 +32,7 @@ SPLIT = ["data.split.val_frac=0.2", "data.split.test_frac=0.25"]
 def weights(make_settings: Make, tmp_path: Path) -> Path:
     """Weights for the small CNN, of another head."""
     torch.manual_seed(3)
-    save_weights(build_network(make_settings().model, 7), tmp_path / "weights.safetensors")
+    save_weights(build_network(make_settings().model.net, 7), tmp_path / "weights.safetensors")
     return tmp_path / "weights.safetensors"
 
 
@@ -42,7 +42,7 @@ def test_each_baseline_is_scored_as_a_network_is(
     settings = make_settings(f"weights={weights}", *SPLIT)
     metrics = baselines(settings)
     assert list(metrics) == [*ON_PIXELS, *ON_EMBEDDINGS]
-    _, split = find_photographs(settings)
+    _, split = photographs_of(settings)
     test = split[split["split"] == "test"].reset_index(drop=True)
     classes = sorted(split["label"].unique())
     labels = test["label"].map(classes.index).to_numpy()
@@ -100,7 +100,7 @@ def test_only_the_training_photographs_are_learned_from_and_the_test_comes_last(
     assert set(opened[first:]) == {"test"}
     assert {"train", "val"} == set(opened[:first])
     # Wrong labels of validation and test change nothing but their scores.
-    root, split = find_photographs(settings)
+    root, split = photographs_of(settings)
     before = pd.read_csv(tmp_path / "out/embeddings_logistic/predictions.csv")
     unseen = split["split"] != "train"
     split.loc[unseen, "label"] = "roses"
@@ -119,7 +119,7 @@ def test_random_weights_are_left_out_and_so_is_what_an_earlier_call_wrote_of_the
     keep = tmp_path / "out/embeddings_knn/my notes.txt"
     keep.write_text("mine")
     capsys.readouterr()
-    metrics = baselines(make_settings("trainer.progress=none", *SPLIT))
+    metrics = baselines(make_settings("progress=none", *SPLIT))
     assert list(metrics) == list(ON_PIXELS)
     said = capsys.readouterr().out
     assert "cnn_scratch starts from random weights, whose embeddings mean nothing" in said
@@ -157,7 +157,7 @@ def test_mlflow_gets_one_run(make_settings: Make, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_done_is_said_before_any_work(make_settings: Make, tmp_path: Path) -> None:
-    root, split = find_photographs(make_settings(*SPLIT))
+    root, split = photographs_of(make_settings(*SPLIT))
     one_fold = split.copy()
     one_fold.loc[split["fold"] >= 0, "fold"] = 2
     for table, sentence in (
@@ -174,7 +174,7 @@ def test_what_cannot_be_done_is_said_before_any_work(make_settings: Make, tmp_pa
 
 
 def test_more_folds_are_put_together_without_tearing_groups(make_settings: Make) -> None:
-    root, split = find_photographs(make_settings(*SPLIT))
+    root, split = photographs_of(make_settings(*SPLIT))
     for folds, expected in ((10, [0, 1, 2, 3, 4]), (5, [0, 1, 2, 3, 4]), (3, [0, 1, 2])):
         table = split.copy()
         kept = table["split"] != "test"

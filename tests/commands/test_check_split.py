@@ -68,7 +68,7 @@ def test_a_photograph_that_the_manifest_does_not_know_is_named(column: str, part
 
 
 def test_what_looks_alike_to_a_network_is_listed(make_settings: Callable[..., Settings], tmp_path: Path) -> None:
-    train(make_settings("stages.0.epochs=1"))
+    train(make_settings("model.stages.0.epochs=1"))
     table = read_splits(SPLIT)
     number, *pairs = list_similar(SPLIT, tmp_path / "out", 0.9).splitlines()
     assert number == f"{len(pairs)} pairs in different splits look alike to {tmp_path / 'out'}"

@@ -52,7 +52,7 @@ def test_same_params_give_the_same_bytes(tmp_path: Path) -> None:
 def test_overrides_reach_every_experiment(tmp_path: Path) -> None:
     for file in compose(params(overrides=["seed=7", "trainer=brief"]), tmp_path):
         settings = read_settings(read(file))
-        assert (settings.seed, settings.trainer.train_batches) == (7, 4)
+        assert (settings.seed, settings.trainer.limit_train_batches) == (7, 4)
 
 
 def test_weights_are_pinned_by_their_digest(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_weights_are_pinned_by_their_digest(tmp_path: Path) -> None:
             "artifacts/pretrain/model.safetensors, which does not exist",
         ),
         ({"dataset": "sampel"}, "conf/data has no 'sampel': did you mean 'sample'?"),
-        ({"overrides": ["model.widht=3"]}, "no key 'model.widht'"),
+        ({"overrides": ["model.net.widht=3"]}, "no key 'model.net.widht'"),
         ({"overrides": ["sed=3"]}, "no key 'sed': did you mean 'seed'?"),
         ({"overrides": ["data.split.seed=3"]}, "would change the data after download and split have run"),
         ({"overrides": ["data=folder"]}, "would change the data after download and split have run"),

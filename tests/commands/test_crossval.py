@@ -17,27 +17,28 @@ import pandas as pd
 import pytest
 
 from flowers.commands.crossval import Arguments, crossval, plan
+from flowers.config.compose import read_data
 from flowers.config.schema import Settings
 from flowers.curation.folds import numbered_folds
-from flowers.curation.prepare import find_photographs
+from flowers.curation.prepare import photographs_of
 from flowers.curation.split_table import read_splits
 from flowers.errors import UserError
 from flowers.evaluation.intervals import mean_interval
 
 Make = Callable[..., Settings]
-SMALL = ("stages.0.epochs=1", "trainer.progress=none")
+SMALL = ("model.stages.0.epochs=1", "progress=none")
 
 
 @pytest.mark.slow
 def test_folds_and_seeds(make_settings: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = make_settings(*SMALL, "seed=4", "trainer.train_batches=null", "stages.0.max_lr=1e-2")
+    settings = make_settings(*SMALL, "seed=4", "trainer.limit_train_batches=null", "model.stages.0.max_lr=1e-2")
     returned = crossval(settings, Arguments(folds=3, seeds=2))
     rows = pd.read_csv(tmp_path / "out/crossval.csv")
     assert list(rows.columns) == ["fold", "seed", "val/acc", "val/loss", "train_s", "model", "mlflow_run_id"]
     assert [tuple(pair) for pair in rows[["fold", "seed"]].to_numpy()] == [
         *((1, 4), (1, 5), (2, 4), (2, 5), (3, 4), (3, 5))
     ]
-    _, split = find_photographs(settings)
+    _, split = photographs_of(settings)
     outside = split[split["split"] != "test"]
     numbered = numbered_folds(split, settings.data.split, 3)
     for row in rows.to_dict("records"):
@@ -76,7 +77,7 @@ def test_folds_and_seeds(make_settings: Make, tmp_path: Path, capsys: pytest.Cap
 
 def test_seeds_alone_keep_the_split(make_settings: Make, tmp_path: Path) -> None:
     settings = make_settings(*SMALL)
-    _, split = find_photographs(settings)
+    _, split = photographs_of(settings)
     crossval(settings, Arguments(seeds=2))
     rows = pd.read_csv(tmp_path / "out/crossval.csv")
     assert rows["fold"].isna().all()
@@ -93,7 +94,7 @@ def test_seeds_alone_keep_the_split(make_settings: Make, tmp_path: Path) -> None
 def test_more_seeds_later_repeat_nothing(
     make_settings: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = ("stages.0.epochs=1", "trainer.progress=lines")
+    lines = ("model.stages.0.epochs=1", "progress=lines")
     crossval(make_settings(*lines), Arguments(folds=2))
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs/series").rglob("model.safetensors")}
     assert len(before) == 2
@@ -108,8 +109,8 @@ def test_more_seeds_later_repeat_nothing(
 
 def test_trainings_that_share_a_fold_follow_each_other(make_settings: Make) -> None:
     settings = make_settings(*SMALL)
-    _, split = find_photographs(settings)
-    members = plan(settings, numbered_folds(split, settings.data.split, 2), 2, 2)
+    _, split = photographs_of(settings)
+    members = plan(settings, numbered_folds(split, read_data(settings).split, 2), 2, 2)
     assert [member.name for member in members] == [
         *("fold 1, seed 0", "fold 1, seed 1", "fold 2, seed 0", "fold 2, seed 1")
     ]
@@ -124,7 +125,7 @@ def test_trainings_that_share_a_fold_follow_each_other(make_settings: Make) -> N
         (Arguments(folds=3, seeds=0), (), "seeds=0 repeats nothing"),
         (Arguments(folds=1), (), "give folds=2 or more"),
         (Arguments(folds=40), (), "folds=40, but class daisy has"),
-        (Arguments(folds=3), ("trainer.from_stage=2",), r"leave out trainer\.from_stage"),
+        (Arguments(folds=3), ("from_stage=2",), r"leave out from_stage"),
     ],
 )
 def test_what_cannot_be_is_said_before_any_training(
@@ -139,8 +140,15 @@ def test_what_cannot_be_is_said_before_any_training(
 # From the command line, with MLflow
 
 WORDS = (
-    *("experiment=cnn_scratch", "data=folder", "trainer=brief", "model.image_px=32", "model.blocks=2"),
-    *("model.dense=8", "model.width=2", "learning.batch_size=8", "stages.0.epochs=6", "folds=2", "out_dir=out"),
+    *("experiment=cnn_scratch", "data=folder", "trainer=brief", "model.net.image_px=32", "model.net.blocks=2"),
+    *(
+        "model.net.dense=8",
+        "model.net.width=2",
+        "data.batch_size=8",
+        "model.stages.0.epochs=6",
+        "folds=2",
+        "out_dir=out",
+    ),
 )
 
 
@@ -207,7 +215,7 @@ def test_killed_in_the_second_fold_it_goes_on_there(photographs: Path, tmp_path:
 
 @pytest.mark.slow
 def test_sweep_over_cross_validations_ranks_their_means(photographs: Path, tmp_path: Path) -> None:
-    words = [word for word in WORDS if not word.startswith(("model.width", "out_dir", "stages"))]
+    words = [word for word in WORDS if not word.startswith(("model.net.width", "out_dir", "stages"))]
     command = [
         sys.executable,
         "-m",
@@ -215,9 +223,9 @@ def test_sweep_over_cross_validations_ranks_their_means(photographs: Path, tmp_p
         "-m",
         *words,
         f"data.root={photographs}",
-        "stages.0.epochs=1",
+        "model.stages.0.epochs=1",
     ]
-    command += ["model.width=2,4"]
+    command += ["model.net.width=2,4"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "2 trainings, best first" in done.stdout

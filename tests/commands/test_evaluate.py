@@ -26,7 +26,7 @@ CLASSES = ["daisy", "roses", "sunflowers"]
 @pytest.fixture
 def model(make_settings: Callable[..., Settings], tmp_path: Path) -> Path:
     """The folder of a trained model."""
-    train(make_settings("stages.0.epochs=4", "trainer.precision=32-true", "trainer.train_batches=null"))
+    train(make_settings("model.stages.0.epochs=4", "trainer.precision=32-true", "trainer.limit_train_batches=null"))
     return tmp_path / "out"
 
 
@@ -104,7 +104,7 @@ def test_writes_figures_of_the_test_split(model: Path, tmp_path: Path, capfd: py
 
 
 def test_missing_test_split_is_named(make_settings: Callable[..., Settings], tmp_path: Path) -> None:
-    train(make_settings("stages.0.epochs=1", "data.split.test_frac=0"))
+    train(make_settings("model.stages.0.epochs=1", "data.split.test_frac=0"))
     with pytest.raises(UserError, match=r"split\.csv has no test photographs; train with data\.split\.test_frac above"):
         evaluate(tmp_path / "out", tmp_path / "evaluated")
     assert not (tmp_path / "evaluated").exists()

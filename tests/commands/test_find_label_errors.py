@@ -13,13 +13,13 @@ import flowers.commands.train
 from flowers.commands.find_label_errors import suspects
 from flowers.commands.train import train
 from flowers.config.schema import Settings
-from flowers.curation.prepare import find_photographs
+from flowers.curation.prepare import photographs_of
 from flowers.curation.split_table import read_splits, write_splits
 from flowers.errors import UserError
 
 Make = Callable[..., Settings]
 SWAPPED = ["daisy/roses_99.jpg", "roses/sunflowers_99.jpg"]
-SMALL = ["data.split.folds=3", "trainer.progress=none"]
+SMALL = ["data.split.folds=3", "progress=none"]
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ def test_wrong_labels_come_first(make_settings: Make, mislabelled: Path, tmp_pat
         f"data.root={mislabelled}",
         "data.split.test_frac=0.1",
         "data.split.seed=1",
-        "trainer.train_batches=null",
-        "stages.0.epochs=30",
-        "stages.0.max_lr=1e-2",
+        "trainer.limit_train_batches=null",
+        "model.stages.0.epochs=30",
+        "model.stages.0.max_lr=1e-2",
         "tracking.enabled=true",
         f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}",
         *SMALL,
@@ -51,7 +51,7 @@ def test_wrong_labels_come_first(make_settings: Make, mislabelled: Path, tmp_pat
     count = suspects(settings)
     found = pd.read_csv(tmp_path / "out/suspects.csv")
     assert len(found) == count
-    _, split = find_photographs(settings)
+    _, split = photographs_of(settings)
     judged = split[split["split"] != "test"]
     assert set(SWAPPED) <= set(judged["path"]), "choose a seed that leaves both out of the test"
     assert set(found["path"][:2]) == set(SWAPPED)
@@ -81,7 +81,7 @@ def test_wrong_labels_come_first(make_settings: Make, mislabelled: Path, tmp_pat
 def test_an_interrupted_search_goes_on_with_its_fold(
     make_settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = make_settings("stages.0.epochs=1", *SMALL)
+    settings = make_settings("model.stages.0.epochs=1", *SMALL)
     seen: list[tuple[int, set[str]]] = []
 
     def counted(given: Settings) -> float:
@@ -99,7 +99,7 @@ def test_an_interrupted_search_goes_on_with_its_fold(
     (tmp_path / "again").touch()
     suspects(settings)
     assert len(seen) == 3
-    _, split = find_photographs(settings)
+    _, split = photographs_of(settings)
     kept = split[split["split"] != "test"]
     # Each fold is what one training validates on, and the test is in none.
     assert {count for count, _ in seen} == {len(kept)}
@@ -108,7 +108,7 @@ def test_an_interrupted_search_goes_on_with_its_fold(
 
 def test_what_cannot_be_judged_is_said_before_any_training(make_settings: Make, tmp_path: Path) -> None:
     settings = make_settings(*SMALL)
-    root, split = find_photographs(settings)
+    root, split = photographs_of(settings)
     one_fold = split.copy()
     one_fold.loc[(split["label"] == "roses") & (split["fold"] >= 0), "fold"] = 2
     none = split.assign(fold=-1)
@@ -119,6 +119,6 @@ def test_what_cannot_be_judged_is_said_before_any_training(make_settings: Make, 
         write_splits(table, tmp_path / "split.csv")
         with pytest.raises(UserError, match=sentence):
             suspects(make_settings(f"data.root={root}", "data.split_csv=split.csv", *SMALL))
-    with pytest.raises(UserError, match=r"leave out trainer\.from_stage"):
-        suspects(make_settings("trainer.from_stage=2", *SMALL))
+    with pytest.raises(UserError, match=r"leave out from_stage"):
+        suspects(make_settings("from_stage=2", *SMALL))
     assert not (tmp_path / "runs/suspects").exists()

@@ -14,7 +14,8 @@ from flowers.errors import UserError
 
 Make = Callable[..., Settings]
 STAGES = (
-    "stages=[{name: a, epochs: 1, train: head, max_lr: 1e-3},{name: b, epochs: 1, train: all, max_lr: [1e-4, 1e-3]}]"
+    "model.stages=[{name: a, epochs: 1, train: head, max_lr: 1e-3},"
+    "{name: b, epochs: 1, train: all, max_lr: [1e-4, 1e-3]}]"
 )
 
 
@@ -33,13 +34,13 @@ def test_the_curve_is_written_and_the_rate_returned(make_settings: Make, tmp_pat
 @pytest.mark.slow
 def test_a_later_stage_is_seen_from_where_the_one_before_it_ended(make_settings: Make, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"stage-1\.ckpt does not exist"):
-        lr_find(make_settings(STAGES, "trainer.from_stage=2"))
+        lr_find(make_settings(STAGES, "from_stage=2"))
     train(make_settings(STAGES))
     files = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    lr_find(make_settings(STAGES, "trainer.from_stage=2"))
+    lr_find(make_settings(STAGES, "from_stage=2"))
     assert all(path.read_bytes() == content for path, content in files.items())
     first = pd.read_csv(tmp_path / "out/lr_find.csv")["loss"][0]
     lr_find(make_settings(STAGES, "out_dir=elsewhere"))
     assert pd.read_csv(tmp_path / "elsewhere/lr_find.csv")["loss"][0] != first
     with pytest.raises(UserError, match="does not fit the network of this recipe"):
-        lr_find(make_settings(STAGES, "trainer.from_stage=2", "model.width=8"))
+        lr_find(make_settings(STAGES, "from_stage=2", "model.net.width=8"))

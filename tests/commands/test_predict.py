@@ -23,7 +23,7 @@ CLASSES = ["daisy", "roses", "sunflowers"]
 @pytest.fixture
 def model(make_settings: Callable[..., Settings], tmp_path: Path) -> Path:
     """The folder of a trained model."""
-    train(make_settings("stages.0.epochs=1"))
+    train(make_settings("model.stages.0.epochs=1"))
     return tmp_path / "out"
 
 
@@ -114,7 +114,7 @@ def test_folder_without_photographs_is_one_sentence(
 def test_checkpoint_of_another_architecture_is_refused(
     model: Path, mine: Path, tmp_path: Path, make_settings: Callable[..., Settings]
 ) -> None:
-    train(make_settings("stages.0.epochs=1", "model.width=8", "out_dir=other"))
+    train(make_settings("model.stages.0.epochs=1", "model.net.width=8", "out_dir=other"))
     shutil.copy(tmp_path / "other/model.safetensors", model)
     with pytest.raises(UserError, match="holds another architecture than its config"):
         predict(model, mine)

@@ -19,7 +19,7 @@ from flowers.models.trained import open_model
 @pytest.fixture
 def model(make_settings: Callable[..., Settings], tmp_path: Path) -> Path:
     """The folder of a trained and evaluated model."""
-    train(make_settings("stages.0.epochs=2", "trainer.precision=32-true"))
+    train(make_settings("model.stages.0.epochs=2", "trainer.precision=32-true"))
     evaluate(tmp_path / "out", tmp_path / "out/test", explanations=False)
     return tmp_path / "out"
 
@@ -75,7 +75,7 @@ def test_classes_may_be_called_as_columns_are(
     root = tmp_path / "odd"
     for name, other in (("daisy", "label"), ("roses", "NA"), ("sunflowers", "prediction")):
         shutil.copytree(photographs / name, root / other)
-    train(make_settings(f"data.root={root}", "stages.0.epochs=1"))
+    train(make_settings(f"data.root={root}", "model.stages.0.epochs=1"))
     evaluate(tmp_path / "out", tmp_path / "out/test", explanations=False)
     run = read_run(open_model(tmp_path / "out"), tmp_path / "out/test")
     assert run.classes == ["NA", "label", "prediction"]

@@ -17,11 +17,11 @@ import pytest
 from PIL import Image
 
 from flowers.commands.evaluate import evaluate
-from flowers.commands.review_labels import open_desk, picture, read_suspects
+from flowers.commands.review_labels import open_review, picture, read_suspects
 from flowers.commands.split import split
 from flowers.commands.train import train
 from flowers.config.schema import Settings
-from flowers.curation.label_edits import DecisionFile
+from flowers.curation.label_edits import LabelEditFile
 from flowers.errors import UserError
 
 COLUMNS = "rank,path,label,suggested,probability_given,probability_suggested,loss,why"
@@ -40,14 +40,14 @@ def found(photographs: Path, tmp_path: Path) -> Path:
 
 
 def test_decisions_go_where_they_are_wanted(found: Path, tmp_path: Path) -> None:
-    desk = open_desk(found, None, "Ada")
-    assert desk.ledger.file == found / "decisions.csv"
-    assert open_desk(found, tmp_path / "mine.csv", "Ada").ledger.file == tmp_path / "mine.csv"
+    review = open_review(found, None, "Ada")
+    assert review.edits.file == found / "decisions.csv"
+    assert open_review(found, tmp_path / "mine.csv", "Ada").edits.file == tmp_path / "mine.csv"
     about = json.loads((found / "suspects.json").read_text())
     (found / "suspects.json").write_text(json.dumps(about | {"decisions": str(tmp_path / "theirs.csv")}))
-    assert open_desk(found, None, "Ada").ledger.file == tmp_path / "theirs.csv"
-    assert [suspect.path for suspect in desk.suspects] == ["daisy/daisy_00.jpg", "roses/roses_01.jpg"]
-    assert desk.suspects[0].probability_suggested == 0.8
+    assert open_review(found, None, "Ada").edits.file == tmp_path / "theirs.csv"
+    assert [suspect.path for suspect in review.suspects] == ["daisy/daisy_00.jpg", "roses/roses_01.jpg"]
+    assert review.suspects[0].probability_suggested == 0.8
     assert not (found / "decisions.csv").exists()  # until something is decided
 
 
@@ -61,20 +61,20 @@ def test_a_class_of_digits_stays_text(found: Path) -> None:
 def test_a_path_out_of_the_folder_is_refused(path: str, found: Path) -> None:
     (found / "suspects.csv").write_text(f"{COLUMNS}\n1,{path},daisy,roses,0.1,0.8,2.3,x\n")
     with pytest.raises(UserError, match="outside the photographs"):
-        open_desk(found, None, "Ada")
+        open_review(found, None, "Ada")
 
 
 def test_what_is_missing_is_named(found: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="holds no readable suspects"):
-        open_desk(tmp_path, None, "Ada")
+        open_review(tmp_path, None, "Ada")
     with pytest.raises(UserError, match="by is empty"):
-        open_desk(found, None, " ")
+        open_review(found, None, " ")
     (tmp_path / "bad.csv").write_text("something else\n")
     with pytest.raises(UserError, match=r"bad\.csv, line 1"):
-        open_desk(found, tmp_path / "bad.csv", "Ada")
+        open_review(found, tmp_path / "bad.csv", "Ada")
     (found / "suspects.csv").write_text("rank,path\n1,a.jpg\n")
     with pytest.raises(UserError, match="holds no readable suspects"):
-        open_desk(found, None, "Ada")
+        open_review(found, None, "Ada")
 
     def nobody() -> str:
         raise KeyError("getpwuid(): uid not found")
@@ -82,11 +82,11 @@ def test_what_is_missing_is_named(found: Path, tmp_path: Path, monkeypatch: pyte
     (found / "suspects.csv").write_text(f"{COLUMNS}\n")
     monkeypatch.setattr("getpass.getuser", nobody)
     with pytest.raises(UserError, match="by=NAME"):
-        open_desk(found, None, None)
+        open_review(found, None, None)
     gone = json.loads((found / "suspects.json").read_text()) | {"photographs": str(tmp_path / "gone")}
     (found / "suspects.json").write_text(json.dumps(gone))
-    with pytest.raises(UserError, match="where the photographs were, is gone"):
-        open_desk(found, None, "Ada")
+    with pytest.raises(UserError, match="the folder of the photographs, does not exist"):
+        open_review(found, None, "Ada")
 
 
 def test_pictures_are_upright_jpegs_of_bounded_size(tmp_path: Path) -> None:
@@ -115,7 +115,8 @@ def test_from_the_page_to_the_split(
     words = [
         sys.executable,
         "-m",
-        "flowers review_labels",
+        "flowers",
+        "review_labels",
         f"suspects={found}",
         "decisions=decisions.csv",
         "by=Ada",
@@ -165,11 +166,11 @@ def test_from_the_page_to_the_split(
 def test_what_comes_after_goes_by_the_label_and_not_by_the_folder(
     photographs: Path, tmp_path: Path, make_settings: Callable[..., Settings]
 ) -> None:
-    table = DecisionFile(tmp_path / "decisions.csv")
+    table = LabelEditFile(tmp_path / "decisions.csv")
     for file in sorted((photographs / "sunflowers").iterdir()):
         table.append(f"sunflowers/{file.name}", "relabel:roses", "Ada")
     table.append("daisy/daisy_00.jpg", "drop", "Ada")
-    train(make_settings("data.decisions=decisions.csv", "stages.0.epochs=1", "trainer.progress=none"))
+    train(make_settings("data.decisions=decisions.csv", "model.stages.0.epochs=1", "progress=none"))
     assert json.loads((tmp_path / "out/run.json").read_text())["classes"] == ["daisy", "roses"]
     assert "daisy/daisy_00.jpg" not in (tmp_path / "out/split.csv").read_text()
     evaluate(tmp_path / "out", tmp_path / "test", explanations=False)

@@ -19,7 +19,7 @@ import pytest
 from flowers.commands.ui import LOCAL, Arguments, check_port, page, prepare, server_command
 from flowers.config.schema import Tracking
 from flowers.errors import UserError
-from flowers.report.curves import confusion_figure
+from flowers.report.confusion import confusion_figure
 from flowers.tracking import log as tracking
 from flowers.tracking import store as store_module
 

@@ -46,9 +46,9 @@ def test_irreproducible_training_is_found(
 
 def test_every_stage_is_kept_but_brief(make_settings: Callable[..., Settings]) -> None:
     table = "[{name: a, epochs: 5, train: head, max_lr: 1},{name: b, epochs: 0, train: all, max_lr: 1}]"
-    assert [stage.epochs for stage in shorten(make_settings(f"stages={table}")).stages] == [2, 0]
+    assert [stage.epochs for stage in shorten(make_settings(f"model.stages={table}")).model.stages] == [2, 0]
     table = table.replace("epochs: 0", "epochs: 3")
-    brief = shorten(make_settings(f"stages={table}", "tracking.enabled=true"))
-    assert [stage.epochs for stage in brief.stages] == [1, 1]
-    assert brief.trainer.train_batches == 4
+    brief = shorten(make_settings(f"model.stages={table}", "tracking.enabled=true"))
+    assert [stage.epochs for stage in brief.model.stages] == [1, 1]
+    assert brief.trainer.limit_train_batches == 4
     assert not brief.tracking.enabled

@@ -178,7 +178,7 @@ def test_hydra_speaks_as_everywhere(called: Callable[..., int], capsys: pytest.C
     assert called(lambda settings: None, "--help") == 0
     shown = capsys.readouterr().out
     assert "cnn_scratch" in shown
-    assert "Usage: python -m flowers.COMMAND" in shown
+    assert "Usage: flowers COMMAND" in shown
 
 
 # What is imported

@@ -1,6 +1,5 @@
 """Every recipe can be read and built; every mistake in one is named in one sentence."""
 
-import dataclasses
 import inspect
 import re
 import shutil
@@ -10,16 +9,16 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from flowers.config import schema as settings_module
-from flowers.config.compose import CONF_DIR, compose_config, locate, read_settings
-from flowers.config.schema import Settings
+from flowers.config.check import OFFERED, locate
+from flowers.config.compose import CONF_DIR, compose_config, find_source, names_in, read_settings
+from flowers.config.schema import Settings, Split, Stage
 from flowers.errors import UserError
 from flowers.models.nets import build_network
 from flowers.training.stages import check_stages
 
 RECIPES = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml"))
-DATASETS = sorted(path.stem for path in (CONF_DIR / "data").glob("*.yaml"))
-MODELS = sorted(path.stem for path in (CONF_DIR / "model").glob("*.yaml"))
+DATASETS = names_in("data")
+MODELS = names_in("model")
 OPEN = ["name=test", "out_dir=out"]  # what only a running Hydra job can say
 
 
@@ -41,8 +40,8 @@ def test_recipe_composes_and_builds(recipe: str) -> None:
     config = compose_config([f"experiment={recipe}", "out_dir=out"])
     settings = read_settings(config)
     assert settings.name == recipe
-    net = build_network(settings.model, num_classes=5)
-    check_stages(settings.stages, net)
+    net = build_network(settings.model.net, num_classes=5)
+    check_stages([Stage(**stage) for stage in settings.model.stages], net)
 
 
 @pytest.mark.parametrize("data", DATASETS)
@@ -50,13 +49,13 @@ def test_data_set_composes(data: str) -> None:
     settings = read(f"data={data}", "data.root=somewhere")
     assert settings.data.name == data
     if settings.data.source is not None:
-        assert callable(locate("data.source", settings.data.source, "flowers.sources."))
+        assert callable(find_source(settings.data.source))
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_settings_survive_being_saved(recipe: str, tmp_path: Path) -> None:
     settings = read_settings(compose_config([f"experiment={recipe}", "out_dir=out"]))
-    OmegaConf.save(OmegaConf.create(dataclasses.asdict(settings)), tmp_path / "config.yaml")
+    OmegaConf.save(settings, tmp_path / "config.yaml")
     again = OmegaConf.load(tmp_path / "config.yaml")
     assert isinstance(again, DictConfig)
     assert read_settings(again) == settings
@@ -68,13 +67,13 @@ def test_settings_survive_being_saved(recipe: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "key", "meant"),
     [
-        ("model.widht=3", "model.widht", "width"),
-        ("+model.widht=3", "model.widht", "width"),
-        ("trainer.train_batchs=3", "trainer.train_batchs", "train_batches"),
-        ("stages.0.epohcs=3", "stages[0].epohcs", "epochs"),
-        ("+stages.0.epohcs=3", "stages.0.epohcs", "epochs"),
-        ("augment.flp=true", "augment.flp", "flip"),
-        ("+augment.flp=true", "augment.flp", "flip"),
+        ("model.net.widht=3", "model.net.widht", "width"),
+        ("+model.net.widht=3", "model.net.widht", "width"),
+        ("trainer.limit_train_batchs=3", "trainer.limit_train_batchs", "limit_train_batches"),
+        ("model.stages.0.epohcs=3", "model.stages[0].epohcs", "epochs"),
+        ("+model.stages.0.epohcs=3", "model.stages.0.epohcs", "epochs"),
+        ("model.augment.flp=true", "model.augment.flp", "flip"),
+        ("+model.augment.flp=true", "model.augment.flp", "flip"),
         ("data.split.val_frc=0.1", "data.split.val_frc", "val_frac"),
         ("data.source.iluminaton=1", "data.source.iluminaton", "illumination"),
         ("+data.source.iluminaton=1", "data.source.iluminaton", "illumination"),
@@ -117,10 +116,14 @@ def conf_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("lines", "key", "meant"),
     [
         ("seeed: 3", "seeed", "seed"),
-        ("model: {widht: 3}", "model.widht", "width"),
-        ("augment: {flp: true}", "augment.flp", "flip"),
-        ("learning: {bach_size: 3}", "learning.bach_size", "batch_size"),
-        ("stages: [{name: a, epohcs: 1, epochs: 1, train: all, max_lr: 1}]", "stages.0.epohcs", "epochs"),
+        ("model: {net: {widht: 3}}", "model.net.widht", "width"),
+        ("model: {augment: {flp: true}}", "model.augment.flp", "flip"),
+        ("data: {bach_size: 3}", "data.bach_size", "batch_size"),
+        (
+            "model: {stages: [{name: a, epohcs: 1, epochs: 1, train: all, max_lr: 1}]}",
+            "model.stages.0.epohcs",
+            "epochs",
+        ),
     ],
 )
 def test_mistyped_key_in_a_recipe_is_named(conf_copy: Path, lines: str, key: str, meant: str) -> None:
@@ -137,22 +140,23 @@ def test_mistyped_key_in_a_recipe_is_named(conf_copy: Path, lines: str, key: str
     ("override", "part"),
     [
         ("data=folder", "add data.root=…"),
-        ("seed=abc", "'seed' cannot be used: Value 'abc'"),
-        ("learning.batch_size=many", "'learning.batch_size' cannot be used"),
-        ("model.width=abc", "'model.width' is 'abc', but must be of type int"),
-        ("model.width=true", "'model.width' is True"),
-        ("model.dropout=[1]", "'model.dropout' is [1], but must be of type float"),
-        ("model=mlp model.hidden=[1,a]", "'model.hidden' is [1, 'a'], but must be of type Sequence[int]"),
-        ("data.source.counts={daisy: x}", "'data.source.counts' is"),
-        ("stages=3", "'stages' must be a list"),
-        ("stages=[3]", "'stages.0' is 3"),
-        ("stages=[{name: a, train: all, max_lr: 1}]", "'stages.0' lacks 'epochs'"),
-        ("~model.width", "'model' lacks 'width'"),
-        ("model._target_=os.system", "'model._target_' is 'os.system', but must name something in flowers.models."),
-        ("model._target_=flowers.models.nets.torch.load", "flowers.models.nets.torch.load"),
-        ("model._target_=flowers.models.nets.torch", "flowers.models.nets.torch"),
-        ("model._target_=flowers.models.nets.pairwise", "flowers.models.nets.pairwise"),
-        ("model._target_=flowers.sources.synthetic.sample.render", "flowers.sources.synthetic.sample.render"),
+        ("seed=abc", "'seed' is 'abc', but must be of type int"),
+        ("data.batch_size=many", "'data.batch_size' is 'many', but must be of type int"),
+        ("model.net.width=abc", "'model.net.width' is 'abc', but must be of type int"),
+        ("model.net.width=true", "'model.net.width' is True"),
+        ("model.net.dropout=[1]", "'model.net.dropout' is [1], but must be of type float"),
+        ("model=mlp model.net.hidden=[1,a]", "'model.net.hidden.1' is 'a', but must be of type Sequence[int]"),
+        ("data.source.counts={daisy: x}", "'data.source.counts.daisy' is 'x'"),
+        ("model.stages=3", "'model.stages' must be a list"),
+        ("model.stages=[3]", "'model.stages.0' is 3"),
+        ("model.stages=[{name: a, train: all, max_lr: 1}]", "'model.stages.0' lacks 'epochs'"),
+        ("~model.net.width", "'model.net' lacks 'width'"),
+        (
+            "model.net._target_=flowers.models.nets.Cnn",
+            "'model.net._target_' is 'flowers.models.nets.Cnn', which cannot",
+        ),
+        ("model.net._target_=flowers.models.nets.nn", "'model.net._target_' is 'flowers.models.nets.nn', which cannot"),
+        ("model.net._target_=nowhere.Net", "'model.net._target_' is 'nowhere.Net', which cannot be used (No module"),
         ("data.source._target_=os.system", "'data.source._target_' is 'os.system'"),
         (
             "data.source._target_=flowers.sources.synthetic.sample.shutil.rmtree",
@@ -171,36 +175,54 @@ def test_unusable_value_is_named(override: str, part: str) -> None:
 @pytest.mark.parametrize(
     ("override", "part"),
     [
-        ("model.blocks=99", "not divisible"),
-        ("model.dropout=3", "dropout"),
-        ("model.width=0", "make every size of the recipe positive"),
-        ("model.width=-1", "'model' cannot be built"),
+        ("model.net.blocks=99", "not divisible"),
+        ("model.net.dropout=3", "dropout"),
+        ("model.net.width=0", "make every size of the recipe positive"),
+        ("model.net.width=-1", "'model.net' cannot be built"),
     ],
 )
 def test_network_that_cannot_be_built_is_refused(override: str, part: str) -> None:
     settings = read(override)
     with pytest.raises(UserError, match=re.escape(part)):
-        build_network(settings.model, num_classes=3)
+        build_network(settings.model.net, num_classes=3)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("os.system", "builtins.eval", "flowers.models.nets.torch.load", "flowers.models.nets.pairwise"),
+        *("flowers.config.compose.Path", "torchvision.models.resnet18", "mypackage.Net", "flowersfake.Net"),
+    ],
+)
+def test_a_configuration_from_elsewhere_names_only_what_a_few_packages_offer(target: str) -> None:
+    config = compose_config(OPEN)
+    OmegaConf.update(config, "model.net", {"_target_": target}, merge=False)
+    with pytest.raises(UserError, match=rf"'model\.net\._target_' is '{re.escape(target)}'"):
+        read_settings(config, OFFERED)
 
 
 def test_no_default_stands_in_yaml_and_in_a_signature() -> None:
-    schemas = {name: schema for name, schema in vars(settings_module).items() if dataclasses.is_dataclass(schema)}
-    defaults = {
-        name: {field.name: field.default for field in fields(schema) if field.default is not dataclasses.MISSING}
-        for name, schema in schemas.items()
-    }
-    assert {name for name, given in defaults.items() if given} <= {"Stage", "Split", "Learning"}
     for recipe in RECIPES:
-        config = compose_config([f"experiment={recipe}", "out_dir=out"])
-        for node, schema in ((config.learning, "Learning"), (config.data.split, "Split")):
-            repeated = [key for key, default in defaults[schema].items() if key in node and node[key] == default]
-            assert not repeated, f"{recipe} repeats the defaults of {repeated}"
-        for node, package in ((config.model, "flowers.models."), (config.data.source, "flowers.sources.")):
-            target = locate("node", node, package)
+        settings = read_settings(compose_config([f"experiment={recipe}", "out_dir=out"]))
+        ours = [settings.data, settings.data.source, settings.model, settings.model.net, settings.model.augment]
+        for node in ours:
+            target = locate("node", node["_target_"], ["flowers"])
             for name, parameter in inspect.signature(target).parameters.items():
                 assert name not in node or parameter.default is inspect.Parameter.empty, f"{recipe}: {name}"
+        split = {field.name: field.default for field in fields(Split)}
+        assert not [key for key, value in settings.data.split.items() if value == split[str(key)]]
+    stage_defaults = {field.name: field.default for field in fields(Stage)}
     for name in MODELS:
-        for stage in compose_config([f"model={name}", *OPEN]).stages:
+        for stage in compose_config([f"model={name}", *OPEN]).model.stages:
             for key, value in stage.items():
-                default = defaults["Stage"].get(str(key), dataclasses.MISSING)
-                assert value != default, f"conf/model/{name}.yaml repeats the default of {key}"
+                assert value != stage_defaults[key], f"conf/model/{name}.yaml repeats the default of {key}"
+
+
+def test_no_data_set_repeats_what_all_have_in_common() -> None:
+    common = OmegaConf.load(CONF_DIR / "data/base.yaml")
+    assert isinstance(common, DictConfig)
+    for name in DATASETS:
+        own = OmegaConf.load(CONF_DIR / f"data/{name}.yaml")
+        assert isinstance(own, DictConfig)
+        repeated = [key for key in own if key in common and own[key] == common[key]]
+        assert not repeated, f"conf/data/{name}.yaml repeats {repeated}"

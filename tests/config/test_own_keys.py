@@ -17,10 +17,10 @@ class Keys:
 
 
 def test_own_keys_are_taken_and_the_rest_is_left_in_order() -> None:
-    words = ["-m", "experiment=cnn_scratch", "folds=3", "model.width=8,16", "+new=1", "sizes=[.1,1]", "names=[a,b]"]
+    words = ["-m", "experiment=cnn_scratch", "folds=3", "model.net.width=8,16", "+new=1", "sizes=[.1,1]", "names=[a,b]"]
     found, others = take_keys(Keys, words)
     assert found == Keys(["a", "b"], 3, [0.1, 1.0])
-    assert others == ["-m", "experiment=cnn_scratch", "model.width=8,16", "+new=1"]
+    assert others == ["-m", "experiment=cnn_scratch", "model.net.width=8,16", "+new=1"]
 
 
 def test_what_is_not_given_has_its_default() -> None:

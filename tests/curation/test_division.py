@@ -10,9 +10,9 @@ import pytest
 
 from flowers.config.schema import Data, Split
 from flowers.curation.duplicates import conflicts
-from flowers.curation.split_table import PUBLISHED
 from flowers.curation.splits import describe, divide
 from flowers.errors import UserError
+from flowers.sources.published import OFFICIAL
 
 
 def data(decisions: Path | None = None, **changes: Any) -> Data:
@@ -78,7 +78,7 @@ def test_a_published_division_is_read_from_beside_the_photographs(tmp_path: Path
         divide(manifest, data(official=1), tmp_path)
     places = ["train", "val", "test"] * 6
     table = pd.DataFrame({"path": manifest["path"], "official_1": places, "official_2": places[::-1]})
-    table.to_csv(tmp_path / PUBLISHED, index=False)
+    table.to_csv(tmp_path / OFFICIAL, index=False)
     for number, kept in ((1, places), (2, places[::-1])):
         divided, words = divide(manifest, data(official=number), tmp_path)
         published = dict(zip(manifest["path"], kept, strict=True))

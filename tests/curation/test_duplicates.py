@@ -22,7 +22,7 @@ from flowers.sources.synthetic.sample import draw
 
 REAL = Path(os.environ.get("FLOWERS_PHOTOS") or Path(__file__).parents[3] / "shared" / "data" / "flower_photos_224")
 CONF = Path(__file__).parents[2] / "conf" / "data"
-NEAR_BITS: int = yaml.safe_load((CONF / "folder.yaml").read_text())["split"]["near_bits"]
+NEAR_BITS: int = yaml.safe_load((CONF / "base.yaml").read_text())["split"]["near_bits"]
 KNOBS = dict.fromkeys(("illumination", "occlusion", "deformation", "clutter", "variation"), 0.5)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from flowers.curation.label_edits import DecisionFile, apply_decisions, decided, read_decisions
+from flowers.curation.label_edits import LabelEditFile, apply_label_edits, read_label_edits
 from flowers.curation.manifest import scan, summarise
 from flowers.errors import UserError
 
@@ -26,14 +26,13 @@ def manifest(photographs: Path) -> pd.DataFrame:
 @pytest.mark.parametrize("text", ["", HEADER, "\ufeff" + HEADER, HEADER + "\n"])
 def test_a_table_may_be_empty(text: str, table: Path, manifest: pd.DataFrame) -> None:
     table.write_text(text)
-    assert read_decisions(table) == {}
-    pd.testing.assert_frame_equal(decided(manifest, str(table)), manifest)
-    pd.testing.assert_frame_equal(decided(manifest, None), manifest)
+    assert read_label_edits(table) == {}
+    pd.testing.assert_frame_equal(apply_label_edits(manifest, read_label_edits(table)), manifest)
 
 
 def test_the_last_decision_wins_and_paths_may_hold_anything(table: Path) -> None:
     table.write_text(HEADER + f'"a, ""b"".jpg",drop,Ada,{WHEN}\nNA,keep,Ada,{WHEN}\n"a, ""b"".jpg",keep,Bo,{WHEN}\n')
-    found = read_decisions(table)
+    found = read_label_edits(table)
     assert {path: (row.decision, row.by) for path, row in found.items()} == {
         'a, "b".jpg': ("keep", "Bo"),
         "NA": ("keep", "Ada"),
@@ -57,24 +56,24 @@ def test_the_last_decision_wins_and_paths_may_hold_anything(table: Path) -> None
 def test_a_fault_is_named_with_its_line(text: str, sentence: str, table: Path) -> None:
     table.write_text(text)
     with pytest.raises(UserError, match=sentence):
-        read_decisions(table)
+        read_label_edits(table)
 
 
 def test_a_missing_or_unreadable_table_is_named(table: Path) -> None:
     with pytest.raises(UserError, match=r"decisions\.csv does not exist; name .* data\.decisions"):
-        read_decisions(table)
+        read_label_edits(table)
     table.write_bytes(HEADER.encode() + b"\xff")
     with pytest.raises(UserError, match="is not UTF-8"):
-        read_decisions(table)
+        read_label_edits(table)
     with pytest.raises(UserError, match="cannot be read"):
-        read_decisions(table.parent)
+        read_label_edits(table.parent)
 
 
 def test_decisions_change_the_manifest_and_no_file(photographs: Path, manifest: pd.DataFrame, table: Path) -> None:
     rows = [("daisy/daisy_00.jpg", "drop"), ("daisy/daisy_01.jpg", "relabel:roses"), ("daisy/daisy_02.jpg", "keep")]
     table.write_text(HEADER + "".join(f"{path},{word},Ada,{WHEN}\n" for path, word in rows))
     before = manifest.copy()
-    result = decided(manifest, str(table))
+    result = apply_label_edits(manifest, read_label_edits(table))
     pd.testing.assert_frame_equal(manifest, before)
     assert all((photographs / path).is_file() for path in result["path"])
     changed = result.set_index("path")
@@ -103,27 +102,30 @@ def test_an_unknown_path_or_class_is_named(
 ) -> None:
     table.write_text(HEADER + f"{path},{decision},Ada,{WHEN}\n")
     with pytest.raises(UserError, match=sentence):
-        decided(manifest, str(table))
+        apply_label_edits(manifest, read_label_edits(table))
 
 
 def test_two_classes_have_to_be_left(manifest: pd.DataFrame, table: Path) -> None:
     rows = [f"{path},drop,Ada,{WHEN}\n" for path in manifest["path"] if not path.startswith("daisy")]
     table.write_text(HEADER + "".join(rows))
     with pytest.raises(UserError, match="fewer than two classes"):
-        decided(manifest, str(table))
+        apply_label_edits(manifest, read_label_edits(table))
 
 
 def test_a_refused_file_stays_refused(manifest: pd.DataFrame, table: Path) -> None:
     manifest = manifest.copy()
     manifest.loc[0, ["status", "reason"]] = ["refused", "zero bytes"]
     table.write_text(HEADER + f"{manifest['path'][0]},drop,Ada,{WHEN}\n")
-    assert tuple(decided(manifest, str(table)).loc[0, ["status", "reason"]]) == ("refused", "zero bytes")
+    assert tuple(apply_label_edits(manifest, read_label_edits(table)).loc[0, ["status", "reason"]]) == (
+        "refused",
+        "zero bytes",
+    )
 
 
 def test_decisions_are_appended_and_only_own_ones_undone(table: Path) -> None:
     # Someone's editor left the last line without its end.
     table.write_text(HEADER + f"a.jpg,drop,Ada,{WHEN}")
-    file = DecisionFile(table)
+    file = LabelEditFile(table)
     file.append("b, or c.jpg", "relabel:roses", "Bo")
     file.append("a.jpg", "keep", "Bo")
     assert [row.decision for row in file.read().values()] == ["keep", "relabel:roses"]
@@ -135,7 +137,7 @@ def test_decisions_are_appended_and_only_own_ones_undone(table: Path) -> None:
 
 
 def test_what_another_wrote_since_is_not_undone(table: Path) -> None:
-    one, other = DecisionFile(table), DecisionFile(table)
+    one, other = LabelEditFile(table), LabelEditFile(table)
     assert one.read() == {}
     assert not table.exists()
     one.append("a.jpg", "drop", "Ada")
@@ -148,14 +150,14 @@ def test_what_another_wrote_since_is_not_undone(table: Path) -> None:
 
 def test_a_decision_that_could_not_be_read_is_not_written(table: Path) -> None:
     with pytest.raises(UserError, match="who decided"):
-        DecisionFile(table).append("a.jpg", "drop", " ")
+        LabelEditFile(table).append("a.jpg", "drop", " ")
     assert not table.exists()
 
 
 def write_many(file: Path, writer: str) -> None:
-    ledger = DecisionFile(file)
+    edits = LabelEditFile(file)
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda number: ledger.append(f"{writer}-{number}.jpg", "keep", writer), range(20)))
+        list(pool.map(lambda number: edits.append(f"{writer}-{number}.jpg", "keep", writer), range(20)))
 
 
 def test_writers_at_the_same_time_lose_nothing(table: Path) -> None:
@@ -163,9 +165,9 @@ def test_writers_at_the_same_time_lose_nothing(table: Path) -> None:
     other.start()
     write_many(table, "one")
     other.join()
-    assert len(read_decisions(table)) == 40
+    assert len(read_label_edits(table)) == 40
     assert table.read_text().count(HEADER) == 1
 
 
 def test_applying_nothing_is_nothing(manifest: pd.DataFrame) -> None:
-    assert apply_decisions(manifest, {}) is manifest
+    assert apply_label_edits(manifest, {}) is manifest

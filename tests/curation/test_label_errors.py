@@ -5,16 +5,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from flowers.curation.label_errors import (
-    COLUMNS,
-    CONFIDENT,
-    COPIES,
-    LOSS,
-    confident_classes,
-    confident_joint,
-    rank_suspects,
-    thresholds,
-)
+from flowers.curation.label_errors import COLUMNS, CONFIDENT, COPIES, LOSS, confident_joint, rank_suspects
 
 CLASSES = ["daisy", "roses", "tulips"]
 COUNT, WRONG_FRAC = 1500, 0.1
@@ -46,16 +37,18 @@ def noisy() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     return true, given, exps / exps.sum(axis=1, keepdims=True)
 
 
-def test_thresholds_by_hand() -> None:
+def test_the_joint_by_hand() -> None:
+    # Thresholds 0.7 and 0.8, and none for the class without a label: nobody is confident of the second photograph.
     probabilities = np.array([[0.9, 0.1, 0], [0.5, 0.5, 0], [0.2, 0.8, 0]])
-    np.testing.assert_allclose(thresholds(np.array([0, 0, 1]), probabilities), [0.7, 0.8, np.inf])
+    np.testing.assert_array_equal(confident_joint(np.array([0, 0, 1]), probabilities), np.diag([2, 1, 0]))
 
 
 def test_confidence_is_measured_against_each_class_s_own_threshold() -> None:
-    # Thresholds 0.9, 0.45 and 0.6: 0.5 is confident of roses, and 0.5 of daisy is not.
+    # Thresholds 0.9, 0.45 and 0.6: 0.45 is confident of roses, and 0.5 of daisy is not.
     labels = np.array([0, 1, 2, 0])
     probabilities = np.array([[0.95, 0.05, 0], [0.5, 0.45, 0.05], [0.2, 0.2, 0.6], [0.85, 0.1, 0.05]])
-    assert confident_classes(labels, probabilities).tolist() == [0, 1, 2, -1]
+    np.testing.assert_array_equal(confident_joint(labels, probabilities), np.diag([2, 1, 1]))
+    assert CONFIDENT not in set(rank_suspects(as_table(labels), probabilities, CLASSES)["why"])
 
 
 def test_the_joint_counts_each_label_s_photographs(noisy: tuple) -> None:
@@ -69,7 +62,7 @@ def test_the_joint_counts_each_label_s_photographs(noisy: tuple) -> None:
     assert np.abs(joint - known).max() < 0.03 * COUNT
 
 
-def test_a_label_that_nobody_is_confident_of_is_taken_at_its_word() -> None:
+def test_a_label_that_nobody_is_confident_of_counts_as_right() -> None:
     probabilities = np.array([[0.9, 0.1, 0.0], [0.9, 0.1, 0.0]])
     joint = confident_joint(np.array([0, 0]), probabilities)
     np.testing.assert_allclose(joint, np.diag([2, 0, 0]))
@@ -90,7 +83,7 @@ def test_wrong_labels_are_found(noisy: tuple) -> None:
     assert (sure["suggested"][hits] == truth).mean() > 0.95
 
 
-def test_sound_labels_give_few_suspects(noisy: tuple) -> None:
+def test_right_labels_give_few_suspects(noisy: tuple) -> None:
     true, _, probabilities = noisy
     found = rank_suspects(as_table(true), probabilities, CLASSES)
     assert len(found) < 0.06 * COUNT

@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from flowers.config.schema import Augment
-from flowers.data.augment import Draws, blend, cut, erase, mix_up, normalise, transform
+from flowers.data.augment import Augment, Draws, blend, cut, erase, mix_up, normalise, transform
 
 NOTHING = Augment(**{field.name: field.type(0) for field in fields(Augment)})  # type: ignore[operator]
 STRONG = replace(

@@ -17,7 +17,7 @@ def difference(one: np.ndarray, other: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_the_same_photograph_is_spoilt_in_the_same_way(photograph: np.ndarray, name: str) -> None:
+def test_the_same_photograph_is_corrupted_in_the_same_way(photograph: np.ndarray, name: str) -> None:
     before = photograph.copy()
     one, other = (corrupt(photograph, name, 2, "ab") for _ in range(2))
     assert (one == other).all()
@@ -32,7 +32,7 @@ def test_each_strength_changes_more(photograph: np.ndarray, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["illumination", "noise", "occlusion", "rotation"])
-def test_photographs_are_spoilt_in_different_ways(photograph: np.ndarray, name: str) -> None:
+def test_photographs_are_corrupted_in_different_ways(photograph: np.ndarray, name: str) -> None:
     ways = {corrupt(photograph, name, 1, identity).tobytes() for identity in "abcdefgh"}
     assert len(ways) > 1
 
@@ -50,6 +50,6 @@ def test_exposure_goes_one_way_at_all_strengths(photograph: np.ndarray) -> None:
         assert len(set(darker)) == 1
 
 
-def test_a_turn_leaves_no_black_corners(photograph: np.ndarray) -> None:
+def test_rotation_leaves_no_black_corners(photograph: np.ndarray) -> None:
     white = np.full_like(photograph, 250)
     assert corrupt(white, "rotation", 2, "ab").min() > 240

@@ -7,25 +7,40 @@ import torch
 
 from flowers.config.schema import Split
 from flowers.curation.manifest import scan
+from flowers.curation.split_table import write_splits
 from flowers.curation.splits import assign_splits
 from flowers.data.datamodule import Batch, OrderedBatches, PhotoDataModule, PhotoDataset, ShuffledBatches
 from flowers.data.pixels import read_square
 from flowers.errors import UserError
 
+SHARES = Split(val_frac=0.15, test_frac=0.15, folds=5, seed=0, near_bits=-1)
 CLASSES = ["daisy", "roses", "sunflowers"]
 
 
 @pytest.fixture(scope="module")
 def split(photographs: Path) -> pd.DataFrame:
     manifest = scan(photographs, strict=True)
-    return assign_splits(manifest, Split(val_frac=0.15, test_frac=0.15, folds=5, seed=0, near_bits=-1))
+    return assign_splits(manifest, SHARES)
 
 
 def module_of(split: pd.DataFrame, root: Path, tmp_path: Path, batch_size: int = 5) -> PhotoDataModule:
-    cache_dir = tmp_path / "cache"
-    return PhotoDataModule(
-        split, root, image_px=24, batch_size=batch_size, seed=3, cache_dir=cache_dir, sampling="none"
+    write_splits(split, tmp_path / "split.csv")
+    module = PhotoDataModule(
+        name="photographs",
+        root=str(root),
+        source=None,
+        strict=True,
+        decisions=None,
+        split=vars(SHARES),
+        split_csv=str(tmp_path / "split.csv"),
+        cache_dir=str(tmp_path / "cache"),
+        image_px=24,
+        batch_size=batch_size,
+        sampling="none",
+        seed=3,
     )
+    module.setup("fit")
+    return module
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(10, 3), (12, 4), (7, 1), (5, 5), (3, 8)])
@@ -133,5 +148,5 @@ def test_a_data_set_smaller_than_a_batch_is_one_batch(split: pd.DataFrame, photo
 def test_labels_and_splits_that_do_not_fit_are_refused(split: pd.DataFrame, photographs: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"labels \['sunflowers'\] are not among the classes"):
         PhotoDataset(split, CLASSES[:2], photographs, 24, tmp_path)
-    with pytest.raises(UserError, match="no photographs"):
+    with pytest.raises(UserError, match="no photograph for val"):
         module_of(split[split["split"] != "val"], photographs, tmp_path)

@@ -20,11 +20,11 @@ def train(photographs: Path, folder: Path, out: str, *words: str, **environment:
         "-m",
         "flowers train",
         "experiment=cnn_scratch",
-        "model.image_px=32",
-        "model.width=4",
+        "model.net.image_px=32",
+        "model.net.width=4",
     ]
-    command += ["data=folder", f"data.root={photographs}", "trainer=brief", "stages.0.epochs=1"]
-    command += ["learning.batch_size=8", "tracking.enabled=false", "trainer.progress=lines", f"out_dir={out}", *words]
+    command += ["data=folder", f"data.root={photographs}", "trainer=brief", "model.stages.0.epochs=1"]
+    command += ["data.batch_size=8", "tracking.enabled=false", "progress=lines", f"out_dir={out}", *words]
     nothing_compiled_yet = {"TORCHINDUCTOR_CACHE_DIR": str(folder / f"compiled-{out}")}
     done = subprocess.run(
         command, cwd=folder, env=os.environ | nothing_compiled_yet | environment, capture_output=True, text=True
@@ -35,7 +35,7 @@ def train(photographs: Path, folder: Path, out: str, *words: str, **environment:
 
 def test_without_a_compiler_training_goes_on_after_one_warning(photographs: Path, tmp_path: Path) -> None:
     train(photographs, tmp_path, "plain")
-    said = train(photographs, tmp_path, "compiled", "trainer.compile=true", CXX="no-such-compiler")
+    said = train(photographs, tmp_path, "compiled", "model.compile=true", CXX="no-such-compiler")
     assert said.count("torch.compile failed") == 1
     plain, compiled = ((tmp_path / out / "model.safetensors").read_bytes() for out in ("plain", "compiled"))
     assert compiled == plain
@@ -43,9 +43,9 @@ def test_without_a_compiler_training_goes_on_after_one_warning(photographs: Path
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler to compile with")
 def test_compiled_training_goes_the_way_of_the_plain_one(photographs: Path, tmp_path: Path) -> None:
-    words = ["trainer.precision=32-true", "model.dropout=0"]  # compiled dropout draws from a stream of its own
+    words = ["trainer.precision=32-true", "model.net.dropout=0"]  # compiled dropout draws from a stream of its own
     train(photographs, tmp_path, "plain", *words)
-    said = train(photographs, tmp_path, "compiled", *words, "trainer.compile=true")
+    said = train(photographs, tmp_path, "compiled", *words, "model.compile=true")
     assert "torch.compile failed" not in said
     plain, compiled = (pd.read_csv(tmp_path / out / "history.csv") for out in ("plain", "compiled"))
     losses = ["train/loss", "val/loss"]

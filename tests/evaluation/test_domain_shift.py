@@ -10,18 +10,17 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from flowers.commands.evaluate import main
+from flowers.commands.evaluate import evaluate_elsewhere, main
 from flowers.commands.train import train
 from flowers.config.schema import Settings
 from flowers.curation.split_table import read_splits
 from flowers.errors import UserError
-from flowers.evaluation.domain_shift import evaluate_elsewhere
 
 
 @pytest.fixture
 def model(make_settings: Callable[..., Settings], tmp_path: Path) -> Path:
     """The folder of a trained model."""
-    train(make_settings("stages.0.epochs=1"))
+    train(make_settings("model.stages.0.epochs=1"))
     return tmp_path / "out"
 
 

@@ -21,7 +21,7 @@ from flowers.report.robustness import corruptions_figure
 def test_table_and_figure_of_spoilt_photographs(
     make_settings: Callable[..., Settings], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train(make_settings("stages.0.epochs=1"))
+    train(make_settings("model.stages.0.epochs=1"))
     metrics = evaluate(tmp_path / "out", tmp_path / "one", corruptions=True, explanations=False)
     table = pd.read_csv(tmp_path / "one/corruptions.csv")
     assert (table["corruption"][0], table["strength"][0]) == ("none", 0)
@@ -39,7 +39,7 @@ def test_table_and_figure_of_spoilt_photographs(
 
 
 def test_the_same_model_is_measured_the_same_twice(make_settings: Callable[..., Settings], tmp_path: Path) -> None:
-    train(make_settings("stages.0.epochs=1"))
+    train(make_settings("model.stages.0.epochs=1"))
     model = open_model(tmp_path / "out")
     pixels = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
     test = pd.DataFrame({"path": list("abcdef"), "label": 2 * model.classes, "sha256": list("abcdef")})

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from flowers.evaluation.calibration import TEMPERATURES, fit_temperature
 from flowers.models.inference import calibrated
+from flowers.training.save import TEMPERATURES, fit_temperature
 
 RNG = np.random.default_rng(0)
 

@@ -15,7 +15,7 @@ from flowers.report.robustness import attack_figure, fooled_panels
 
 
 class Brightness(nn.Module):
-    """Says class 1 if the mean level is above 100."""
+    """Predicts class 1 if the mean level is above 100."""
 
     def forward(self, pixels: Tensor) -> Tensor:
         mean = pixels.mean(dim=(1, 2, 3))
@@ -26,7 +26,7 @@ def grey(*levels: int) -> np.ndarray:
     return np.stack([np.full((8, 8, 3), level, dtype=np.uint8) for level in levels])
 
 
-def test_falls_where_the_arithmetic_says() -> None:
+def test_accuracy_is_known_in_closed_form() -> None:
     # Distances from 100 in levels: 0.25 < 1, 3, 5 and 20, which no strength bridges.
     pixels, labels = grey(99, 97, 105, 120), np.array([0, 0, 1, 1])
     found = attack(Brightness(), pixels, labels, examples=9, seed=0)
@@ -70,7 +70,7 @@ def test_equals_captums(make_net: Callable[..., nn.Module], squares: Any) -> Non
     labels = squares.labels
     found = attack(network, squares.pixels, labels, examples=24, seed=0)
     method = FGSM(network, nn.CrossEntropyLoss(reduction="none"), lower_bound=0, upper_bound=255)
-    method.zero_thresh = 0.0  # by default it leaves alone what has a gradient below 1e-6, as pixels in levels have
+    method.zero_thresh = 0.0  # by default it does not change pixels with a gradient below 1e-6
     batch = torch.from_numpy(squares.pixels).permute(0, 3, 1, 2).float()
     changed = method.perturb(batch.clone().requires_grad_(), found.strength, torch.from_numpy(labels))
     assert found.fooled
@@ -109,7 +109,7 @@ def test_figure_keeps_its_words_inside_and_apart() -> None:
     assert all(below[1] <= above[0] for below, above in itertools.pairwise(tops))
 
 
-def test_example_is_three_pictures() -> None:
+def test_example_has_three_panels() -> None:
     found = attack(Brightness(), grey(99, 97, 105), np.array([0, 0, 1]), examples=1, seed=0)
     panels = fooled_panels(found.fooled[0], found.strength, ["dark", "bright"])
     assert [panel.method for panel in panels] == ["photograph", "change", "changed"]

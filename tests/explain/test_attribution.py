@@ -64,7 +64,7 @@ def snapshot(network: nn.Module) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["linear", "mlp", "cnn", "resnet_small", "test_resnet"])
-def test_network_is_left_as_it_was(name: str, make_net: Callable[..., nn.Module]) -> None:
+def test_network_is_not_changed(name: str, make_net: Callable[..., nn.Module]) -> None:
     network = backbone(name, 64) if name.startswith("test_") else PixelLogits(make_net(name), 1.0).eval()
     for parameter in list(network.parameters())[::2]:
         parameter.requires_grad_(False)
@@ -195,7 +195,7 @@ def test_grad_cam_is_the_classes_share_of_the_map() -> None:
     assert not found.notes
 
 
-def test_dense_layer_over_places_is_warned_of(make_net: Callable[..., nn.Module]) -> None:
+def test_note_warns_of_a_dense_layer_over_places(make_net: Callable[..., nn.Module]) -> None:
     found = explain(PixelLogits(make_net("cnn"), 1.0).eval(), noise(1), np.array([0]), "cnn_scratch")
     assert not found.each[0].cams_compare
     assert "cnn_scratch weighs each place of its last map by itself" in found.notes[0]
@@ -216,7 +216,7 @@ class _Guided(torch.autograd.Function):
 
 
 class PreActivated(nn.Module):
-    """What enters a ReLU enters a shortcut too, and one ReLU is used twice."""
+    """The input of a ReLU enters a shortcut too, and one ReLU is used twice."""
 
     def __init__(self, relu: nn.Module) -> None:
         super().__init__()
@@ -262,7 +262,7 @@ class Functional(Averaging):
         return self.head(functional.relu(self.features(pixels / 255)).mean(dim=(2, 3)))
 
 
-def test_relu_that_no_hook_reaches_is_said() -> None:
+def test_relu_that_no_hook_reaches_is_named() -> None:
     found = explain(Functional().eval(), noise(1, 16), np.array([0]), "net")
     assert found.each[0].guided is None
     assert found.cannot[0].startswith("net calls ReLU as a function, which cannot be hooked")
@@ -301,7 +301,7 @@ def test_finds_the_object_that_decides(learned: nn.Module, squares: Any) -> None
         assert hits / len(found) > 0.8, method
 
 
-def test_photograph_alone_gives_what_it_gives_among_others(make_net: Callable[..., nn.Module]) -> None:
+def test_explanation_does_not_depend_on_the_batch(make_net: Callable[..., nn.Module]) -> None:
     network: Any = PixelLogits(make_net("resnet_small"), 1.0).eval()
     pixels, labels = noise(3), np.array([0, 1, 2])
     alone, among = (

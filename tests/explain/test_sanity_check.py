@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from flowers.explain.attribution import explain, to_network
+from flowers.explain.attribution import explain
+from flowers.explain.layers import to_batch
 from flowers.explain.sanity_check import METHODS, randomised_similarity, rank_correlation, shuffled, verdict
 from flowers.models.inference import PixelLogits
 
@@ -23,7 +24,7 @@ def test_maps_change_when_the_weights_do(learned: nn.Module, squares: Any) -> No
         assert np.mean([rank_correlation(a, b) for a, b in values]) == pytest.approx(1)
 
 
-def test_bounded_and_the_same_again(learned: nn.Module, squares: Any) -> None:
+def test_seed_and_count_decide_the_result(learned: nn.Module, squares: Any) -> None:
     found = explain(learned, squares.pixels[:3], squares.labels[:3], "net").each
     first, second = (randomised_similarity(learned, found, seed=3, count=2) for _ in range(2))
     assert first == second
@@ -36,7 +37,7 @@ def test_bounded_and_the_same_again(learned: nn.Module, squares: Any) -> None:
 def test_shuffled_network_keeps_its_values_but_not_their_places(name: str, make_net: Callable[..., nn.Module]) -> None:
     network: Any = PixelLogits(make_net(name), 1.0).eval()
     pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
-    other: Any = shuffled(network, to_network(pixels, torch.device("cpu")), seed=0)
+    other: Any = shuffled(network, to_batch(pixels, torch.device("cpu")), seed=0)
     for before, after in zip(network.parameters(), other.parameters(), strict=True):
         assert torch.equal(before.flatten().sort().values, after.flatten().sort().values)
         if before.ndim > 1:
@@ -46,7 +47,7 @@ def test_shuffled_network_keeps_its_values_but_not_their_places(name: str, make_
 
 def test_shuffled_batch_norms_fit_what_reaches_them(make_net: Callable[..., nn.Module]) -> None:
     network: Any = PixelLogits(make_net("resnet_small"), 1.0).eval()
-    pixels = to_network(np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8), torch.device("cpu"))
+    pixels = to_batch(np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8), torch.device("cpu"))
     other: Any = shuffled(network, pixels, seed=0)
     seen: list[torch.Tensor] = []
     norm = other.net.stage2[0].norm1

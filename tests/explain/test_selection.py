@@ -4,7 +4,7 @@ import pytest
 from flowers.explain.selection import choose, spread
 
 
-def test_kinds_are_what_they_are_called() -> None:
+def test_worst_best_and_unsure() -> None:
     probabilities = np.array(
         [
             [0.9, 0.1, 0.0],  # 0: right, the surest of class 0
@@ -24,7 +24,7 @@ def test_kinds_are_what_they_are_called() -> None:
     assert choose(labels, probabilities, 10).best == [0, 5, 1, 4]
 
 
-def test_all_right_all_wrong_one_and_none() -> None:
+def test_choice_where_all_or_none_are_right() -> None:
     sure = np.eye(3)
     assert choose(np.arange(3), sure, 5).worst == []
     assert choose(np.arange(3), sure, 5).best == [0, 1, 2]
@@ -37,7 +37,7 @@ def test_all_right_all_wrong_one_and_none() -> None:
     assert (nothing.worst, nothing.best, nothing.unsure) == ([], [], [])
 
 
-def test_many_classes_bounded_once_each_and_the_same_again() -> None:
+def test_choice_of_many_classes_is_bounded_and_the_same_every_time() -> None:
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet(np.full(102, 0.05), 800)
     labels = np.where(rng.random(800) < 0.7, probabilities.argmax(axis=1), rng.integers(0, 102, 800))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from flowers.report.image_grid import WIDTH_IN, gallery_figure
+from flowers.report.image_grid import gallery_figure
+from flowers.report.style import WIDTH_IN
 
 RED, BLUE = np.array([255, 0, 0], np.uint8), np.array([0, 0, 255], np.uint8)
 

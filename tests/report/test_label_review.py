@@ -3,16 +3,17 @@
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from email.message import Message
 from html.parser import HTMLParser
 from http.client import HTTPConnection
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from flowers.curation.label_edits import DecisionFile, read_decisions
+from flowers.curation.label_edits import LabelEditFile, read_label_edits
 from flowers.errors import UserError
-from flowers.report.label_review import PHOTO_PX, THUMB_PX, Desk, Suspect, make_server
+from flowers.report.label_review import PHOTO_PX, THUMB_PX, Review, Suspect, make_server, open_port
 
 CLASSES = ["daisy", "roses", "</script><b>"]
 PATHS = ["daisy/a.jpg", "daisy/</script><i>.jpg", "roses/gone.jpg"]
@@ -20,7 +21,8 @@ PATHS = ["daisy/a.jpg", "daisy/</script><i>.jpg", "roses/gone.jpg"]
 
 class Answer(NamedTuple):
     status: int
-    headers: dict[str, str]
+    headers: Message
+    """Found in upper or lower case."""
     body: bytes
 
     @property
@@ -37,7 +39,7 @@ class Client:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, body, named)
         response = connection.getresponse()
-        answer = Answer(response.status, dict(response.getheaders()), response.read())
+        answer = Answer(response.status, response.headers, response.read())
         connection.close()
         return answer
 
@@ -76,25 +78,41 @@ class Client:
         return str(self.data["token"])
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> DecisionFile:
-    return DecisionFile(tmp_path / "decisions.csv")
-
-
-@pytest.fixture
-def client(ledger: DecisionFile) -> Iterator[Client]:
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, LabelEditFile]]:
+    """The page's port, and the table that it writes."""
     suspects = [Suspect(path, path.partition("/")[0], "roses", 0.1, 0.8, "large loss") for path in PATHS]
+    file = LabelEditFile(tmp_path_factory.mktemp("review") / "decisions.csv")
 
     def picture(path: str, side_px: int) -> bytes | None:
         return None if "gone" in path else f"{path} {side_px}".encode()
 
-    server = make_server(Desk(suspects, CLASSES, ledger, "Ada", picture), port=0)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield Client(server.server_port)
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with served(Review(suspects, CLASSES, file, "Ada", picture)) as port:
+        yield port, file
+
+
+@pytest.fixture
+def edits(page: tuple[int, LabelEditFile]) -> LabelEditFile:
+    """The table, which each test finds without a row."""
+    page[1].file.unlink(missing_ok=True)
+    return page[1]
+
+
+@pytest.fixture
+def client(page: tuple[int, LabelEditFile], edits: LabelEditFile) -> Client:
+    return Client(page[0])
+
+
+@contextmanager
+def served(review: Review) -> Iterator[int]:
+    """Serve the page in a thread."""
+    with open_port(0) as listener:
+        server = make_server(review, listener)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        yield listener.getsockname()[1]  # which answers as soon as the server has started
+        server.should_exit = True
+        thread.join()
 
 
 def test_the_page_is_whole_and_loads_nothing_from_elsewhere(client: Client) -> None:
@@ -126,11 +144,11 @@ def test_photographs_are_asked_for_by_number(client: Client) -> None:
         assert client.get(path).status == 404, path
 
 
-def test_decisions_are_on_disk_when_they_are_answered(client: Client, ledger: DecisionFile) -> None:
+def test_decisions_are_on_disk_when_they_are_answered(client: Client, edits: LabelEditFile) -> None:
     for number, decision in ((0, "keep"), (1, "relabel:roses"), (0, "drop")):
         answer = client.post("/decide", {"number": number, "decision": decision})
         assert answer.status == 200
-        written = read_decisions(ledger.file)[PATHS[number]]
+        written = read_label_edits(edits.file)[PATHS[number]]
         assert (written.decision, written.by) == (decision, "Ada")
         assert written.when.endswith("Z")
         assert answer.json["decisions"][PATHS[number]]["decision"] == decision
@@ -162,12 +180,12 @@ def test_decisions_are_on_disk_when_they_are_answered(client: Client, ledger: De
     ],
 )
 def test_what_is_no_decision_is_refused(
-    path: str, content: Any, status: int, client: Client, ledger: DecisionFile
+    path: str, content: Any, status: int, client: Client, edits: LabelEditFile
 ) -> None:
     answer = client.post(path, content)
     assert answer.status == status
     assert answer.json["error"]
-    assert not ledger.file.exists()
+    assert not edits.file.exists()
     assert client.get("/").status == 200
 
 
@@ -185,10 +203,10 @@ def test_what_is_no_decision_is_refused(
         {"Host": "127.0.0.1"},
     ],
 )
-def test_other_web_pages_cannot_decide(headers: dict[str, str], client: Client, ledger: DecisionFile) -> None:
+def test_other_web_pages_cannot_decide(headers: dict[str, str], client: Client, edits: LabelEditFile) -> None:
     answer = client.post("/decide", {"number": 0, "decision": "drop"}, **headers)
     assert answer.status == 403
-    assert not ledger.file.exists()
+    assert not edits.file.exists()
 
 
 def test_a_name_that_leads_here_by_dns_reads_nothing(client: Client) -> None:
@@ -205,16 +223,16 @@ def test_own_pages_may_decide(client: Client) -> None:
     assert client.post("/decide", {"number": 0, "decision": "keep"}, **own).status == 200
 
 
-def test_what_cannot_be_written_is_said(client: Client, ledger: DecisionFile) -> None:
+def test_what_cannot_be_written_is_said(client: Client, edits: LabelEditFile) -> None:
     token = client.token
-    ledger.file.write_text("no table\n")
+    edits.file.write_text("no table\n")
     answer = client.post("/decide", {"number": 0, "decision": "keep"}, X_Token=token)
     assert answer.status == 500
     assert "line 1, is 'no table'" in answer.json["error"]
-    assert ledger.file.read_text() == "no table\n"
+    assert edits.file.read_text() == "no table\n"
 
 
-def test_many_tabs_at_once_lose_nothing(client: Client, ledger: DecisionFile) -> None:
+def test_many_tabs_at_once_lose_nothing(client: Client, edits: LabelEditFile) -> None:
     token = client.token
 
     def decide(number: int) -> None:
@@ -226,25 +244,18 @@ def test_many_tabs_at_once_lose_nothing(client: Client, ledger: DecisionFile) ->
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(ledger.file.read_text().splitlines()) == 1 + 3 * 9
-    assert {row.decision for row in ledger.read().values()} == {"relabel:roses"}
+    assert len(edits.file.read_text().splitlines()) == 1 + 3 * 9
+    assert {row.decision for row in edits.read().values()} == {"relabel:roses"}
 
 
-def test_only_this_machine_is_served_and_a_taken_port_is_named(client: Client, ledger: DecisionFile) -> None:
-    desk = Desk([], CLASSES, ledger, "Ada", lambda path, side_px: None)
-    with make_server(desk, 0) as server:
-        assert server.server_address[0] == "127.0.0.1"
-        assert b"nothing to decide" in _page(desk)
+def test_only_this_machine_is_served_and_a_taken_port_is_named(client: Client, edits: LabelEditFile) -> None:
+    with open_port(0) as listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
     for port in (client.port, 99999):
         with pytest.raises(UserError, match=f"port={port} cannot be used"):
-            make_server(desk, port)
+            open_port(port)
 
 
-def _page(desk: Desk) -> bytes:
-    with make_server(desk, 0) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        body = Client(server.server_port).get("/").body
-        server.shutdown()
-        thread.join()
-    return body
+def test_an_empty_list_is_said(edits: LabelEditFile) -> None:
+    with served(Review([], CLASSES, edits, "Ada", lambda path, side_px: None)) as port:
+        assert b"nothing to decide" in Client(port).get("/").body

@@ -1,4 +1,4 @@
-"""A web server on the loopback interface that misbehaves as told."""
+"""A web server on the loopback interface; the tests choose how it fails."""
 
 import re
 import threading
@@ -14,22 +14,22 @@ PIECE_BYTES = 4096
 
 @dataclass
 class Answer:
-    """How one request is answered; the default is that of a good server."""
+    """How one request is answered; by default as a good server does."""
 
     status: int = 200
     body: bytes | None = None
     """Instead of the file."""
     headers: dict[str, str | None] = field(default_factory=dict)
-    """Added to the usual ones, or, if None, left out."""
+    """Added to the usual ones; None leaves one out."""
     ranges: bool = True
     version: str = '"1"'
     """The ETag."""
     shift: int = 0
-    """Answers a range from that much further on."""
+    """Answers a range from so many bytes further on."""
     stop_after: int | None = None
     """Closes the connection after so many bytes."""
     stall_after: int | None = None
-    """Falls silent after so many bytes."""
+    """Sends nothing more after so many bytes."""
     pause_s: float = 0.0
     """Before each piece."""
     piece_bytes: int = PIECE_BYTES
@@ -55,11 +55,11 @@ class Loopback(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/{name}"
 
     def then(self, **how: Any) -> None:
-        """Say how the next request that is not spoken for is answered: the fields of Answer."""
+        """Choose the answer to the next request that has none yet: the fields of Answer."""
         self.answers.append(Answer(**how))
 
     def always(self, **how: Any) -> None:
-        """Say how all requests are answered that are not spoken for."""
+        """Choose the answer to all requests that have none of their own."""
         self.usual = Answer(**how)
 
     def ranges(self) -> list[str | None]:
@@ -67,7 +67,7 @@ class Loopback(ThreadingHTTPServer):
         return [headers.get("Range") for _, headers in self.asked]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of clients that went away."""
+        """Report no clients that closed the connection."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -78,7 +78,7 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         server.asked.append((self.path, dict(self.headers.items())))
         answer = server.answers.pop(0) if server.answers else server.usual
-        path = re.sub(r"^http://[^/]+", "", self.path)  # as a proxy is asked
+        path = re.sub(r"^http://[^/]+", "", self.path)  # a proxy is asked for the whole address
         status, body = answer.status, answer.body if answer.body is not None else server.files.get(path, b"")
         headers: dict[str, str | None] = {"ETag": answer.version, "Connection": "close"}
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
@@ -122,7 +122,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loopback]:
-    """A server; the machine's proxy does not come between."""
+    """A server, reached without the machine's proxy."""
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)

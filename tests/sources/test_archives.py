@@ -134,7 +134,7 @@ def test_disk_that_is_full_is_a_sentence(pack: Pack, tmp_path: Path, monkeypatch
     assert {path.name for path in tmp_path.iterdir()} == {"photographs.tgz"}
 
 
-def test_what_lies_there_stays(pack: Pack, tmp_path: Path) -> None:
+def test_files_in_the_target_stay(pack: Pack, tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.mkdir()
     (target / "mine.jpg").write_text("mine")

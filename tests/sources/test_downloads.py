@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 
 from flowers.errors import UserError
-from flowers.sources.downloads import PATIENCE, fetch
-from flowers.sources.transfer import Patience
+from flowers.sources.downloads import RETRY_POLICY, fetch
+from flowers.sources.transfer import RetryPolicy
 
 CONTENT = random.Random(0).randbytes(300_000)
 MD5 = hashlib.md5(CONTENT).hexdigest()
-HURRIED = Patience(
+QUICK = RetryPolicy(
     connect_s=5, read_s=5, least_bytes_per_s=1000, retries=3, progress_bytes=1000, backoff_s=0.001, longest_wait_s=0.01
 )
-IMPATIENT = replace(HURRIED, read_s=0.2)
+QUICK_TO_GIVE_UP = replace(QUICK, read_s=0.2)
 SOURCES = Path(__file__).parents[2] / "src"
 
 
@@ -38,12 +38,12 @@ def url(web: Any) -> str:
 
 
 def get(url: str, target: Path, **changes: Any) -> Path:
-    usual: dict[str, Any] = {"digest": MD5, "size_bytes": len(CONTENT), "patience": HURRIED}
+    usual: dict[str, Any] = {"digest": MD5, "size_bytes": len(CONTENT), "policy": QUICK}
     return fetch(url, target, **usual | changes)
 
 
-def beside(target: Path) -> set[str]:
-    """Name what lies in the target's folder, but for the lock."""
+def names_beside(target: Path) -> set[str]:
+    """List the files in the target's folder except the lock."""
     return {path.name for path in target.parent.iterdir()} - {f"{target.name}.lock"}
 
 
@@ -63,7 +63,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def test_file_arrives_whole_and_alone(url: str, target: Path, web: Any, digest: str, size_bytes: int | None) -> None:
     assert get(url, target, digest=digest, size_bytes=size_bytes) == target
     assert target.read_bytes() == CONTENT
-    assert beside(target) == {target.name}
+    assert names_beside(target) == {target.name}
     get(url, target, digest=digest, size_bytes=size_bytes)
     assert len(web.asked) == 1
 
@@ -83,24 +83,24 @@ def test_broken_transfer_goes_on_where_it_stopped(url: str, target: Path, web: A
     web.then(**how)
     if "ETag" in how.get("headers", {}):
         web.always(version="Sat, 21 Nov 2015 10:00:00 GMT")  # what If-Range is then compared with
-    patience = IMPATIENT if "stall_after" in how else HURRIED
-    assert get(url, target, patience=patience).read_bytes() == CONTENT
+    policy = QUICK_TO_GIVE_UP if "stall_after" in how else QUICK
+    assert get(url, target, policy=policy).read_bytes() == CONTENT
     assert web.ranges() == [None, "bytes=100000-"]
     assert web.asked[1][1]["If-Range"] in ('"1"', "Sat, 21 Nov 2015 10:00:00 GMT")
-    assert beside(target) == {target.name}
+    assert names_beside(target) == {target.name}
 
 
-def test_any_mixture_of_mishaps_ends_with_the_file(tmp_path: Path, url: str, web: Any) -> None:
-    dice = random.Random(1)
+def test_any_mixture_of_failures_ends_with_the_file(tmp_path: Path, url: str, web: Any) -> None:
+    rng = random.Random(1)
     for number in range(12):
         target = tmp_path / f"{number}.tgz"
-        for _ in range(dice.randrange(4)):
+        for _ in range(rng.randrange(4)):
             web.then(
-                stop_after=dice.randrange(200_000),
-                ranges=dice.random() < 0.6,
-                version=dice.choice(['"1"', '"2"']),
-                status=dice.choice([200, 200, 503]),
-                chunked=dice.random() < 0.3,
+                stop_after=rng.randrange(200_000),
+                ranges=rng.random() < 0.6,
+                version=rng.choice(['"1"', '"2"']),
+                status=rng.choice([200, 200, 503]),
+                chunked=rng.random() < 0.3,
             )
         assert get(url, target).read_bytes() == CONTENT
         web.answers.clear()
@@ -118,7 +118,7 @@ def test_server_in_trouble_is_asked_again(url: str, target: Path, web: Any, stat
 def test_server_says_when_to_come_again(url: str, target: Path, web: Any) -> None:
     web.then(status=503, headers={"Retry-After": "1"})
     begin_s = time.monotonic()
-    get(url, target, patience=replace(HURRIED, longest_wait_s=60))
+    get(url, target, policy=replace(QUICK, longest_wait_s=60))
     assert 1 <= time.monotonic() - begin_s < 5
 
 
@@ -128,7 +128,7 @@ def test_refusal_is_final(url: str, target: Path, web: Any, status: int) -> None
     with pytest.raises(UserError, match=rf"photographs\.tgz cannot be fetched: the server answers {status} .*correct"):
         get(url, target)
     assert len(web.asked) == 1
-    assert beside(target) == set()
+    assert names_beside(target) == set()
 
 
 @pytest.mark.parametrize(
@@ -145,19 +145,19 @@ def test_refusal_is_final(url: str, target: Path, web: Any, status: int) -> None
 def test_retries_end(url: str, target: Path, web: Any, how: dict[str, Any], requests: int, said: str) -> None:
     web.always(**how)
     with pytest.raises(UserError, match=said) as raised:
-        get(url, target, patience=IMPATIENT if "stall_after" in how else HURRIED)
+        get(url, target, policy=QUICK_TO_GIVE_UP if "stall_after" in how else QUICK)
     assert url in str(raised.value)
     assert len(web.asked) == requests
     assert not target.exists()
 
 
-def test_trickle_counts_as_a_stall(url: str, target: Path, web: Any) -> None:
+def test_server_that_is_too_slow_has_stalled(url: str, target: Path, web: Any) -> None:
     web.then(piece_bytes=1, pause_s=0.05)
-    assert get(url, target, patience=IMPATIENT).read_bytes() == CONTENT
+    assert get(url, target, policy=QUICK_TO_GIVE_UP).read_bytes() == CONTENT
     assert len(web.asked) == 2
 
 
-def test_progress_renews_the_patience(url: str, target: Path, web: Any) -> None:
+def test_progress_renews_the_retries(url: str, target: Path, web: Any) -> None:
     web.always(stop_after=20_000)
     assert get(url, target).read_bytes() == CONTENT
     assert len(web.asked) == 15
@@ -226,7 +226,7 @@ def test_other_bytes_are_refused_and_not_kept(url: str, target: Path, web: Any, 
     assert url in said
     assert MD5 in said
     assert hashlib.md5(other).hexdigest() in said
-    assert beside(target) == set()
+    assert names_beside(target) == set()
     assert len(web.asked) == 1
     assert get(url, target, size_bytes=size_bytes).read_bytes() == CONTENT
     assert web.ranges() == [None, None]
@@ -263,7 +263,7 @@ def test_web_page_is_recognised(url: str, target: Path, web: Any, how: dict[str,
     web.always(**how)
     with pytest.raises(UserError, match=r"gives a web page instead of photographs\.tgz"):
         get(url, target)
-    assert beside(target) == set()
+    assert names_beside(target) == set()
 
 
 def test_file_in_place_is_used(url: str, target: Path, web: Any) -> None:
@@ -272,7 +272,7 @@ def test_file_in_place_is_used(url: str, target: Path, web: Any) -> None:
     target.parent.chmod(0o500)
     assert get(url, target) == target
     assert web.asked == []
-    assert beside(target) == {target.name}
+    assert names_beside(target) == {target.name}
     target.parent.chmod(0o700)
 
 
@@ -299,7 +299,7 @@ def test_two_at_once_share_the_work(url: str, target: Path, web: Any, capsys: py
 
 
 def start(url: str, target: Path, before: str = "") -> subprocess.Popen[str]:
-    """Fetch in a process of its own."""
+    """Fetch in another process."""
     code = (
         f"{before}\nimport sys\nfrom pathlib import Path\nfrom flowers.sources.downloads import fetch\n"
         "from flowers.config.cli import exit_on_user_error\n"
@@ -310,7 +310,7 @@ def start(url: str, target: Path, before: str = "") -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("at_bytes", [60_000, pytest.param(1, marks=pytest.mark.slow)])
-def test_killed_process_leaves_what_the_next_goes_on_with(url: str, target: Path, web: Any, at_bytes: int) -> None:
+def test_next_process_resumes_what_a_killed_one_received(url: str, target: Path, web: Any, at_bytes: int) -> None:
     web.always(pause_s=0.02)
     with start(url, target) as process:
         wait_until(lambda: part_of(target).exists() and part_of(target).stat().st_size >= at_bytes)
@@ -377,7 +377,7 @@ def test_proxy_is_taken_from_the_environment(target: Path, web: Any, url: str, m
     assert [path for path, _ in web.asked] == ["http://flowers.invalid/photographs.tgz"]
 
 
-def test_nobody_at_the_address(target: Path, web: Any) -> None:
+def test_refused_connection_is_a_sentence(target: Path, web: Any) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, but not listening
         with pytest.raises(
@@ -387,13 +387,13 @@ def test_nobody_at_the_address(target: Path, web: Any) -> None:
 
 
 @pytest.mark.parametrize("address", ["photographs.tgz", "ftp://127.0.0.1/x.tgz", "http://", "http://[x/y.tgz"])
-def test_address_that_is_none(target: Path, address: str) -> None:
+def test_invalid_address_is_a_sentence(target: Path, address: str) -> None:
     with pytest.raises(UserError, match=r"(is no address|cannot be fetched)"):
         get(address, target)
 
 
-def test_usual_patience_suits_real_servers() -> None:
-    assert PATIENCE.read_s >= 30
-    assert PATIENCE.connect_s >= 10
-    waits_s = [0.0] + [PATIENCE.backoff_s * 2**number for number in range(1, PATIENCE.retries)]
-    assert 15 <= sum(min(wait, PATIENCE.longest_wait_s) for wait in waits_s) <= 300
+def test_default_policy_suits_real_servers() -> None:
+    assert RETRY_POLICY.read_s >= 30
+    assert RETRY_POLICY.connect_s >= 10
+    waits_s = [0.0] + [RETRY_POLICY.backoff_s * 2**number for number in range(1, RETRY_POLICY.retries)]
+    assert 15 <= sum(min(wait, RETRY_POLICY.longest_wait_s) for wait in waits_s) <= 300

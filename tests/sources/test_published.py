@@ -16,14 +16,22 @@ import yaml
 from scipy.io import savemat
 
 from flowers.commands.download import download
-from flowers.config.compose import compose_config, read_settings
+from flowers.config.compose import compose_config, read_data, read_settings
 from flowers.config.schema import Settings
 from flowers.curation.manifest import COLUMNS, read_manifest
 from flowers.curation.prepare import prepare
 from flowers.errors import UserError
 from flowers.sources import published
-from flowers.sources.downloads import file_name, find_in_dvc_cache, read_pin
-from flowers.sources.published import OXFORD17, OXFORD102, flower_photos, folder_name, oxford17, oxford102
+from flowers.sources.downloads import Pin, file_name, find_in_dvc_cache, read_pin
+from flowers.sources.published import (
+    OXFORD17,
+    OXFORD102,
+    class_folder_archive,
+    flower_photos,
+    folder_name,
+    oxford17,
+    oxford102,
+)
 
 ROOT = Path(__file__).parents[2]
 SETS = ["flower_photos", "oxford17", "oxford102"]
@@ -75,7 +83,7 @@ def test_flower_photos_keep_their_folders(photos: dict[str, Any], photographs: P
     assert (tmp_path / "data/flower_photos.tgz").stat().st_size == photos["bytes"]
 
 
-def test_stage_and_training_get_them(
+def test_stage_and_training_get_the_photographs(
     photos: dict[str, Any], tmp_path: Path, make_settings: Callable[..., Settings], web: Any
 ) -> None:
     pin = [f"data.source.archive.{key}={value}" for key, value in photos.items()]
@@ -85,7 +93,7 @@ def test_stage_and_training_get_them(
     assert list(manifest.columns) == COLUMNS
     assert (manifest["status"] == "ok").all()
     assert manifest["label"].value_counts().to_dict() == {"daisy": 12, "roses": 12, "sunflowers": 12}
-    root, table, _ = prepare(settings.data, flower_photos)
+    root, table, _ = prepare(read_data(settings), flower_photos)
     assert len(table) == 36
     assert all((root / path).is_file() for path in table["path"])
     assert len(web.asked) == 1  # the archive is kept
@@ -233,14 +241,95 @@ def test_archive_without_its_folder_is_named(publish: Callable[..., dict[str, An
         ({"url": "https://example.org/"}, r"'a\.url' is 'https://example\.org/', but must name a file"),
     ],
 )
-def test_pin_that_is_none_is_named(change: dict[str, Any], said: str) -> None:
+def test_invalid_pin_is_named(change: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         read_pin("a", {"url": "https://example.org/a.tgz", "md5": "0" * 32, "bytes": 1} | change)
-    with pytest.raises(UserError, match="'a' lacks 'md5'"):
+    with pytest.raises(UserError, match="'a' lacks 'md5' or 'sha256'"):
         read_pin("a", {"url": "https://example.org/a.tgz", "bytes": 1})
 
 
-def test_archive_at_hand_is_used(photos: dict[str, Any], tmp_path: Path, web: Any) -> None:
+CLASSES = {"daisy/1.jpg": b"1", "roses/2.jpg": b"2"}
+
+
+@pytest.mark.parametrize(
+    ("top", "inner"),
+    [("", None), ("./", None), ("garden/", None), ("garden/", "garden"), ("a/b/images/", "a/b/images")],
+)
+def test_class_folders_are_found_in_an_archive(
+    publish: Callable[..., dict[str, Any]], tmp_path: Path, top: str, inner: str | None
+) -> None:
+    members = {f"{top}{name}": content for name, content in (CLASSES | {"LICENSE.txt": b"CC-BY"}).items()}
+    archive = publish("garden.tgz", tar(members | {"__MACOSX/._daisy/1.jpg": b"x", "README": b"read me"}))
+    class_folder_archive(tmp_path / "root", archive=archive, inner=inner, downloads_dir="data")
+    assert contents(tmp_path / "root").items() >= (CLASSES | {"LICENSE.txt": b"CC-BY"}).items()
+    assert {path.name for path in (tmp_path / "root").iterdir() if path.is_dir()} <= {"daisy", "roses", "__MACOSX"}
+    assert {path.name for path in tmp_path.iterdir()} == {"root", "data"}
+
+
+def test_single_class_folder_is_not_taken_for_the_top(publish: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    archive = publish("garden.tgz", tar({"daisy/1.jpg": b"1"}))
+    class_folder_archive(tmp_path / "root", archive=archive, inner=None, downloads_dir="data")
+    assert contents(tmp_path / "root") == {"daisy/1.jpg": b"1"}
+
+
+@pytest.mark.parametrize(
+    ("members", "inner", "said"),
+    [
+        ({"1.jpg": b"1"}, None, "garden.tgz holds no class folders; set data.source.inner"),
+        (CLASSES, "roses", "garden.tgz holds no class folders in roses; set data.source.inner"),
+        (CLASSES, "images", "garden.tgz holds no folder images; correct data.source.archive or data.source.inner"),
+        (CLASSES, "..", "garden.tgz holds no folder ..; correct"),
+        (CLASSES, "/etc", "garden.tgz holds no folder /etc; correct"),
+        ({"../1.jpg": b"1"}, None, "garden.tgz is refused"),
+    ],
+)
+def test_archive_without_class_folders_is_named(
+    publish: Callable[..., dict[str, Any]], tmp_path: Path, members: dict[str, bytes], inner: str | None, said: str
+) -> None:
+    with pytest.raises(UserError) as raised:
+        class_folder_archive(
+            tmp_path / "root", archive=publish("garden.tgz", tar(members)), inner=inner, downloads_dir="data"
+        )
+    assert said in str(raised.value)
+    assert {path.name for path in tmp_path.iterdir()} == {"data"}
+
+
+@pytest.mark.parametrize("kind", ["md5", "sha256"])
+def test_archive_needs_no_python(
+    publish: Callable[..., dict[str, Any]],
+    photographs: Path,
+    tmp_path: Path,
+    make_settings: Callable[..., Settings],
+    kind: str,
+) -> None:
+    content = tar({f"garden/{path.relative_to(photographs)}": path.read_bytes() for path in photographs.rglob("*.jpg")})
+    pin = {"url": publish("garden.tgz", content)["url"], kind: hashlib.new(kind, content).hexdigest()}
+    given = [f"data.source.archive.{key}={value}" for key, value in pin.items()]
+    name = ["data.name=garden", "data.root=${.name}"]
+    download(make_settings("data=archive", *name, *given))
+    manifest = read_manifest(tmp_path / "out/manifest.csv")
+    assert manifest["label"].value_counts().to_dict() == {"daisy": 12, "roses": 12, "sunflowers": 12}
+    assert contents(tmp_path / "out/garden") == contents(photographs)
+
+    with pytest.raises(UserError, match=r"'data\.source\.archive' lacks 'url'; add it"):
+        download(make_settings("data=archive", *name, *given[1:], f"out_dir={tmp_path / 'other'}"))
+    with pytest.raises(UserError, match=r"'data\.source\.archive' lacks 'md5' or 'sha256'"):
+        download(make_settings("data=archive", *name, *given[:1], f"out_dir={tmp_path / 'other'}"))
+    wrong = f"data.source.archive.{kind}={'0' * len(pin[kind])}"
+    with pytest.raises(UserError, match=rf"has the digest {pin[kind]}, where 0+ is pinned"):
+        download(make_settings("data=archive", *name, given[0], wrong, f"out_dir={tmp_path / 'other'}"))
+
+
+def test_one_digest_is_enough() -> None:
+    values = {"url": "https://example.org/a.tgz", "bytes": None, "sha256": "A" * 64, "md5": None}
+    assert read_pin("a", values) == Pin("https://example.org/a.tgz", "a" * 64, None)
+    with pytest.raises(UserError, match="'a' has both 'md5' and 'sha256'"):
+        read_pin("a", values | {"md5": "0" * 32})
+    with pytest.raises(UserError, match=r"'a\.sha256' is '123', but must be 64 hexadecimal digits"):
+        read_pin("a", values | {"sha256": "123"})
+
+
+def test_archive_in_the_downloads_folder_is_used(photos: dict[str, Any], tmp_path: Path, web: Any) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/flower_photos.tgz").write_bytes(web.files["/flower_photos.tgz"])
     flower_photos(tmp_path / "root", archive=photos, downloads_dir="data")
@@ -273,7 +362,7 @@ def test_configuration_and_dvc_pin_the_same() -> None:
     pinned = yaml.safe_load((ROOT / "data.dvc").read_text())
     pin = read_pin("archive", stated["archive"])
     (out,), (origin,) = pinned["outs"], pinned["deps"]
-    assert (pin.url, pin.md5, pin.bytes) == (origin["path"], out["md5"], out["size"])
+    assert (pin.url, pin.digest, pin.bytes) == (origin["path"], out["md5"], out["size"])
     assert origin["size"] == pin.bytes
     assert f"{stated['downloads_dir']}/{file_name(pin)}" == out["path"]
     ignored = subprocess.run(["git", "check-ignore", "-q", out["path"]], cwd=ROOT, check=False).returncode

@@ -41,17 +41,21 @@ def start(tmp_path: Path) -> Iterator[Callable[[], "subprocess.Popen[str]"]]:
         process.communicate()
 
 
+def orphans(folder: Path) -> list[liveness.Orphan]:
+    return list(liveness.orphans(folder))
+
+
 def files(folder: Path) -> list[Path]:
     return sorted((folder / liveness.FOLDER).glob("*.json"))
 
 
 def test_killed_process_leaves_an_orphan_once(start: Callable[[], "subprocess.Popen[str]"], tmp_path: Path) -> None:
     process = start()
-    assert list(liveness.orphans(tmp_path)) == []
+    assert orphans(tmp_path) == []
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert list(liveness.orphans(tmp_path)) == [liveness.Orphan("run", "KILLED", None)]
-    assert list(liveness.orphans(tmp_path)) == []
+    assert orphans(tmp_path) == [liveness.Orphan("run", "KILLED", None)]
+    assert orphans(tmp_path) == []
     assert not (tmp_path / liveness.FOLDER).exists()
 
 
@@ -61,10 +65,10 @@ def test_run_of_two_processes_lives_until_both_are_gone(
     first, second = start(), start()
     first.kill()
     first.wait()
-    assert list(liveness.orphans(tmp_path)) == []
+    assert orphans(tmp_path) == []
     second.kill()
     second.wait()
-    assert len(list(liveness.orphans(tmp_path))) == 1
+    assert len(orphans(tmp_path)) == 1
 
 
 def test_released_run_leaves_nothing(tmp_path: Path) -> None:
@@ -79,7 +83,7 @@ def test_released_run_leaves_nothing(tmp_path: Path) -> None:
 def test_run_that_ended_untold_keeps_its_end(tmp_path: Path) -> None:
     liveness.hold(tmp_path, "run")
     liveness.release(tmp_path, "run", "FINISHED", 12.5)
-    assert list(liveness.orphans(tmp_path)) == [liveness.Orphan("run", "FINISHED", 12.5)]
+    assert orphans(tmp_path) == [liveness.Orphan("run", "FINISHED", 12.5)]
 
 
 @pytest.mark.parametrize(
@@ -95,14 +99,14 @@ def test_only_this_machine_is_believed(changes: dict[str, str], dead: bool, tmp_
     liveness.release(tmp_path, "run", "KILLED", None)
     (file,) = files(tmp_path)
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
-    assert bool(list(liveness.orphans(tmp_path))) == dead
+    assert bool(orphans(tmp_path)) == dead
     assert file.exists() != dead
 
 
 def test_unreadable_file_is_left(tmp_path: Path) -> None:
     (tmp_path / liveness.FOLDER).mkdir(parents=True)
     (tmp_path / liveness.FOLDER / "run.json").write_text("{")
-    assert list(liveness.orphans(tmp_path)) == []
+    assert orphans(tmp_path) == []
     assert len(files(tmp_path)) == 1
 
 
@@ -110,11 +114,11 @@ def test_what_could_not_be_told_is_tried_again(tmp_path: Path) -> None:
     liveness.hold(tmp_path, "run")
     liveness.release(tmp_path, "run", "KILLED", None)
     (file,) = files(tmp_path)
-    found = liveness.orphans(tmp_path)
-    assert next(found).run_id == "run"
-    found.close()  # type: ignore[attr-defined]  # as an error in the loop does
     assert file.exists()
-    assert len(list(liveness.orphans(tmp_path))) == 1
+    found = liveness.orphans(tmp_path)
+    next(found)
+    found.close()  # as an error does that ends the loop
+    assert len(orphans(tmp_path)) == 1
 
 
 def test_folder_that_cannot_be_written_shows_nothing(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ The store is made once for the module, since that takes MLflow seconds; each tes
 
 import contextlib
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -12,34 +13,39 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 
 from flowers.commands.data_card import card
-from flowers.commands.evaluate import evaluate
+from flowers.commands.evaluate import evaluate, evaluate_elsewhere
 from flowers.commands.train import train
+from flowers.config.compose import as_dict, compose_config, read_settings
 from flowers.config.schema import Settings, Tracking
 from flowers.curation.split_table import read_splits
 from flowers.data.pixels import open_store
 from flowers.errors import UserError
-from flowers.evaluation.domain_shift import evaluate_elsewhere
 from flowers.models.inference import probabilities
 from flowers.models.trained import open_model
-from flowers.tracking import liveness
+from flowers.tracking import liveness as alive
 from flowers.tracking import log as tracking
 from flowers.tracking import store as store_module
+from flowers.tracking.log import OpenRun
 from flowers.tracking.logger import MLflowLogger, RetryQueue
+from flowers.tracking.naming import short_params
+from flowers.tracking.sweep import PARENT_VARIABLE, SweepSummary
 from flowers.training.classifier import Classifier
 from flowers.training.history import METRICS
 
 Make = Callable[..., Settings]
 
-# What MLflow does with SQLAlchemy, pandas and pydantic is not ours to correct.
+# What MLflow does with SQLAlchemy, pandas and pydantic is not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 
 
@@ -55,9 +61,9 @@ def new_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def store(new_store: Path, tmp_path: Path) -> Iterator[Path]:
     file = Path(shutil.copy(new_store, tmp_path / "mlflow.db"))
-    mlflow.set_tracking_uri(f"sqlite:///{file}")
+    mlflow.set_tracking_uri(f"sqlite:///{file}")  # for what the tests look at; what they test is given the address
     yield file
-    assert mlflow.active_run() is None
+    mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture
@@ -67,7 +73,7 @@ def make(make_settings: Make, store: Path) -> Make:
     def make(*overrides: str) -> Settings:
         # MLflow keeps connections by address, so a relative one would lead to another test's store.
         tracked = ["tracking.enabled=true", f"tracking.uri=sqlite:///{store}", "tracking.system_metrics_s=0"]
-        return make_settings(*tracked, "stages.0.epochs=2", *overrides)
+        return make_settings(*tracked, "model.stages.0.epochs=2", *overrides)
 
     return make
 
@@ -108,7 +114,7 @@ def test_run_holds_all_that_is_promised(
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "cnn_scratch"
     assert "--config-name config out_dir=again" in run.data.tags["mlflow.note.content"]
-    assert not (store.parent / liveness.FOLDER).exists()
+    assert not (store.parent / alive.FOLDER).exists()
     for metric in METRICS:
         assert [step for step, _ in history(run, metric)] == [1, 2]
     assert run.data.metrics["val/acc"] == accuracy
@@ -200,16 +206,15 @@ def test_evaluation_opens_a_run_where_the_store_is_gone(
     config = tmp_path / "out/config.yaml"
     config.write_text(config.read_text().replace(str(store), str(other)))
     metrics = evaluate(tmp_path / "out", tmp_path / "evaluated", explanations=False)
-    mlflow.set_tracking_uri(f"sqlite:///{other}")
     runs = mlflow.search_runs(experiment_names=["folder"], output_format="list")
     assert [run.data.metrics["test/acc"] for run in runs] == [metrics["test/acc"]]
 
 
 @pytest.mark.slow
 def test_interruption_leaves_one_run_without_doubles(make: Make, tmp_path: Path) -> None:
-    settings = make("stages.0.epochs=3")
+    settings = make("model.stages.0.epochs=3")
     train(settings, stop_after_epochs=2)
-    train(make("stages.0.epochs=3", "out_dir=elsewhere"))  # a parameter that does not decide the result
+    train(make("model.stages.0.epochs=3", "out_dir=elsewhere"))  # a parameter that does not decide the result
     run = run_of(tmp_path / "elsewhere")
     assert len(mlflow.search_runs(experiment_names=["folder"])) == 1
     for metric in METRICS:
@@ -228,7 +233,7 @@ def test_run_that_ends_early_says_so(
     def fail(*_: object) -> None:
         raise error("early")
 
-    monkeypatch.setattr("flowers.training.classifier.Classifier.training_step", fail)
+    monkeypatch.setattr(Classifier, "on_train_epoch_start", fail)
     with pytest.raises(error):
         train(make())
     (run,) = mlflow.search_runs(experiment_names=["folder"], output_format="list")
@@ -237,13 +242,13 @@ def test_run_that_ends_early_says_so(
 
 @pytest.mark.slow
 def test_system_metrics_are_sampled(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    start = Classifier.on_validation_epoch_start
+    begin = Classifier.on_train_epoch_start
 
-    def slow(classifier: Classifier) -> None:
+    def slow(self: Classifier) -> None:
         time.sleep(1.5)
-        start(classifier)
+        begin(self)
 
-    monkeypatch.setattr(Classifier, "on_validation_epoch_start", slow)
+    monkeypatch.setattr(Classifier, "on_train_epoch_start", slow)
     train(make("tracking.system_metrics_s=1"))
     assert "system/cpu_utilization_percentage" in run_of(tmp_path / "out").data.metrics
 
@@ -257,7 +262,7 @@ def tracked(store: Path) -> Tracking:
 
 @pytest.mark.slow
 def test_run_has_the_name_that_its_caller_gives(make: Make, tmp_path: Path) -> None:
-    train(make("stages.0.epochs=1"), called="fold 1")
+    train(make("model.stages.0.epochs=1"), called="fold 1")
     assert run_of(tmp_path / "out").info.run_name == "fold 1"
 
 
@@ -269,9 +274,8 @@ def test_note_is_the_command_where_there_is_no_other(store: Path, monkeypatch: p
     assert note == "```\nflowers lr_find \\\n  'data.root=my photos' \\\n  seed=1\n```"
 
 
-def test_what_a_person_wrote_stays(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["flowers lr_find"])
-    here: Any = {"experiment": "folder", "name": "x", "tags": {}}
+def test_what_a_person_wrote_stays(store: Path) -> None:
+    here: Any = {"experiment": "folder", "name": "x", "tags": {}, "note": "ours"}
     with tracking.tracked_run(tracked(store), run_id=None, **here) as run_id:
         pass
     mlflow.MlflowClient().update_run(run_id, name="mine")
@@ -302,7 +306,6 @@ def test_copied_project_reads_and_writes_its_own_files(
         tracked(copy / "mlflow.db"), experiment="folder", name="x", run_id=None, tags={}
     ) as new_id:
         tracking.log_table(pd.DataFrame({"a": [1]}), "table.json")
-    mlflow.set_tracking_uri(f"sqlite:///{copy / 'mlflow.db'}")
     assert str(copy / "mlruns") in capfd.readouterr().out
     assert (copy / "mlruns").samefile(Path(mlflow.get_run(new_id).info.artifact_uri).parents[2])
     assert store.read_bytes() == before
@@ -328,9 +331,15 @@ def runs_by_name(store: Path) -> dict[str, Any]:
 @pytest.mark.slow
 def test_killed_training_and_its_sweep_are_marked_and_go_on(photographs: Path, store: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "flowers", "train"]
-    small = ["experiment=cnn_scratch", "model.image_px=32", "model.width=4", "model.blocks=2", "model.dense=8"]
+    small = [
+        "experiment=cnn_scratch",
+        "model.net.image_px=32",
+        "model.net.width=4",
+        "model.net.blocks=2",
+        "model.net.dense=8",
+    ]
     small += ["data=folder", f"data.root={photographs}", f"data.cache_dir={tmp_path / 'pixels'}", "trainer=brief"]
-    small += ["learning.batch_size=8", "stages.0.epochs=25"]
+    small += ["data.batch_size=8", "model.stages.0.epochs=25"]
     sweep = subprocess.Popen([*command, "-m", *small, "seed=1,2"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     assert sweep.stdout is not None
     assert any(line.startswith("epoch   5/25") for line in sweep.stdout)
@@ -348,7 +357,7 @@ def test_killed_training_and_its_sweep_are_marked_and_go_on(photographs: Path, s
     assert run.info.start_time < run.info.end_time <= killed_ms + 500  # its last sign of life, not when it was found
     assert "was killed" in run.data.tags["ended"]
     assert run.info.run_name == "cnn_scratch seed=1"
-    assert not (tmp_path / liveness.FOLDER).exists()
+    assert not (tmp_path / alive.FOLDER).exists()
 
     done = subprocess.run([*command, *small, "seed=1", "out_dir=out"], cwd=tmp_path, capture_output=True, text=True)
     assert "going on from the checkpoint" in done.stdout, done.stderr
@@ -411,21 +420,21 @@ def test_store_that_is_none_is_one_sentence(make: Make, uri: str, said: str, tmp
 def test_store_locked_for_a_while_costs_nothing(
     make: Make, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    log, log_trained = tracking.OpenRun.log_metrics, MLflowLogger.log_trained
+    log, end = OpenRun.log_metrics, MLflowLogger.log_trained
     with contextlib.ExitStack() as lock:
 
-        def log_and_lock(run: Any, metrics: dict[str, float], step: int | None = None) -> None:
-            log(run, metrics, step)
+        def log_and_lock(self: OpenRun, metrics: dict[str, float], step: int | None = None) -> None:
+            log(self, metrics, step)
             if step == 1 and "epoch_s" in metrics:
                 lock.enter_context(locked(store))
 
-        def unlock_and_log(*arguments: Any) -> None:
+        def unlock_and_end(self: MLflowLogger, *arguments: Any) -> None:
             lock.close()
-            log_trained(*arguments)
+            end(self, *arguments)
 
-        monkeypatch.setattr(tracking.OpenRun, "log_metrics", log_and_lock)
-        monkeypatch.setattr(MLflowLogger, "log_trained", unlock_and_log)
-        train(make("stages.0.epochs=4"))
+        monkeypatch.setattr(OpenRun, "log_metrics", log_and_lock)
+        monkeypatch.setattr(MLflowLogger, "log_trained", unlock_and_end)
+        train(make("model.stages.0.epochs=4"))
     run = run_of(tmp_path / "out")
     for metric in METRICS:
         assert [step for step, _ in history(run, metric)] == [1, 2, 3, 4]
@@ -437,15 +446,89 @@ def test_store_locked_for_a_while_costs_nothing(
 
 
 @pytest.mark.usefixtures("_impatient")
-def test_queue_counts_what_is_missing(store: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_records_wait_for_a_locked_store_in_order(store: Path, capfd: pytest.CaptureFixture[str]) -> None:
     told: list[int] = []
-    queue = RetryQueue(f"sqlite:///{store}")
+    backlog = RetryQueue(f"sqlite:///{store}")
     with locked(store):
-        queue.add(lambda: told.append(1), lambda: told.append(2))
-        queue.add(lambda: told.append(3))
-        assert queue.missing == 3
+        backlog.add(lambda: told.append(1), lambda: told.append(2))
+        backlog.add(lambda: told.append(3))
+        assert backlog.missing == 3
     assert not told
-    queue.add(lambda: told.append(4))
+    backlog.add(lambda: told.append(4))
     assert told == [1, 2, 3, 4]
-    assert queue.missing == 0
+    assert backlog.missing == 0
     assert capfd.readouterr().err.count("\n") == 1
+
+
+def test_sweep_has_a_run_of_its_own(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = OmegaConf.create(
+        {
+            "tracking": {"enabled": True, "uri": f"sqlite:///{store}"},
+            "data": {"name": "folder"},
+            "hydra": {"overrides": {"task": ["seed=1,2"]}, "sweep": {"dir": str(tmp_path / "sweep")}},
+        }
+    )
+    sweep = SweepSummary()
+    sweep.on_multirun_start(config)
+    run_id = os.environ[PARENT_VARIABLE]
+    for score, seed, out in ((0.8, "seed=1", "a"), (0.9, "seed=2", "b")):
+        job: Any = SimpleNamespace(_return_value=score, overrides=[seed])
+        sweep.on_job_end(OmegaConf.create({"out_dir": out}), job)
+    sweep.on_multirun_end(config)
+    run = mlflow.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "sweep seed=1,2"
+    assert run.data.metrics["best/val/acc"] == 0.9
+    assert run.data.tags["best.overrides"] == "seed=2"
+    assert PARENT_VARIABLE not in os.environ
+    assert "best: seed=2" in capsys.readouterr().out
+
+
+FOREIGN = """
+import lightning, torch
+from flowers.tracking.logger import MLflowLogger
+
+class Foreign(lightning.LightningModule):
+    def __init__(self, width):
+        super().__init__()
+        self.save_hyperparameters()
+        self.layer = torch.nn.Linear(2, 1)
+    def training_step(self, batch, batch_idx):
+        loss = self.layer(batch).square().mean()
+        self.log("train/loss", loss, on_epoch=True, on_step=False)
+        return loss
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+loader = torch.utils.data.DataLoader(torch.ones(8, 2), batch_size=4)
+logger = MLflowLogger(uri="sqlite:///mlflow.db", experiment="foreign")
+trainer = lightning.Trainer(max_epochs=2, logger=logger, accelerator="cpu", enable_checkpointing=False)
+trainer.fit(Foreign(width=3), loader)
+print(logger.run_id)
+"""
+
+
+@pytest.mark.slow
+def test_anybody_may_log_with_it(store: Path, tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-c", FOREIGN]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    run = mlflow.get_run(done.stdout.split()[-1])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["width"] == "3"
+    assert [step for step, _ in history(run, "train/loss")] == [1, 2]
+
+
+def test_parameters_are_short_and_flat() -> None:
+    params = short_params(
+        as_dict(read_settings(compose_config(["experiment=sample_finetune", "out_dir=out", "seed=7"])))
+    )
+    assert params["net"] == "ResNetSmall"
+    assert params["seed"] == 7
+    assert params["widths"] == [32, 64, 128]
+    assert params["stages"] == "head 2, all 18"
+    assert params["max_lr"] == "0.01, [0.001, 0.003]"
+    assert not {"mixup_alpha", "class_weights", "sampling"} & params.keys()  # switched off
+    assert not any("." in name for name in params)
+    assert len(str(params)) < 1000  # a picture's panel repeats them all

@@ -13,11 +13,11 @@ SMALL = (
     "experiment=cnn_scratch",
     "data=folder",
     "trainer=brief",
-    "model.image_px=32",
-    "model.blocks=2",
-    "model.dense=8",
-    "learning.batch_size=8",
-    "stages.0.epochs=1",
+    "model.net.image_px=32",
+    "model.net.blocks=2",
+    "model.net.dense=8",
+    "data.batch_size=8",
+    "model.stages.0.epochs=1",
 )
 
 
@@ -33,9 +33,9 @@ def rows(store: Path, query: str) -> list[tuple[str, ...]]:
 
 @pytest.mark.slow
 def test_sweep_is_a_parent_with_children_and_a_failure_spoils_only_itself(photographs: Path, tmp_path: Path) -> None:
-    done = sweep(tmp_path, f"data.root={photographs}", "model.width=2,0,4")
+    done = sweep(tmp_path, f"data.root={photographs}", "model.net.width=2,0,4")
     assert done.returncode == 2
-    assert "flowers: job 1 of the sweep: 'model' cannot be built" in done.stderr
+    assert "flowers: job 1 of the sweep: 'model.net' cannot be built" in done.stderr
     assert done.stderr.count("\n") == 2, done.stderr
     assert "1 of 3 trainings failed" in done.stdout
     assert "2 trainings, best first" in done.stdout
@@ -43,7 +43,7 @@ def test_sweep_is_a_parent_with_children_and_a_failure_spoils_only_itself(photog
     table = pd.read_csv(file)
     assert list(table.columns) == ["val/acc", "overrides", "out_dir"]
     assert table["val/acc"].is_monotonic_decreasing
-    assert {text.rpartition("model.width=")[2] for text in table["overrides"]} == {"2", "4"}
+    assert {text.rpartition("model.net.width=")[2] for text in table["overrides"]} == {"2", "4"}
     assert f"best: {table['overrides'][0]}" in done.stdout
     assert all((Path(folder) / "model.safetensors").is_file() for folder in table["out_dir"])
 
@@ -62,7 +62,7 @@ def test_sweep_is_a_parent_with_children_and_a_failure_spoils_only_itself(photog
 
 @pytest.mark.slow
 def test_sweep_over_models_without_tracking(photographs: Path, tmp_path: Path) -> None:
-    words = [f"data.root={photographs}", "tracking.enabled=false", "seed=1,2", "model.width=2"]
+    words = [f"data.root={photographs}", "tracking.enabled=false", "seed=1,2", "model.net.width=2"]
     done = sweep(tmp_path, *words)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

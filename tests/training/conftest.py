@@ -1,5 +1,6 @@
 """What the tests of training share: stages, a classifier, and a fit with Lightning like that of `train`."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +12,16 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
-from flowers.config.schema import Augment, Learning, Split, Stage
+from flowers.config.schema import Split, Stage
 from flowers.curation.manifest import scan
+from flowers.curation.split_table import write_splits
 from flowers.curation.splits import assign_splits
+from flowers.data.augment import Augment
 from flowers.data.datamodule import PhotoDataModule
 from flowers.training.classifier import Classifier
+from flowers.training.stages import total_epochs
 from flowers.training.trainer import quiet_lightning
 
-LEARNING = Learning(
-    batch_size=8, optimizer="adamw", momentum=0.9, weight_decay=0.05, label_smoothing=0, ema_decay=0, clip_norm=0
-)
 UNCHANGED = Augment(
     flip=False,
     rotation_deg=0,
@@ -39,13 +40,24 @@ UNCHANGED = Augment(
 @pytest.fixture(scope="session")
 def batches_of(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], PhotoDataModule]:
     """A function that makes the data module anew: 3 batches of 8 photographs of 32 px, and 6 for validation."""
-    cache_dir = tmp_path_factory.mktemp("pixels")
+    folder = tmp_path_factory.mktemp("pixels")
     shares = Split(val_frac=0.15, test_frac=0.15, folds=5, seed=0, near_bits=-1)
-    split = assign_splits(scan(photographs, strict=True), shares)
+    write_splits(assign_splits(scan(photographs, strict=True), shares), folder / "split.csv")
 
     def make() -> PhotoDataModule:
         return PhotoDataModule(
-            split, photographs, image_px=32, batch_size=8, seed=0, cache_dir=cache_dir, sampling="none"
+            name="photographs",
+            root=str(photographs),
+            source=None,
+            strict=True,
+            decisions=None,
+            split=vars(shares),
+            split_csv=str(folder / "split.csv"),
+            cache_dir=str(folder),
+            image_px=32,
+            batch_size=8,
+            sampling="none",
+            seed=0,
         )
 
     return make
@@ -53,24 +65,46 @@ def batches_of(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> C
 
 @pytest.fixture
 def make_classifier() -> Callable[..., Classifier]:
-    """A function of a network, a stage table and changes of the learning, the augmentation or the seed."""
+    """A function of a network, a stage table and changes of the augmentation, the optimiser or the module."""
 
     def make(net: nn.Module, stages: list[Stage], seed: int = 0, **changes: Any) -> Classifier:
-        of_augment = {name: value for name, value in changes.items() if hasattr(UNCHANGED, name)}
-        of_learning = {name: value for name, value in changes.items() if hasattr(LEARNING, name)}
-        rest = {name: value for name, value in changes.items() if name not in of_augment | of_learning}
+        of_augment = {name: changes.pop(name) for name in list(changes) if hasattr(UNCHANGED, name)}
+        of_optimizer = {name: changes.pop(name, value) for name, value in OPTIMIZER.items()}
+        smoothing = changes.pop("label_smoothing", 0)
         return Classifier(
-            net,
             num_classes=3,
-            train_labels=rest.pop("train_labels", torch.arange(24) % 3),
-            learning=replace(LEARNING, **of_learning),
+            net=net,
+            loss=nn.CrossEntropyLoss(label_smoothing=smoothing, reduction="none"),
+            optimizer=changes.pop("optimizer", functools.partial(torch.optim.AdamW, **of_optimizer)),
+            augment=changes.pop("augment", replace(UNCHANGED, **of_augment)),
             stages=stages,
-            augment=replace(UNCHANGED, **of_augment),
             seed=seed,
-            **rest,
+            **{**CHOICES, **changes},
         )
 
     return make
+
+
+class StopAfter(Callback):
+    """Ends a training after some epochs, whatever its Trainer was told."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        trainer.should_stop = trainer.should_stop or trainer.current_epoch + 1 >= self.epochs
+
+
+CHOICES: dict[str, Any] = {
+    "ema_decay": 0,
+    "class_weights": "none",
+    "weights": None,
+    "weights_sha256": None,
+    "features_gib": 0,
+    "compile": False,
+    "image_px": None,
+}
+OPTIMIZER = {"betas": (0.9, 0.999), "weight_decay": 0.05}
 
 
 @pytest.fixture
@@ -84,8 +118,9 @@ def fit(batches_of: Callable[[], PhotoDataModule]) -> Callable[..., lightning.Tr
             trainer = lightning.Trainer(
                 accelerator="cpu",
                 devices=1,
-                max_epochs=epochs,
-                callbacks=[*callbacks],
+                # As an interruption does, and not by a shorter stage table.
+                max_epochs=max(epochs, total_epochs(classifier.table)),
+                callbacks=[*callbacks, StopAfter(epochs)],
                 deterministic=True,
                 logger=False,
                 enable_checkpointing=any(callback.__class__.__name__ == "EpochCheckpoint" for callback in callbacks),

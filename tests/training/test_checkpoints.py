@@ -1,6 +1,5 @@
 import errno
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from flowers.config.compose import as_dict, change
 from flowers.config.schema import Settings, Stage
 from flowers.data.datamodule import Batch
 from flowers.errors import UserError
@@ -53,7 +53,7 @@ def train_into(make_net: Make, make_classifier: Make, fit: Make) -> Callable[...
         )
         checkpoint = EpochCheckpoint(folder)
         torch.rand(len(str(folder)))  # a fresh process has another random state
-        fit(classifier, epochs, History([]), checkpoint, *others, ckpt_path=checkpoint.found())
+        fit(classifier, epochs, History(), checkpoint, *others, ckpt_path=checkpoint.found())
         return read(folder)
 
     return run
@@ -160,29 +160,31 @@ def test_the_key_changes_with_all_that_decides_the_result_and_with_nothing_else(
 ) -> None:
     settings = make_settings()
     key = resume_key(settings, "digest")
-    data, stages = settings.data, settings.stages
-    same = [
-        replace(settings, out_dir="elsewhere"),
-        replace(settings, tracking=replace(settings.tracking, enabled=True, uri="sqlite:///other.db")),
-        replace(settings, trainer=replace(settings.trainer, progress="none")),
-        replace(
-            settings, data=replace(data, root="moved", decisions="moved.csv", cache_dir="moved", split_csv="split.csv")
-        ),
+    stages = as_dict(settings)["model"]["stages"]
+    moved = {f"data.{name}": "moved" for name in ("root", "decisions", "cache_dir", "split_csv")}
+    same: list[dict[str, Any]] = [
+        {"out_dir": "elsewhere"},
+        {"tracking.enabled": True, "tracking.uri": "sqlite:///other.db"},
+        {"progress": "none"},
+        {"model.features_gib": 0},
+        moved,
     ]
-    assert {resume_key(one, "digest") for one in same} == {key}
-    others = [
-        replace(settings, seed=1),
-        replace(settings, stages=[replace(stages[0], epochs=99)]),
-        replace(settings, stages=[replace(stages[0], max_lr=[1e-4, 1e-3])]),
-        replace(settings, stages=[*stages, stages[0]]),
-        replace(settings, model=settings.model | {"width": 8}),
-        replace(settings, learning=replace(settings.learning, ema_decay=0.5)),
-        replace(settings, augment=replace(settings.augment, flip=False)),
-        replace(settings, trainer=replace(settings.trainer, precision="bf16-mixed")),
-        replace(settings, trainer=replace(settings.trainer, train_batches=None)),
-        replace(settings, weights_sha256="0" * 64),
+    assert {resume_key(change(settings, each), "digest") for each in same} == {key}
+    others: list[dict[str, Any]] = [
+        {"seed": 1},
+        {"model.stages.0.epochs": 99},
+        {"model.stages.0.max_lr": [1e-4, 1e-3]},
+        {"model.stages": [*stages, stages[0]]},
+        {"model.net.width": 8},
+        {"model.ema_decay": 0.5},
+        {"model.augment.flip": False},
+        {"trainer.precision": "bf16-mixed"},
+        {"trainer.limit_train_batches": None},
+        {"weights_sha256": "0" * 64},
+        {"callbacks": {"stop": {"_target_": "lightning.pytorch.callbacks.EarlyStopping", "monitor": "val/loss"}}},
     ]
-    keys = {resume_key(one, "digest") for one in others} | {resume_key(settings, "another digest")}
+    keys = {resume_key(change(settings, each), "digest") for each in others}
+    keys.add(resume_key(settings, "another digest"))
     monkeypatch.setattr(resume, "code_digest", lambda *rooms: "changed code")
     keys.add(resume_key(settings, "digest"))
     assert len(keys) == len(others) + 2
@@ -193,7 +195,7 @@ def test_the_key_changes_with_the_content_of_the_weights_to_start_from(make_sett
     keys = []
     for path, content in (("one", b"a"), ("two", b"a"), ("one", b"b")):
         Path(path).write_bytes(content)
-        keys.append(resume_key(replace(make_settings(), weights=path), "digest"))
+        keys.append(resume_key(change(make_settings(), {"weights": path, "model.weights": path}), "digest"))
     assert keys[0] == keys[1]
     assert keys[0] != keys[2]
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from flowers.config.schema import Stage
 from flowers.errors import UserError
+from flowers.models.nets import Net
 from flowers.training.classifier import Classifier
-from flowers.training.feature_bank import BATCH, BankPlace, FeatureBank, apply_part, frozen_border
+from flowers.training.feature_bank import BATCH, FeatureBank, apply_part, frozen_border
 
 GIB = 2**30
 MakeClassifier = Callable[..., Classifier]
@@ -29,7 +30,7 @@ def maps(rows: list[int]) -> Tensor:
 @pytest.mark.parametrize("limit_bytes", [GIB, 1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_is_taken_is_what_was_computed(limit_bytes: int, dtype: torch.dtype, tmp_path: Path) -> None:
-    bank = FeatureBank(BATCH + 6, 2, BankPlace(limit_bytes, tmp_path / "bank"))
+    bank = FeatureBank(BATCH + 6, 2, limit_bytes, tmp_path / "bank")
     bank.fill(0, lambda rows: maps(rows).to(dtype))
     bank.fill(1, lambda rows: -maps(rows).to(dtype))
     rows = torch.tensor([BATCH + 5, 0, 17, 0])
@@ -41,7 +42,7 @@ def test_what_is_taken_is_what_was_computed(limit_bytes: int, dtype: torch.dtype
 
 
 def test_a_view_is_computed_once_in_batches(tmp_path: Path) -> None:
-    bank = FeatureBank(BATCH + 6, 1, BankPlace(GIB, tmp_path))
+    bank = FeatureBank(BATCH + 6, 1, GIB, tmp_path)
     asked: list[int] = []
 
     def compute(rows: list[int]) -> Tensor:
@@ -59,14 +60,14 @@ def test_a_full_disk_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    bank = FeatureBank(10, 1, BankPlace(1, tmp_path))
+    bank = FeatureBank(10, 1, 1, tmp_path)
     with pytest.raises(UserError, match=r"No space left on device\); make room, lower `views`"):
         bank.fill(0, maps)
     assert not list(tmp_path.iterdir())
 
 
 def test_the_border_is_where_training_begins() -> None:
-    net = nn.Module()
+    net = Net(1)
     for name, child in (("stem", nn.Linear(1, 1)), ("stage1", nn.Linear(1, 1)), ("pool", nn.Identity())):
         net.add_module(name, child)
     net.add_module("head", nn.Linear(1, 1))
@@ -102,8 +103,8 @@ def test_with_the_bank_training_is_what_it_is_without(
     for limit_bytes in (0, GIB, 1):
         torch.manual_seed(0)
         net = make_net("resnet_small")
-        place = BankPlace(limit_bytes, tmp_path)
-        classifier = make_classifier(net, STAGES, features=place, ema_decay=ema_decay, **AUGMENT, **mixing)
+        gib = limit_bytes / GIB
+        classifier = make_classifier(net, STAGES, features_gib=gib, ema_decay=ema_decay, **AUGMENT, **mixing)
         fit(classifier, sum(stage.epochs for stage in STAGES))
         trained.append(classifier)
     without, *others = trained
@@ -124,7 +125,7 @@ def test_the_frozen_part_runs_once_per_view(
         seen += len(arguments[0])
 
     net.get_submodule("stem").register_forward_pre_hook(count)
-    classifier = make_classifier(net, [Stage("head", 7, "head", 1e-2)], features=BankPlace(GIB, tmp_path), flip=True)
+    classifier = make_classifier(net, [Stage("head", 7, "head", 1e-2)], features_gib=1, flip=True)
     trainer = fit(classifier, 7)
     photographs = trainer.datamodule  # type: ignore[attr-defined]
     assert seen == 2 * len(photographs.train) + len(photographs.val)

@@ -1,10 +1,14 @@
+from collections.abc import Callable
+from pathlib import Path
+
 import psutil
 import pytest
 import torch
 
 from flowers.config.provenance import peak_memory_bytes
+from flowers.config.schema import Settings
 from flowers.errors import UserError
-from flowers.training.trainer import keep_freed_memory, resolve_precision
+from flowers.training.trainer import keep_freed_memory, make_trainer, resolve_precision
 
 
 @pytest.mark.parametrize(
@@ -39,9 +43,17 @@ def test_a_gpu_is_asked_where_it_is_used(native: bool, monkeypatch: pytest.Monke
     assert resolve_precision("auto", "cpu") == ("32-true" if native else "bf16-mixed")
 
 
-def test_an_unknown_precision_is_refused() -> None:
-    with pytest.raises(UserError, match=r"trainer\.precision='bf16-mixd': did you mean 'bf16-mixed'\?"):
-        resolve_precision("bf16-mixd", "cpu")
+def test_an_unknown_precision_is_refused(make_settings: Callable[..., Settings]) -> None:
+    with pytest.raises(UserError, match=r"'trainer\.precision' is 'bf16-mixd', but must be of type .*'bf16-mixed'"):
+        make_settings("trainer.precision=bf16-mixd")
+
+
+@pytest.mark.parametrize("word", ["trainer.limit_train_batches=0", "trainer.gradient_clip_val=-1"])
+def test_numbers_that_lightning_would_take_silently_are_refused(
+    word: str, make_settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=rf"{word}(\.0)? must be"):
+        make_trainer(make_settings(word).trainer, tmp_path)
 
 
 def test_the_peak_is_in_bytes_and_never_sinks() -> None:

@@ -10,12 +10,12 @@ from filelock import FileLock
 
 from flowers.config.provenance import split_digest
 from flowers.config.schema import Settings
-from flowers.curation.prepare import find_photographs
+from flowers.curation.prepare import photographs_of
 from flowers.curation.split_table import read_splits
 from flowers.data.pixels import open_store
 from flowers.errors import UserError
 from flowers.training.checkpoints import resume_key
-from flowers.training.series import Done, Member, locked_series, series_folder, train_members
+from flowers.training.series import Done, Member, opened, series_folder, train_members
 
 Make = Callable[..., Settings]
 
@@ -46,12 +46,12 @@ class FakeTraining:
 @pytest.fixture
 def members(make_settings: Make) -> list[Member]:
     """Four trainings: two splits with two seeds each."""
-    settings = make_settings("trainer.progress=none")
-    _, split = find_photographs(settings)
+    settings = make_settings("progress=none")
+    _, split = photographs_of(settings)
     table = split[split["split"] != "test"].reset_index(drop=True)
     smaller = table.drop(index=table.index[table["split"] == "train"][:3]).reset_index(drop=True)
     return [
-        Member(f"part {part}, seed {seed}", make_settings(f"seed={seed}", "trainer.progress=none"), rows, {})
+        Member(f"part {part}, seed {seed}", make_settings(f"seed={seed}", "progress=none"), rows, {})
         for part, rows in enumerate((table, smaller))
         for seed in (0, 1)
     ]
@@ -117,23 +117,23 @@ def test_a_training_without_its_end_is_not_taken_for_finished(
 
 
 def test_the_same_series_twice_at_once_is_refused(tmp_path: Path) -> None:
-    work = tmp_path / "runs/series/one"
+    work = tmp_path / "one"
     work.mkdir(parents=True)
     with (
         FileLock(work / "lock"),
         pytest.raises(UserError, match="this very crossval is running already"),
-        locked_series(work, "crossval"),
+        opened(work, "crossval"),
     ):
         pass
-    with locked_series(work, "crossval"):
-        pass  # the lock is free again
+    with opened(work, "crossval"):  # the lock is free again
+        pass
 
 
 def test_what_decides_the_results_decides_the_folder(make_settings: Make) -> None:
     settings = make_settings()
-    _, split = find_photographs(settings)
+    _, split = photographs_of(settings)
     place = series_folder("crossval", [settings], split)
-    assert series_folder("crossval", [make_settings("out_dir=elsewhere", "trainer.progress=none")], split) == place
+    assert series_folder("crossval", [make_settings("out_dir=elsewhere", "progress=none")], split) == place
     others = [
         series_folder("learning_curve", [settings], split),
         series_folder("crossval", [settings, settings], split),

@@ -46,7 +46,7 @@ def test_a_network_that_cannot_be_trained_in_stages_is_refused(make_net: Callabl
         layer_groups(headless)
     stray = make_net("mlp")
     stray.register_parameter("temperature", nn.Parameter(torch.ones(1)))
-    with pytest.raises(ValueError, match=r"\['temperature'\] of MLP are in no layer group"):
+    with pytest.raises(UserError, match=r"\['temperature'\] of MLP belong to none of its children"):
         layer_groups(stray)
     shared = make_net("mlp")
     shared.hidden.append(shared.head)  # type: ignore[operator, union-attr]

@@ -27,7 +27,7 @@ def baselines(settings: Settings) -> dict[str, dict[str, Any]]:
         UserError: If something that the user gave cannot be used, or there is no test, or there are no folds.
     """
     from flowers.config.provenance import describe
-    from flowers.curation.prepare import find_photographs
+    from flowers.curation.prepare import photographs_of
     from flowers.evaluation.baseline_inputs import (
         ON_EMBEDDINGS,
         ON_PIXELS,
@@ -40,10 +40,10 @@ def baselines(settings: Settings) -> dict[str, dict[str, Any]]:
     from flowers.evaluation.scores import confusion, score
 
     def say(line: str) -> None:
-        if settings.trainer.progress != "none":
+        if settings.progress != "none":
             print(line, flush=True)
 
-    root, split = find_photographs(settings)
+    root, split = photographs_of(settings)
     photographs = divide(root, split, Path(settings.data.cache_dir))
     net = embedding_network(settings, len(photographs.classes))
     out = Path(settings.out_dir)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flowers.config.cli import exit_on_user_error, read_arguments
-from flowers.config.compose import compose_config, read_settings
+from flowers.config.compose import as_dict, change, compose_config, read_settings
 from flowers.config.provenance import file_digest
 from flowers.config.schema import HUB
 from flowers.errors import UserError, suggestion
@@ -34,7 +34,7 @@ def compose(params: dict[str, Any], out: Path) -> list[Path]:
     Raises:
         UserError: If a key is missing or unknown, or an experiment cannot be composed.
     """
-    from omegaconf import OmegaConf, open_dict
+    from omegaconf import OmegaConf
 
     dataset, experiments, overrides = _read_params(params)
     out.mkdir(parents=True, exist_ok=True)
@@ -47,15 +47,13 @@ def compose(params: dict[str, Any], out: Path) -> list[Path]:
             "data.source=null",
             "data.decisions=null",  # the split has them
         ]
-        config = compose_config([f"experiment={name}", f"data={dataset}", *overrides, *placed])
-        settings = read_settings(config)
+        settings = read_settings(compose_config([f"experiment={name}", f"data={dataset}", *overrides, *placed]))
         if settings.name != name:
             raise UserError(f"conf/experiment/{name}.yaml calls itself '{settings.name}'; set its name to {name}.")
         if settings.weights is not None and settings.weights != HUB:
-            with open_dict(config):
-                config.weights_sha256 = _pin(Path(settings.weights), name)
-        plain = OmegaConf.to_container(config, resolve=True)
-        assert isinstance(plain, dict)
+            digest = _pin(Path(settings.weights), name)
+            settings = change(settings, {"weights_sha256": digest, "model.weights_sha256": digest})
+        plain = as_dict(settings)
         plain["hydra"] = {"run": {"dir": f"artifacts/train/{name}"}, "output_subdir": None}
         files.append(out / f"{name}.yaml")
         OmegaConf.save(OmegaConf.create(plain), files[-1])

@@ -10,12 +10,13 @@ are never read. All trainings are children of one MLflow run; the same command g
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowers.config.cli import exit_on_user_error, run_command, take_command_line
+from flowers.config.compose import read_data, with_seed
 from flowers.config.schema import Settings
 from flowers.errors import UserError
 
@@ -57,34 +58,36 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
     """
     from flowers.commands.train import train
     from flowers.curation.folds import numbered_folds
-    from flowers.curation.prepare import find_photographs
+    from flowers.curation.prepare import photographs_of
     from flowers.tracking.parents import label_children, series_run
-    from flowers.training.series import locked_series, series_folder, train_members
+    from flowers.training.series import opened, series_folder, train_members
 
     folds, seeds = arguments.folds, arguments.seeds
     if seeds < 1 or (folds is None and seeds == 1):
         raise UserError(f"seeds={seeds} repeats nothing; give folds=5, or seeds=3, or both.")
-    if settings.trainer.from_stage != 1:
-        raise UserError("crossval trains each time from the start; leave out trainer.from_stage.")
-    root, split = find_photographs(settings)
+    if settings.from_stage != 1:
+        raise UserError("crossval trains each time from the start; leave out from_stage.")
+    root, split = photographs_of(settings)
     if folds is None:
         table = split[split["split"] != "test"].reset_index(drop=True)
         identity = table
     else:
-        table = numbered_folds(split, settings.data.split, folds)
+        table = numbered_folds(split, read_data(settings).split, folds)
         identity = table.assign(split=table["fold"].astype(str))
     out = Path(settings.out_dir)
     out.mkdir(parents=True, exist_ok=True)  # now, not after hours, is the time to learn that it cannot be made
     work = series_folder("crossval", [settings], identity)
     members = plan(settings, table, folds, seeds)
     title = f"{settings.name} crossval {_counted(folds, seeds)}"
-    experiment = settings.data.name
+    tracking = settings.tracking
     with (
-        locked_series(work, "crossval"),
-        series_run(work, settings.tracking, experiment=experiment, kind="crossval", name=title) as parent,
+        opened(work, "crossval"),
+        series_run(
+            work, tracking, experiment=settings.data.name, kind="crossval", name=title, recipe=settings.name
+        ) as parent,
     ):
         done = []
-        for each in label_children(train_members(work, root, members, train), settings.tracking, parent):
+        for each in label_children(train_members(work, root, members, train), tracking, parent):
             _judge(each)
             done.append(each)
         about = {"name": settings.name, **summarise(done, folds, seeds), **_provenance(settings, table, parent)}
@@ -92,7 +95,7 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
         _write(out, about, rows, done)
         print(_words(about, rows, out), flush=True)
         if parent is not None:
-            _record(settings, title, parent, about, out)
+            _record(about, out)
     return float(about["val/acc"])
 
 
@@ -114,7 +117,7 @@ def plan(settings: Settings, table: "pd.DataFrame", folds: int | None, seeds: in
         for seed in range(settings.seed, settings.seed + seeds):
             tags = {"seed": str(seed)} if fold is None else {"fold": str(fold + 1), "seed": str(seed)}
             words = [f"{name} {value}" for name, value in tags.items() if name == "fold" or seeds > 1]
-            members.append(Member(", ".join(words), replace(settings, seed=seed), split, tags))
+            members.append(Member(", ".join(words), with_seed(settings, seed), split, tags))
     return members
 
 
@@ -206,24 +209,16 @@ def _write(out: Path, about: dict[str, Any], rows: "pd.DataFrame", done: "Sequen
     (out / "crossval.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
-def _record(settings: Settings, title: str, parent: str, about: dict[str, Any], out: Path) -> None:
-    """Tell the series' MLflow run what was found, and close it."""
+def _record(about: dict[str, Any], out: Path) -> None:
+    """Tell the series' MLflow run, which is open, what was found."""
     from flowers.tracking import log as tracking
 
     low, high = about["interval"]["val/acc"]
     figures = {"val/acc": about["val/acc"], "val/acc_low": low, "val/acc_high": high, "val/loss": about["val/loss"]}
-    with tracking.tracked_run(
-        settings.tracking,
-        experiment=settings.data.name,
-        name=title,
-        run_id=parent,
-        tags={"recipe": settings.name, "kind": "crossval"},
-        system_metrics=False,
-    ):
-        tracking.log_metrics({f"crossval/{name}": value for name, value in figures.items()})
-        tracking.log_metrics({"crossval/pooled/acc": about["pooled/acc"]})
-        for name in ("crossval.csv", "crossval.json", "predictions.csv"):
-            tracking.log_file(out / name, "crossval")
+    tracking.log_metrics({f"crossval/{name}": value for name, value in figures.items()})
+    tracking.log_metrics({"crossval/pooled/acc": about["pooled/acc"]})
+    for name in ("crossval.csv", "crossval.json", "predictions.csv"):
+        tracking.log_file(out / name, "crossval")
 
 
 def _words(about: dict[str, Any], rows: "pd.DataFrame", out: Path) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowers.config.cli import run_command
-from flowers.config.compose import locate
+from flowers.config.compose import find_source, read_data
 from flowers.config.schema import Data, Settings
 from flowers.errors import UserError
 
@@ -53,7 +53,7 @@ def card(settings: Settings) -> Path:
     """
     from flowers.report.data_card import write_card
 
-    contents = look_into(settings.data)
+    contents = look_into(read_data(settings))
     root = contents.root
     out = Path(settings.out_dir) / "card"
     out.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ def _read(data: Data) -> "tuple[Path, pd.DataFrame, pd.DataFrame]":
         if root.parent == manifest.parent and manifest.is_file():  # it knows of files that were not copied there
             return root, split, read_manifest(manifest)
     else:
-        fill = None if data.source is None else locate("data.source", data.source, "flowers.sources.")
+        fill = None if data.source is None else find_source(data.source)
         root, split, _ = prepare(data, fill)
     return root, split, remembered_scan(root, data.strict, Path(data.cache_dir))[0]
 

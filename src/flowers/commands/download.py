@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowers.config.cli import run_command
-from flowers.config.compose import locate
+from flowers.config.compose import find_source, read_data
 from flowers.config.provenance import file_digest
 from flowers.config.schema import Settings
 from flowers.errors import UserError
@@ -26,7 +26,7 @@ def download(settings: Settings) -> None:
     """
     from flowers.curation.manifest import scan, summarise, write_manifest
 
-    data = settings.data
+    data = read_data(settings)
     out = Path(settings.out_dir)
     photographs = out / data.name
     if photographs.exists() and any(photographs.iterdir()):
@@ -36,7 +36,7 @@ def download(settings: Settings) -> None:
         manifest = scan(Path(data.root), data.strict)
         copy_accepted(manifest, Path(data.root), photographs)
     else:
-        fill = locate("data.source", data.source, "flowers.sources.")
+        fill = find_source(data.source)
         fill(photographs, **{name: value for name, value in data.source.items() if name != "_target_"})
         manifest = scan(photographs, data.strict)
     write_manifest(manifest, out / "manifest.csv")

@@ -8,11 +8,11 @@ who decides.
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowers.config.cli import run_command
+from flowers.config.compose import change
 from flowers.config.schema import Settings
 from flowers.errors import UserError
 
@@ -36,12 +36,12 @@ def suspects(settings: Settings) -> int:
 
     from flowers.config.provenance import data_digest, split_digest
     from flowers.curation.label_errors import confident_joint, rank_suspects
-    from flowers.curation.prepare import find_photographs
+    from flowers.curation.prepare import photographs_of
     from flowers.training.checkpoints import resume_key
 
-    if settings.trainer.from_stage != 1:
-        raise UserError("suspects trains each fold from the start; leave out trainer.from_stage.")
-    root, split = find_photographs(settings)
+    if settings.from_stage != 1:
+        raise UserError("suspects trains each fold from the start; leave out from_stage.")
+    root, split = photographs_of(settings)
     table = split[split["split"] != "test"].reset_index(drop=True)
     _check_folds(table)
     out = Path(settings.out_dir)
@@ -131,7 +131,7 @@ def _out_of_fold(settings: Settings, root: Path, table: "pd.DataFrame", work: Pa
     for number, fold in enumerate(folds, start=1):
         file = work / f"fold-{fold}.npy"
         if not file.exists():
-            if settings.trainer.progress != "none":
+            if settings.progress != "none":
                 print(f"fold {number} of {len(folds)}", flush=True)
             partial = work / "partial.npy"
             np.save(partial, _judge_fold(settings, root, table, int(fold), work))
@@ -151,16 +151,20 @@ def _judge_fold(settings: Settings, root: Path, table: "pd.DataFrame", fold: int
     cache = Path(settings.data.cache_dir) / f"suspects-{work.name}-{fold}"  # of no use to anything else
     parts = table.assign(split=["val" if each == fold else "train" for each in table["fold"]])
     write_splits(parts, folder / "split-of-fold.csv")
-    data = replace(
-        settings.data,
-        root=str(root),
-        source=None,
-        decisions=None,
-        split_csv=str(folder / "split-of-fold.csv"),
-        cache_dir=str(cache),
+    train(
+        change(
+            settings,
+            {
+                "out_dir": str(folder),
+                "data.root": str(root),
+                "data.source": None,
+                "data.decisions": None,
+                "data.split_csv": str(folder / "split-of-fold.csv"),
+                "data.cache_dir": str(cache),
+                "tracking.enabled": False,
+            },
+        )
     )
-    tracking = replace(settings.tracking, enabled=False)
-    train(replace(settings, out_dir=str(folder), data=data, tracking=tracking))
     model = open_model(folder)
     assert model.validation is not None  # this version trained it
     # Not calibrated, for the temperature was fitted on these very labels, right or wrong.

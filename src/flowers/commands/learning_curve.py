@@ -10,7 +10,7 @@ tenth of the photographs would be trained on for a tenth of the steps, and the c
 not that it is small. On the sample, 70 and 140 photographs gave cnn_scratch 48.7 and 62.0 % with equal steps, 42.0 and
 58.0 % with equal epochs; sample_finetune 69.3 and 82.0 %, against 57.3 and 75.3 % (one seed each).
 
-Other keys change all recipes alike: ``data=folder data.root=PHOTOS``, ``learning.batch_size=16`` …; with a recipe's
+Other keys change all recipes alike: ``data=folder data.root=PHOTOS``, ``data.batch_size=16`` …; with a recipe's
 name before them that one alone: ``mobilenetv2_finetune.weights=FILE``. All trainings are children of one MLflow run;
 the same command goes on where it was ended. Writes ``learning_curve.csv`` (a row for each training),
 ``learning_curve.json`` and the figure ``learning_curve.png`` and ``.svg``.
@@ -18,12 +18,13 @@ the same command goes on where it was ended. Writes ``learning_curve.csv`` (a ro
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowers.config.cli import asks_help, describe_keys, exit_on_user_error, take_keys
-from flowers.config.schema import Settings, Stage
+from flowers.config.compose import change, read_data, with_seed
+from flowers.config.schema import Settings
 from flowers.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,36 +61,36 @@ def learning_curve(recipes: Sequence[Settings], sizes: Sequence[float], seeds: i
         KeyboardInterrupt: If interrupted; the same call goes on from the last whole epoch.
     """
     from flowers.commands.train import train
-    from flowers.curation.prepare import find_photographs
+    from flowers.curation.prepare import photographs_of
     from flowers.report.learning_curve import curves_of, describe_curves, draw_curves, write_curves
     from flowers.tracking.parents import label_children, series_run
-    from flowers.training.series import locked_series, series_folder, train_members
+    from flowers.training.series import opened, series_folder, train_members
 
     _check(recipes, sizes, seeds)
     first = recipes[0]
-    root, split = find_photographs(first)
+    root, split = photographs_of(first)
     table = split[split["split"] != "test"].reset_index(drop=True)
     members = plan(recipes, table, sizes, seeds)
     work = series_folder("learning curve", recipes, table)
     out = out or work
     out.mkdir(parents=True, exist_ok=True)  # now, not after hours, is the time to learn that it cannot be made
     title = f"learning curve of {' and '.join(recipe.name for recipe in recipes)}"
-    experiment, kind = first.data.name, "learning_curve"
+    tracking = first.tracking
     with (
-        locked_series(work, kind),
-        series_run(work, first.tracking, experiment=experiment, kind=kind, name=title) as parent,
+        opened(work, "learning_curve"),
+        series_run(work, tracking, experiment=first.data.name, kind="learning_curve", name=title) as parent,
     ):
-        done = list(label_children(train_members(work, root, members, train), first.tracking, parent))
+        done = list(label_children(train_members(work, root, members, train), tracking, parent))
         curves = curves_of(done)
         val = int((table["split"] == "val").sum())
         files = write_curves(curves, done, table, out, parent) + draw_curves(curves, first.data.name, val, out)
         print(f"{describe_curves(curves, val)}\nThe figure: {out}/learning_curve.png", flush=True)
         if parent is not None:
-            record_curves(curves, files)
+            _record(curves, files)
     return curves
 
 
-def record_curves(curves: "Sequence[Curve]", files: Sequence[Path]) -> None:
+def _record(curves: "Sequence[Curve]", files: Sequence[Path]) -> None:
     """Tell the series' MLflow run, which is open, what was found.
 
     The number of photographs is the step, so that MLflow's own charts are learning curves.
@@ -111,13 +112,13 @@ def _check(recipes: Sequence[Settings], sizes: Sequence[float], seeds: int) -> N
     if len({recipe.name for recipe in recipes}) < len(recipes):
         raise UserError("experiments names the same recipe twice; name each once.")
     for recipe in recipes:
-        if recipe.data != recipes[0].data:
+        if read_data(recipe) != read_data(recipes[0]):
             raise UserError(
                 f"{recipe.name} and {recipes[0].name} use different photographs, so that their curves could not be "
                 "compared; add data=… to the command, or leave one out."
             )
-        if recipe.trainer.from_stage != 1:
-            raise UserError("learning_curve trains each time from the start; leave out trainer.from_stage.")
+        if recipe.from_stage != 1:
+            raise UserError("learning_curve trains each time from the start; leave out from_stage.")
 
 
 def plan(recipes: Sequence[Settings], table: "pd.DataFrame", sizes: Sequence[float], seeds: int) -> "list[Member]":
@@ -146,12 +147,14 @@ def plan(recipes: Sequence[Settings], table: "pd.DataFrame", sizes: Sequence[flo
                 tags = {"train_count": str(count), "train_frac": f"{frac:g}", "seed": str(seed)}
                 words = [recipe.name, f"{100 * frac:g} percent"]
                 words += [f"seed {seed}"] if seeds > 1 else []
-                settings = replace(recipe, seed=seed, stages=equal_steps(recipe, full, count))
+                epochs = equal_steps(recipe, full, count)
+                longer = {f"model.stages.{number}.epochs": each for number, each in enumerate(epochs)}
+                settings = change(with_seed(recipe, seed), longer)
                 members.append(Member(", ".join(words), settings, split, tags))
     return members
 
 
-def equal_steps(recipe: Settings, full: int, count: int) -> list[Stage]:
+def equal_steps(recipe: Settings, full: int, count: int) -> list[int]:
     """Lengthen the stages, so that fewer photographs are trained on for as many steps.
 
     Args:
@@ -160,19 +163,17 @@ def equal_steps(recipe: Settings, full: int, count: int) -> list[Stage]:
         count: Number of those to be trained on.
 
     Returns:
-        The stages with epochs to the nearest whole number, one at least where there was one.
+        The epochs of each stage, to the nearest whole number, one at least where there was one.
     """
 
     def steps(photographs: int) -> int:
         """Count the batches of an epoch, as :class:`flowers.data.datamodule.ShuffledBatches` makes them."""
-        batches = photographs // min(recipe.learning.batch_size, photographs)
-        limit = recipe.trainer.train_batches
+        batches = photographs // min(recipe.data.batch_size, photographs)
+        limit = recipe.trainer.limit_train_batches
         return batches if limit is None else min(batches, limit)
 
     longer = steps(full) / steps(count)
-    return [
-        replace(stage, epochs=max(1, round(stage.epochs * longer)) if stage.epochs else 0) for stage in recipe.stages
-    ]
+    return [max(1, round(stage.epochs * longer)) if stage.epochs else 0 for stage in recipe.model.stages]
 
 
 def compose_recipes(experiments: Sequence[str], overrides: Sequence[str]) -> list[Settings]:

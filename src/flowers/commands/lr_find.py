@@ -1,22 +1,20 @@
-"""Look for a learning rate: ``flowers lr_find experiment=mobilenetv2_finetune trainer.from_stage=2``.
+"""Look for a learning rate: ``flowers lr_find experiment=mobilenetv2_finetune from_stage=2``.
 
 Trains a stage for a few dozen steps while the rate rises from 1e-7 to 1, and draws the loss against it. The ratios
-between layer groups stay as the stage has them. With ``trainer.from_stage=N`` the network is what stage N-1 left in
+between layer groups stay as the stage has them. With ``from_stage=N`` the network is what stage N-1 left in
 ``out_dir``. The sweep works on a copy: no model is changed. Writes ``lr_find.png`` and ``lr_find.csv``.
 """
 
-import dataclasses
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowers.config.cli import run_command
+from flowers.config.compose import as_dict, change
 from flowers.config.schema import Settings
 from flowers.errors import UserError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from flowers.training.rate_finder import RateSweep
 
 
@@ -31,20 +29,18 @@ def lr_find(settings: Settings) -> float | None:
     """
     import pandas as pd
 
-    from flowers.curation.prepare import find_photographs
     from flowers.report.curves import rates_figure
     from flowers.training.checkpoints import start_checkpoint
     from flowers.training.rate_finder import smoothed, suggest
 
     out = Path(settings.out_dir)
     start = start_checkpoint(out, settings)
-    root, split = find_photographs(settings)
     with tempfile.TemporaryDirectory() as folder:
-        sweep = _sweep(settings, root, split, start, Path(folder))
+        sweep = _sweep(settings, start, Path(folder))
     smooth = smoothed(sweep.losses)
     rates = sweep.rates[: len(smooth)]
     found = suggest(rates, smooth.tolist())
-    stage = settings.stages[settings.trainer.from_stage - 1]
+    stage = settings.model.stages[settings.from_stage - 1]
     named = {} if found is None else {name.replace("_", "/"): rate for name, rate in found._asdict().items()}
     figure = rates_figure(rates, smooth, named, f"{settings.name}, stage {stage.name}")
     out.mkdir(parents=True, exist_ok=True)
@@ -73,33 +69,36 @@ def lr_find(settings: Settings) -> float | None:
     return found.valley
 
 
-def _sweep(settings: Settings, root: Path, split: "pd.DataFrame", start: Path | None, folder: Path) -> "RateSweep":
+def _sweep(settings: Settings, start: Path | None, folder: Path) -> "RateSweep":
     import torch
 
     from flowers.commands.train import build_training
     from flowers.training.rate_finder import STEPS, RateSweep
     from flowers.training.stages import peak_rates, trained_groups
-    from flowers.training.trainer import check_trainer, make_trainer, quiet_lightning
+    from flowers.training.trainer import make_trainer, quiet_lightning
 
-    number = settings.trainer.from_stage - 1
-    precision = check_trainer(settings.trainer)
-    stage = dataclasses.replace(settings.stages[number], epochs=STEPS)  # an epoch has at least one step
-    photographs, classifier = build_training(dataclasses.replace(settings, stages=[stage]), root, split, folder)
+    stage = {**as_dict(settings)["model"]["stages"][settings.from_stage - 1], "epochs": STEPS}  # of one step at least
+    datamodule, model = build_training(change(settings, {"model.stages": [stage]}))
     if start is not None:
         state = torch.load(start, map_location="cpu", weights_only=True)["state_dict"]
         try:
-            classifier.load_state_dict(state)
+            model.load_state_dict(state)
         except RuntimeError as error:
             raise UserError(
                 f"{start} does not fit the network of this recipe; name the out_dir of a training of the same recipe."
             ) from error
-    sweep = RateSweep(peak_rates(stage.max_lr, trained_groups(stage.train, classifier.groups)))
+    sweep = RateSweep(peak_rates(stage["max_lr"], trained_groups(stage["train"], model.groups)))
     with quiet_lightning():
         trainer = make_trainer(
-            settings.trainer, precision, epochs=STEPS, clip_norm=settings.learning.clip_norm, callbacks=[sweep]
+            change(settings, {"trainer.max_epochs": STEPS}).trainer,
+            folder,
+            callbacks=[sweep],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            limit_val_batches=0,
         )
-        trainer.limit_val_batches = 0
-        trainer.fit(classifier, datamodule=photographs)
+        trainer.fit(model, datamodule=datamodule)
     return sweep
 
 

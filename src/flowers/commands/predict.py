@@ -6,9 +6,13 @@ flower of these classes), then the probability of every class.
 
 ``accuracy=0.95`` withholds the answers that are not sure enough: the threshold is the one that made the rest 95 % right
 on the validation photographs. ``prediction`` is then empty.
+
+A model may only name classes of this package, torch, torchmetrics, timm and lightning; ``allow=[mypackage]`` allows
+more.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,14 +33,18 @@ class Arguments:
     photos: Path
     out: Path = Path("predictions.csv")
     accuracy: float | None = None
+    allow: list[str] = field(default_factory=list)
 
 
-def predict(model_dir: Path, photos: Path, accuracy: float | None = None) -> "tuple[pd.DataFrame, dict[str, str]]":
+def predict(
+    model_dir: Path, photos: Path, accuracy: float | None = None, allow: Sequence[str] = ()
+) -> "tuple[pd.DataFrame, dict[str, str]]":
     """Classify every photograph in a folder, class folders or not.
 
     Args:
         model_dir: A folder that ``train`` wrote.
         photos: A folder, searched through all its sub-folders, or a single photograph.
+        allow: Packages beside the usual ones that the model's classes may lie in.
         accuracy: Withhold answers that are less sure than this accuracy asks for, in (0, 1].
 
     Returns:
@@ -53,7 +61,7 @@ def predict(model_dir: Path, photos: Path, accuracy: float | None = None) -> "tu
     from flowers.models.inference import calibrated
     from flowers.models.trained import open_model
 
-    model = open_model(model_dir)
+    model = open_model(model_dir, allow)
     least = 0.0 if accuracy is None else _threshold(model, accuracy)
     names, answers, refused = answer_folder(model, photos, key="photos")
     predicted = calibrated(answers.logits, model.temperature)
@@ -91,7 +99,7 @@ def main() -> None:
     """Classify what the command line names."""
     with exit_on_user_error():
         arguments = read_arguments(Arguments, __doc__)
-        table, refused = predict(arguments.model, arguments.photos, arguments.accuracy)
+        table, refused = predict(arguments.model, arguments.photos, arguments.accuracy, arguments.allow)
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(arguments.out, index=False, float_format="%.6f")
         withheld = int((table["prediction"] == "").sum())

@@ -159,10 +159,9 @@ def _reasons(model: "TrainedModel", run: "Run") -> "Reasons":
 
 def _record(model: "TrainedModel", evaluation: Path, figures: list[str]) -> None:
     """Add the page and its figures to the training's MLflow run."""
-    from flowers.evaluation.predictions import training_run
     from flowers.tracking import log as tracking
 
-    with training_run(model, {}):
+    with tracking.training_run(model, {}):
         tracking.log_file(evaluation / "report.html", "test")
         for name in figures:
             tracking.log_file(evaluation / "figures" / f"{name}.png", "test")

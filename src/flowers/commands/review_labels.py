@@ -1,19 +1,23 @@
 """Decide on suspect labels: ``flowers review_labels suspects=DIR decisions=FILE``.
 
-Shows what ``flowers find_label_errors`` found on a page of this machine, one photograph after the other. Each decision (keep,
-drop, or count as another class) is written to the table of decisions at once; no photograph is touched. Give the table
-to the next training with ``data.decisions=FILE``. Ctrl-C ends it.
+Shows what ``flowers find_label_errors`` found on a page of this machine, one photograph after the other. Each decision
+(keep, drop, or count as another class) is written to the table of decisions at once; no photograph is touched. Give the
+table to the next training with ``data.decisions=FILE``. Ctrl-C ends it.
 """
 
+import contextlib
 import getpass
 import io
 import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from flowers.config.cli import exit_on_user_error, read_arguments
 from flowers.errors import UserError
-from flowers.report.label_review import Desk, Suspect, make_server
+
+if TYPE_CHECKING:
+    from flowers.report.label_review import Review, Suspect
 
 
 @dataclass
@@ -26,19 +30,20 @@ class Arguments:
     by: str | None = None
 
 
-def open_desk(folder: Path, decisions: Path | None, by: str | None) -> Desk:
-    """Lay out what is to be decided.
+def open_review(folder: Path, decisions: Path | None, by: str | None) -> "Review":
+    """Prepare what the page shows.
 
     Args:
-        folder: What ``suspects`` wrote.
-        decisions: The table that is added to; None: the one that the search for suspects took into account, else
-            ``decisions.csv`` beside the suspects.
+        folder: What ``find_label_errors`` wrote.
+        decisions: The table to which decisions are added; None: the one that the search for suspects used, or
+            ``decisions.csv`` beside the suspects if it used none.
         by: Who decides; None: the user's name on this machine.
 
     Raises:
         UserError: If a file is missing or cannot be read, or nobody is named.
     """
-    from flowers.curation.label_edits import DecisionFile
+    from flowers.curation.label_edits import LabelEditFile
+    from flowers.report.label_review import Review
 
     suspects, about = read_suspects(folder)
     if by is None:
@@ -49,18 +54,18 @@ def open_desk(folder: Path, decisions: Path | None, by: str | None) -> Desk:
     if not by.strip():
         raise UserError("by is empty; say who decides with by=NAME.")
     known = about.get("decisions")
-    ledger = DecisionFile(decisions or (Path(known) if known else folder / "decisions.csv"))
-    ledger.read()  # now is the time to learn that it cannot be
+    edits = LabelEditFile(decisions or (Path(known) if known else folder / "decisions.csv"))
+    edits.read()  # an unreadable table is named before the page opens
     root = Path(about["photographs"])
     if not root.is_dir():
         raise UserError(
-            f"{root}, where the photographs were, is gone; bring it back, or run flowers find_label_errors again."
+            f"{root}, the folder of the photographs, does not exist; restore it or run flowers find_label_errors again."
         )
-    return Desk(suspects, about["classes"], ledger, by, lambda path, side_px: picture(root / path, side_px))
+    return Review(suspects, about["classes"], edits, by, lambda path, side_px: picture(root / path, side_px))
 
 
-def read_suspects(folder: Path) -> tuple[list[Suspect], dict]:
-    """Read what ``suspects`` wrote.
+def read_suspects(folder: Path) -> "tuple[list[Suspect], dict]":
+    """Read what ``find_label_errors`` wrote.
 
     Returns:
         The suspects, and the content of ``suspects.json``.
@@ -69,6 +74,8 @@ def read_suspects(folder: Path) -> tuple[list[Suspect], dict]:
         UserError: If a file is missing, damaged, or names a file outside the folder of photographs.
     """
     import pandas as pd
+
+    from flowers.report.label_review import Suspect
 
     try:
         about = json.loads((folder / "suspects.json").read_text())
@@ -94,7 +101,7 @@ def read_suspects(folder: Path) -> tuple[list[Suspect], dict]:
         path = PurePosixPath(suspect.path)
         if path.is_absolute() or ".." in path.parts:
             raise UserError(
-                f"{folder}/suspects.csv names {path}, outside the photographs; run flowers.commands.find_label_errors again."
+                f"{folder}/suspects.csv names {path}, outside the photographs; run flowers find_label_errors again."
             )
     return suspects, about
 
@@ -107,7 +114,7 @@ def picture(file: Path, side_px: int) -> bytes | None:
         side_px: Its longer side at most.
 
     Returns:
-        None if there is none, or it cannot be decoded.
+        None if the file does not exist or cannot be decoded.
     """
     from flowers.sources.photograph import PhotographError, open_rgb
 
@@ -125,18 +132,16 @@ def main() -> None:
     """Serve the page until Ctrl-C."""
     with exit_on_user_error():
         arguments = read_arguments(Arguments, __doc__)
-        desk = open_desk(arguments.suspects, arguments.decisions, arguments.by)
-        with make_server(desk, arguments.port) as server:
-            print(
-                f"{len(desk.suspects)} suspects: open http://127.0.0.1:{server.server_port}/ in a browser "
-                "(Ctrl-C ends this).",
-                flush=True,
-            )
-            try:
-                server.serve_forever()
-            except KeyboardInterrupt:
-                file, count = desk.ledger.file, len(desk.decisions())
-                print(
-                    f"\n{file}: {count} of {len(desk.suspects)} suspects decided. Train with data.decisions={file}",
-                    flush=True,
-                )
+        from flowers.report.label_review import make_server, open_port
+
+        review = open_review(arguments.suspects, arguments.decisions, arguments.by)
+        with open_port(arguments.port) as listener:
+            address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+            print(f"{len(review.suspects)} suspects: open {address} in a browser (Ctrl-C ends this).", flush=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                make_server(review, listener).run(sockets=[listener])
+        file, count = review.edits.file, len(review.decisions())
+        print(
+            f"\n{file}: {count} of {len(review.suspects)} suspects decided. Train with data.decisions={file}",
+            flush=True,
+        )

@@ -7,6 +7,7 @@ Nothing else decides which photograph is in which split.
 from pathlib import Path
 
 from flowers.config.cli import run_command
+from flowers.config.compose import read_data
 from flowers.config.schema import Settings
 from flowers.errors import UserError
 
@@ -25,7 +26,7 @@ def split(settings: Settings) -> None:
 
     if not MANIFEST.exists():
         raise UserError(f"{MANIFEST} does not exist; run `dvc repro download` first.")
-    table, summary = divide(read_manifest(MANIFEST), settings.data, MANIFEST.parent / settings.data.name)
+    table, summary = divide(read_manifest(MANIFEST), read_data(settings), MANIFEST.parent / settings.data.name)
     out = Path(settings.out_dir) / "split.csv"
     out.parent.mkdir(parents=True, exist_ok=True)
     write_splits(table, out)

@@ -4,21 +4,17 @@ Writes a folder with ``model.safetensors``, ``config.yaml`` (what was trained), 
 ``history.csv`` (what happened in each epoch), and ``stage-N.ckpt`` for each stage. Never reads the test photographs.
 """
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flowers.config.cli import run_command
+from flowers.config.compose import as_dict, instantiate
 from flowers.config.schema import Settings
 from flowers.errors import UserError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from flowers.data.datamodule import PhotoDataModule
-    from flowers.tracking.logger import MLflowLogger
     from flowers.training.classifier import Classifier
-    from flowers.training.history import Row
 
 
 def train(settings: Settings, stop_after_epochs: int | None = None, called: str | None = None) -> float:
@@ -26,8 +22,8 @@ def train(settings: Settings, stop_after_epochs: int | None = None, called: str 
 
     Args:
         settings: All that decides the result.
-        stop_after_epochs: Stop there as if interrupted, leaving a checkpoint and no model; null trains to the end.
-        called: What its MLflow run is called; null: by the recipe and the command line.
+        stop_after_epochs: Stop there as if interrupted, leaving a checkpoint and no model; None trains to the end.
+        called: What its MLflow run is called; None: by the recipe and the command line.
 
     Returns:
         The validation accuracy of the last epoch, in [0, 1]. NaN if stopped before the end.
@@ -39,180 +35,150 @@ def train(settings: Settings, stop_after_epochs: int | None = None, called: str 
     from filelock import FileLock, Timeout
 
     from flowers.config.provenance import split_digest
-    from flowers.curation.prepare import find_photographs
-    from flowers.training import checkpoints as resume
+    from flowers.training import checkpoints
     from flowers.training.save import check_free
 
     out = Path(settings.out_dir)
     check_free(out, settings)
-    start = resume.start_checkpoint(out, settings)
-    root, split = find_photographs(settings)
+    start = checkpoints.start_checkpoint(out, settings)
+    datamodule, model = build_training(settings)
+    if getattr(datamodule, "summary", None) and settings.progress != "none":
+        print(datamodule.summary, flush=True)
     out.mkdir(parents=True, exist_ok=True)  # now, not after hours, is the time to learn that it cannot be made
-    folder = Path("runs/resume") / resume.resume_key(settings, split_digest(split), start)
+    split = getattr(datamodule, "split", None)  # which a DataModule from elsewhere does not have
+    key = checkpoints.resume_key(settings, "" if split is None else split_digest(split), start)
+    folder = Path("runs/resume") / key
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / "lock", timeout=0):
-            return _train(settings, root, split, folder, out, start, stop_after_epochs, called)
+            return _fit(settings, datamodule, model, folder, start, stop_after_epochs, called)
     except Timeout as error:
         raise UserError(
             "this very training is running already in another process; wait for it, or change seed or a setting."
         ) from error
     except KeyboardInterrupt as error:
-        whole = resume.EpochCheckpoint(folder).found() is not None
+        whole = checkpoints.EpochCheckpoint(folder).found() is not None
         advice = "goes on from the last whole epoch" if whole else "starts anew, as no epoch was whole yet"
         raise KeyboardInterrupt(f"interrupted; the same command {advice}.") from error
 
 
-def build_training(
-    settings: Settings, root: Path, split: "pd.DataFrame", folder: Path
-) -> "tuple[PhotoDataModule, Classifier]":
+def build_training(settings: Settings) -> "tuple[PhotoDataModule, Classifier]":
     """Make what is trained, and what it is trained on.
 
     Args:
         settings: All that decides the result.
-        root: Where the photographs lie.
-        split: Which of them is used for what.
-        folder: For large intermediate files.
     """
     import lightning
 
     from flowers.config.seeds import derive_seed
-    from flowers.data.datamodule import PhotoDataModule
-    from flowers.models.nets import build_network
-    from flowers.models.weights import start_from
-    from flowers.training.classifier import Classifier
-    from flowers.training.feature_bank import BankPlace
-    from flowers.training.trainer import keep_freed_memory
 
-    keep_freed_memory()
-    classes = sorted(split["label"].unique())
+    datamodule = instantiate("data", settings.data)
+    datamodule.prepare_data()
     lightning.seed_everything(derive_seed(settings.seed, "weights") % 2**32, verbose=False)
-    net = build_network(settings.model, len(classes))
-    if settings.weights is not None:
-        start_from(net, settings.weights, settings.weights_sha256)
-    photographs = PhotoDataModule(
-        split,
-        root,
-        image_px=net.image_px,
-        batch_size=settings.learning.batch_size,
-        seed=settings.seed,
-        cache_dir=Path(settings.data.cache_dir),
-        sampling=settings.learning.sampling,
-    )
-    classifier = Classifier(
-        net,
-        num_classes=len(classes),
-        train_labels=photographs.train.labels,
-        learning=settings.learning,
-        stages=settings.stages,
-        augment=settings.augment,
-        seed=settings.seed,
-        features=BankPlace(int(settings.trainer.features_gib * 2**30), folder),
-        compiled=settings.trainer.compile,
-    )
-    return photographs, classifier
-
-
-def _train(
-    settings: Settings,
-    root: Path,
-    split: "pd.DataFrame",
-    folder: Path,
-    out: Path,
-    start: Path | None,
-    stop_after_epochs: int | None,
-    called: str | None,
-) -> float:
-    from flowers.evaluation.calibration import fit_temperature
-    from flowers.models.inference import answer
-    from flowers.training import checkpoints as resume
-    from flowers.training.save import write_model
-
-    photographs, classifier = build_training(settings, root, split, folder)
-    logger = None
-    if settings.tracking.enabled:
-        from flowers.report.curves import ConfusionPainter
-        from flowers.tracking.logger import MLflowLogger
-
-        logger = MLflowLogger(
-            settings.tracking.uri,
-            settings.data.name,
-            called,
-            settings.tracking.system_metrics_s,
-            draw_confusion=ConfusionPainter().paint,
+    classes = getattr(datamodule, "classes", None)
+    if not classes:
+        raise UserError(
+            f"{settings.data['_target_']} does not name its classes after prepare_data; give it an attribute `classes`."
         )
-        logger.log_hyperparams(_nested(settings))
-        photographs.split, photographs.root = split, root  # type: ignore[attr-defined]
-    rows = _fit(settings, classifier, photographs, folder, start, logger, stop_after_epochs)
-    if stop_after_epochs is not None:
-        return float("nan")
-    validation = answer(classifier.final_net, photographs.val.pixels, photographs.val.paths)
-    temperature = fit_temperature(validation.logits, photographs.val.labels.numpy())
-    run_id = None if logger is None else logger.run_id
-    write_model(out, settings, classifier.final_net, root, split, rows, validation, run_id, temperature)
-    if logger is not None:
-        pixels = photographs.val.pixels if len(photographs.val) > 1 else photographs.train.pixels
-        logger.log_trained(out, classifier.final_net, temperature, pixels[:2], photographs.classes)
-    resume.keep_stages(folder, out)
-    resume.discard(folder)
-    print(f"trained model: {out}  (val/acc {rows[-1]['val/acc']:.3f})", flush=True)
-    return float(rows[-1]["val/acc"])
-
-
-def _nested(settings: Settings) -> dict[str, Any]:
-    """Write the settings in the layout that the logger reads."""
-    config = asdict(settings)
-    learning = config.pop("learning")
-    config["data"] |= {name: learning.pop(name) for name in ("batch_size", "sampling")}
-    config["model"] = {"_target_": "Classifier", "net": config["model"], **learning, "augment": config.pop("augment")}
-    config["model"]["stages"] = config.pop("stages")
-    return config
+    model = instantiate("model", settings.model, num_classes=len(classes), _recursive_=False)
+    if getattr(datamodule, "image_px", None) is None:
+        datamodule.image_px = model.image_px
+    return datamodule, model
 
 
 def _fit(
     settings: Settings,
-    classifier: "Classifier",
-    photographs: "PhotoDataModule",
+    datamodule: "PhotoDataModule",
+    model: "Classifier",
     folder: Path,
     start: Path | None,
-    logger: "MLflowLogger | None",
     stop_after_epochs: int | None,
-) -> "list[Row]":
-    """Run Lightning from the start or from the last whole epoch."""
-    from flowers.training.checkpoints import EpochCheckpoint
-    from flowers.training.history import Bar, History, print_row, shows_bar
-    from flowers.training.stages import total_epochs
-    from flowers.training.trainer import check_trainer, make_trainer, quiet_lightning
+    called: str | None,
+) -> float:
+    """Run Lightning from the start or from the last whole epoch, and write what came out."""
+    from lightning.pytorch.callbacks import Callback
 
-    trainer_settings = settings.trainer
-    bar = shows_bar(trainer_settings.progress)
-    history = History([print_row] if not bar and trainer_settings.progress != "none" else [])
-    checkpoint = EpochCheckpoint(folder)
-    precision = check_trainer(trainer_settings)
-    epochs = total_epochs(settings.stages)
-    if trainer_settings.progress != "none":
-        parameters = sum(parameter.numel() for parameter in classifier.net.parameters())
-        print(
-            f"{settings.name}: {len(photographs.train)} training and {len(photographs.val)} validation photographs of "
-            f"{len(photographs.classes)} classes, {parameters:,} parameters, epochs: {epochs}, {precision}",
-            flush=True,
-        )
-    with quiet_lightning():
-        trainer = make_trainer(
-            trainer_settings,
-            precision,
-            epochs=min(epochs, stop_after_epochs or epochs),
-            clip_norm=settings.learning.clip_norm,
-            callbacks=[history, *([] if logger is None else [logger]), checkpoint, *([Bar()] if bar else [])],
-        )
-        if logger is not None:
-            trainer.logger = logger
-        trainer._default_root_dir = str(folder)  # type: ignore[attr-defined]
-        found = checkpoint.found() or start
-        if found is not None and trainer_settings.progress != "none":
-            print(f"going on from the checkpoint {found}", flush=True)
-        trainer.fit(classifier, datamodule=photographs, ckpt_path=found, weights_only=True)
-    return history.rows
+    from flowers.training import checkpoints
+    from flowers.training.history import Bar, History, shows_bar
+    from flowers.training.save import fit_temperature, predict_validation, some_pixels, write_model
+    from flowers.training.stages import total_epochs
+    from flowers.training.trainer import make_trainer, quiet_lightning
+
+    bar = shows_bar(settings.progress)
+    history = History(lines=settings.progress != "none" and not bar)
+    checkpoint = checkpoints.EpochCheckpoint(folder, stop_after_epochs)
+    callbacks = [instantiate(f"callbacks.{name}", node) for name, node in settings.callbacks.items() if node]
+    nodes = {name: node for name, node in settings.logger.items() if node and _wanted(name, settings)}
+    loggers = [instantiate(f"logger.{name}", node, **_named(name, called)) for name, node in nodes.items()]
+    watching = [logger for logger in loggers if isinstance(logger, Callback)]
+    try:
+        with quiet_lightning():
+            trainer = make_trainer(
+                settings.trainer,
+                folder,
+                max_epochs=settings.trainer.max_epochs or total_epochs(model.table),
+                callbacks=[history, *callbacks, *watching, checkpoint, *([Bar()] if bar else [])],
+                logger=loggers or False,
+                enable_progress_bar=bar,
+            )
+            datamodule.setup("fit")
+            if settings.progress != "none":
+                _announce(settings, datamodule, model, str(trainer.precision), trainer.max_epochs or -1)
+            for logger in loggers:
+                logger.log_hyperparams(as_dict(settings))
+            found = checkpoint.found() or start
+            if found is not None and settings.progress != "none":
+                print(f"going on from the checkpoint {found}", flush=True)
+            trainer.fit(model, datamodule=datamodule, ckpt_path=found, weights_only=True)
+        if stop_after_epochs is not None:
+            return float("nan")
+        out = Path(settings.out_dir)
+        validation = predict_validation(model.final_net, datamodule)
+        temperature = fit_temperature(validation.logits, validation.labels)
+        run_id = next((logger.run_id for logger in loggers if getattr(logger, "run_id", None)), None)
+        write_model(out, settings, model.final_net, datamodule, history.rows, validation, run_id, temperature)
+        for logger in watching:
+            if hasattr(logger, "log_trained"):
+                examples = some_pixels(datamodule)
+                logger.log_trained(out, model.final_net, temperature, examples, list(datamodule.classes))
+    except BaseException as error:
+        for logger in loggers:
+            logger.finalize("aborted" if isinstance(error, KeyboardInterrupt) else "failed")
+        raise
+    checkpoints.keep_stages(folder, out)
+    checkpoints.discard(folder)
+    accuracy = float(history.rows[-1]["val/acc"])
+    print(f"trained model: {out}  (val/acc {accuracy:.3f})", flush=True)
+    return accuracy
+
+
+def _wanted(name: str, settings: Settings) -> bool:
+    return name != "mlflow" or settings.tracking.enabled
+
+
+def _named(name: str, called: str | None) -> dict[str, str]:
+    return {"run_name": called} if name == "mlflow" and called is not None else {}
+
+
+def _announce(
+    settings: Settings, datamodule: "PhotoDataModule", model: "Classifier", precision: str, max_epochs: int
+) -> None:
+    """Say in a line what is about to be trained, and for how long."""
+    from flowers.training.stages import describe_stages, scaled_stages
+
+    stages = scaled_stages(model.table, max_epochs)
+    epochs = sum(stage.epochs for stage in stages)
+    parameters = sum(parameter.numel() for parameter in model.net.parameters())
+    counts = ""
+    if hasattr(datamodule, "train"):
+        counts = f"{len(datamodule.train)} training and {len(datamodule.val)} validation photographs of "
+    print(
+        f"{settings.name}: {counts}{len(datamodule.classes)} classes, {parameters:,} parameters, epochs: {epochs}, "
+        f"{precision}",
+        flush=True,
+    )
+    if stages != model.table:
+        print(f"trainer.max_epochs={max_epochs} instead of the recipe's epochs: {describe_stages(stages)}", flush=True)
 
 
 def main() -> None:

@@ -4,11 +4,11 @@ Trains three times, briefly: twice from start to end, and once interrupted after
 three must write the same ``model.safetensors``, bit by bit.
 """
 
-import dataclasses
 import tempfile
 from pathlib import Path
 
 from flowers.config.cli import run_command
+from flowers.config.compose import change
 from flowers.config.schema import Settings
 from flowers.errors import UserError
 
@@ -31,7 +31,7 @@ def verify(settings: Settings) -> None:
         for attempt in ("first", "second", "interrupted"):
             out = Path(folder) / attempt
             print(f"{attempt} training", flush=True)
-            placed = dataclasses.replace(brief, out_dir=str(out))
+            placed = change(brief, {"out_dir": str(out)})
             if attempt == "interrupted":
                 train(placed, stop_after_epochs=1)
             train(placed)
@@ -48,15 +48,18 @@ def verify(settings: Settings) -> None:
 
 def shorten(settings: Settings) -> Settings:
     """Keep the recipe but for its length: one epoch of each stage, two in all at least, a few batches each."""
-    stages = [dataclasses.replace(stage, epochs=min(stage.epochs, 1)) for stage in settings.stages]
-    if sum(stage.epochs for stage in stages) < 2:
-        last = max(i for i, stage in enumerate(stages) if stage.epochs)
-        stages[last] = dataclasses.replace(stages[last], epochs=2)
-    return dataclasses.replace(
+    epochs = [min(stage.epochs, 1) for stage in settings.model.stages]
+    if sum(epochs) < 2:
+        epochs[max(number for number, count in enumerate(epochs) if count)] = 2
+    return change(
         settings,
-        stages=stages,
-        trainer=dataclasses.replace(settings.trainer, train_batches=BATCHES, progress="lines"),
-        tracking=dataclasses.replace(settings.tracking, enabled=False),
+        {
+            **{f"model.stages.{number}.epochs": count for number, count in enumerate(epochs)},
+            "trainer.max_epochs": None,
+            "trainer.limit_train_batches": BATCHES,
+            "progress": "lines",
+            "tracking.enabled": False,
+        },
     )
 
 

@@ -4,6 +4,7 @@ Behind it, functions take settings and plain values, and nobody knows of a comma
 """
 
 import contextlib
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -15,8 +16,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from flowers.config.compose import CONF_DIR, explain_hydra_errors, read_settings
-from flowers.config.schema import Settings
+from flowers.config.compose import (
+    CONF_DIR,
+    complete_words,
+    explain_hydra_errors,
+    groups,
+    read_settings,
+    search_project_first,
+)
+from flowers.config.schema import TOP_LEVEL, Settings
 from flowers.errors import UserError, suggestion
 
 if TYPE_CHECKING:
@@ -82,7 +90,11 @@ def run_command(task: Callable[[Settings], Any]) -> None:
             _remove_unused_folder()
 
     with exit_on_user_error():
+        if asks_help(sys.argv[1:]) and inspect.isfunction(task):  # others have said it with their own keys
+            print(f"{(inspect.getdoc(sys.modules[task.__module__]) or '').strip()}\n", flush=True)
         with explain_hydra_errors():
+            search_project_first()
+            sys.argv[1:] = complete_words(sys.argv[1:])
             try:
                 hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(entry)()
             except ValueError as error:  # Hydra's, since the task's errors do not pass through it
@@ -127,10 +139,7 @@ def read_arguments(schema: type[T], description: str) -> T:
     """
     words = sys.argv[1:]
     if {"--help", "-h"} & set(words):
-        print(description.strip(), "\n\nKeys:")
-        for field in fields(schema):
-            value = "(needed)" if field.default is NO_DEFAULT else field.default
-            print(f"  {field.name}={value}")
+        print(describe_keys(schema, description))
         sys.exit(0)
     for word in words:
         if "=" not in word:
@@ -188,8 +197,7 @@ def take_keys(schema: type[T], words: list[str]) -> tuple[T, list[str]]:
     names = {field.name for field in fields(schema)}
     own = [word for word in words if word.partition("=")[0] in names and "=" in word]
     others = [word for word in words if word not in own]
-    known = {field.name for field in fields(Settings)} | names
-    known |= {folder.name for folder in CONF_DIR.iterdir() if folder.is_dir() and folder.name != "hydra"}
+    known = TOP_LEVEL.keys() | names | groups()
     for word in others:
         key, sign, _ = word.partition("=")
         # Hydra says what is wrong with the others, but knows nothing of this command's own keys.

@@ -1,37 +1,125 @@
-"""From configuration to objects: a recipe is composed, checked to the last key, and its network built."""
+"""From ``conf/`` to objects: Hydra composes a configuration, it is checked to the last key, its classes are made."""
 
 import contextlib
-import importlib
-import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING as NO_DEFAULT
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from types import UnionType
-from typing import TYPE_CHECKING, Any, get_args, get_origin
+from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from flowers.config.schema import Settings, Stage
+from flowers.config.check import check, dotted, locate, nearest, parameters_of
+from flowers.config.schema import Data, Settings, Split, Stage
 from flowers.errors import UserError, suggestion
 
-if TYPE_CHECKING:
-    pass
-
 CONF_DIR = Path(__file__).parents[3] / "conf"
+if not CONF_DIR.is_dir():  # installed from a wheel
+    CONF_DIR = Path(__file__).parents[1] / "conf"
 
 
-def compose_config(overrides: list[str]) -> DictConfig:
-    """Compose a configuration without a command line, from ``conf/config.yaml`` and Hydra overrides.
+def conf_dirs() -> list[Path]:
+    """List the folders that configurations are looked for in: the working folder's own ``conf``, then the package's."""
+    own = Path.cwd() / "conf"
+    return [own, CONF_DIR] if own.is_dir() and own.resolve() != CONF_DIR.resolve() else [CONF_DIR]
+
+
+def names_in(group: str) -> list[str]:
+    """List what can be chosen in a group, for example of ``data``."""
+    files = (file for folder in conf_dirs() for file in (folder / group).glob("*.yaml"))
+    return sorted({file.stem for file in files} - {"base"})
+
+
+def groups() -> set[str]:
+    """List the groups: ``data``, ``model`` and so on."""
+    folders = (folder for each in conf_dirs() for folder in each.iterdir() if folder.is_dir())
+    return {folder.name for folder in folders} - {"hydra", "decisions"}
+
+
+def search_project_first() -> None:
+    """Have Hydra look into the working folder's own ``conf`` before the package's."""
+    from hydra.core.config_search_path import ConfigSearchPath
+    from hydra.core.plugins import Plugins
+    from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+    class ProjectFirst(SearchPathPlugin):
+        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+            for folder in conf_dirs()[:-1]:
+                search_path.prepend("project", f"file://{folder}")
+
+    if not any(plugin.__name__ == "ProjectFirst" for plugin in Plugins.instance().discover(SearchPathPlugin)):
+        Plugins.instance().register(ProjectFirst)
+
+
+def compose_config(overrides: Sequence[str]) -> DictConfig:
+    """Compose a configuration without a command line, from ``conf/config.yaml`` and overrides as on a command line.
 
     Raises:
         UserError: If a name or key in the overrides does not exist.
     """
+    return _compose(complete_words(overrides))
+
+
+def _compose(overrides: list[str]) -> DictConfig:
     from hydra import compose, initialize_config_dir
 
+    search_project_first()
     with explain_hydra_errors(), initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         return compose("config", overrides=overrides)
+
+
+def complete_words(words: Sequence[str]) -> list[str]:
+    """Write overrides as Hydra wants them, so that every parameter of a class can be given in the plain form.
+
+    Hydra takes a key that no YAML file names with a `+` only. Here that is added where the key is a parameter of the
+    class that its node names, and in ``callbacks`` and ``logger``, which hold what people like. Where a ``_target_`` is
+    replaced, the keys that the new class does not know go with the old one.
+
+    Args:
+        words: Without the program's name.
+
+    Returns:
+        The words, with those added.
+
+    Raises:
+        UserError: If a class that is named does not exist.
+    """
+    given = {key: value for key, sign, value in (word.partition("=") for word in words) if sign}
+    if any(word.startswith(("--config", "-cd", "-cn", "-cp", "--help", "-h")) for word in words):
+        return list(words)
+    if not any("." in key and key[0] not in "+~" for key in given):
+        return list(words)
+    choices = [f"{key}={value.partition(',')[0]}" for key, value in given.items() if key in groups()]
+    plain = OmegaConf.to_container(_compose(["name=none", "out_dir=none", *choices]), resolve=False)
+    assert isinstance(plain, dict)
+    config: dict[str, Any] = {str(name): value for name, value in plain.items()}
+    known = set(dotted(config))
+    completed = []
+    for word in words:
+        key, sign, value = word.partition("=")
+        group, _, rest = key.partition(".")
+        if not sign or not rest or group not in ("data", "model", "trainer", "callbacks", "logger"):
+            completed.append(word)
+            continue
+        parent, _, leaf = key.rpartition(".")
+        target = given.get(f"{parent}._target_", given.get(f"+{parent}._target_"))
+        if target is None and parent in known:
+            target = _at(config, parent).get("_target_") if isinstance(_at(config, parent), dict) else None
+        free = group in ("callbacks", "logger") or (target is not None and leaf in parameters_of(parent, target))
+        free = free or (parent == "data.split" and leaf in Split.__dataclass_fields__)
+        free = free or (parent.startswith("model.stages.") and parent in known and leaf in Stage.__dataclass_fields__)
+        completed.append(f"++{word}" if key not in known and free else word)
+        if leaf == "_target_" and key in known and _at(config, key) != value:
+            fits = parameters_of(parent, value)
+            dropped = [name for name in _at(config, parent) if name not in fits and not name.startswith("_")]
+            completed += [f"~{parent}.{name}" for name in dropped if f"{parent}.{name}" not in given]
+    return completed
+
+
+def _at(config: Any, key: str) -> Any:
+    for part in key.split("."):
+        config = config[int(part)] if isinstance(config, list) else config[part]
+    return config
 
 
 @contextlib.contextmanager
@@ -61,111 +149,129 @@ def _explain_key(error: OmegaConfBaseException) -> str:
     if "is not in struct" in reason or "not in '" in reason:
         parent = error.parent_node
         known: list[str] = []
+        whole: Any = {}
         if isinstance(parent, DictConfig):
             known = [str(name) for name in parent if name != "hydra"]
+            root = parent._get_root()
+            with contextlib.suppress(OmegaConfBaseException):
+                whole = OmegaConf.to_container(root, resolve=False)
         if error.object_type is not None and hasattr(error.object_type, "__dataclass_fields__"):
             known = list(error.object_type.__dataclass_fields__)
         if key == error.key:  # at the top, names of groups can be given too
-            known += [folder.name for folder in CONF_DIR.iterdir() if folder.is_dir() and folder.name != "hydra"]
-        return f"the configuration has no key '{key}': {suggestion(str(error.key), set(known))}"
+            known += groups()
+        return f"the configuration has no key '{key}': {nearest(key, known, whole)}"
     if isinstance(error, MissingMandatoryValue) or "Missing mandatory value" in reason:
         return f"'{key}' has no value yet: add {key}=… to the command."
     return f"'{key}' cannot be used: {reason}; correct it in the command or the recipe."
 
 
-def read_settings(config: DictConfig) -> Settings:
-    """Convert a composed configuration to settings, refusing every key that nothing reads.
+def read_settings(config: DictConfig, packages: Sequence[str] | None = None) -> Settings:
+    """Resolve and check a composed configuration.
+
+    Args:
+        config: As Hydra composes it, or as ``config.yaml`` of a trained model has it.
+        packages: Packages that its classes may lie in, see :func:`flowers.config.check.check`; None: any.
 
     Raises:
         UserError: Naming the key that is unknown, missing or of the wrong type.
     """
     with explain_hydra_errors():
-        plain = OmegaConf.create(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
-        assert isinstance(plain, DictConfig)
-        plain.pop("hydra", None)
-        schema = OmegaConf.structured(Settings)
-        stages = plain.get("stages")
-        if not isinstance(stages, ListConfig):
-            raise UserError("'stages' must be a list of stages; correct the recipe.")
-        for i, stage in enumerate(stages):
-            _check_stage(f"stages.{i}", stage)
-        settings = OmegaConf.to_object(OmegaConf.merge(schema, plain))
-    assert isinstance(settings, Settings)
-    _check_target("model", settings.model, "flowers.models.", given={"num_classes"})
-    if settings.data.source is not None:
-        _check_target("data.source", settings.data.source, "flowers.sources.", given={"root"})
-    return settings
+        if "hydra" in config:
+            config = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(plain, dict)
+    stages = plain.get("model", {}).get("stages") if isinstance(plain.get("model"), dict) else None
+    if stages is not None:
+        _check_stages(stages)
+    check({str(name): value for name, value in plain.items()}, packages)
+    return OmegaConf.create(_literal(plain))
 
 
-def _check_stage(key: str, stage: Any) -> None:
-    """Refuse a row of the stage table that lacks a key or has one too many; OmegaConf would not say in which row."""
-    if not isinstance(stage, DictConfig):
-        raise UserError(f"'{key}' is {stage!r}, but must be a stage with a name; correct the recipe.")
-    known = Stage.__dataclass_fields__
-    for name in map(str, stage):
-        if name not in known:
-            raise UserError(f"the configuration has no key '{key}.{name}': {suggestion(name, known)}")
-    for field in fields(Stage):
-        if field.default is NO_DEFAULT and field.name not in stage:
-            raise UserError(f"'{key}' lacks '{field.name}'; add it to the recipe.")
+def _check_stages(stages: Any) -> None:
+    """Refuse a row of the stage table that lacks a key or has one too many, by the row's number."""
+    if not isinstance(stages, list):
+        raise UserError("'model.stages' must be a list of stages; correct the recipe.")
+    for number, stage in enumerate(stages):
+        key = f"model.stages.{number}"
+        if not isinstance(stage, dict):
+            raise UserError(f"'{key}' is {stage!r}, but must be a stage with a name; correct the recipe.")
+        known = {field.name: field.default for field in fields(Stage)}
+        for name in stage:
+            if name not in known:
+                raise UserError(f"the configuration has no key '{key}.{name}': {suggestion(name, known)}")
+        for name in ("name", "epochs", "train", "max_lr"):
+            if name not in stage:
+                raise UserError(f"'{key}' lacks '{name}'; add it to the recipe.")
 
 
-def _check_target(key: str, node: dict[str, Any], package: str, given: set[str]) -> None:
-    """Refuse a ``_target_`` outside the package (a file from elsewhere must not name what to run) and unfit keys."""
-    target = locate(key, node, package)
-    parameters = {name: value for name, value in inspect.signature(target).parameters.items() if name not in given}
-    for name, value in node.items():
-        if name == "_target_":
-            continue
-        if name not in parameters:
-            raise UserError(f"the configuration has no key '{key}.{name}': {suggestion(name, parameters)}")
-        wanted = parameters[name].annotation
-        if not _fits(value, wanted):
-            kind = inspect.formatannotation(wanted).removeprefix("collections.abc.")
-            raise UserError(f"'{key}.{name}' is {value!r}, but must be of type {kind}; correct it where it is set.")
-    for name, parameter in parameters.items():
-        if parameter.default is inspect.Parameter.empty and name not in node:
-            raise UserError(f"'{key}' lacks '{name}', which {node['_target_']} needs; add it to the recipe.")
+def change(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """Make a configuration that differs in some keys.
+
+    Args:
+        settings: Stays as it is.
+        changes: New values by dotted keys, as on the command line.
+    """
+    changed = OmegaConf.create(OmegaConf.to_container(settings))
+    for key, value in changes.items():
+        OmegaConf.update(changed, key, _literal(value), merge=False)
+    return changed
 
 
-def _fits(value: Any, wanted: Any) -> bool:
-    """Say whether a value from YAML is of the type that a parameter is annotated with."""
-    if wanted is Any:
-        return True
-    if isinstance(wanted, UnionType):
-        return any(_fits(value, kind) for kind in get_args(wanted))
-    kind = get_origin(wanted) or wanted
-    if kind in (Sequence, list):
-        return isinstance(value, list) and all(_fits(item, get_args(wanted)[0]) for item in value)
-    if kind in (Mapping, dict):
-        return isinstance(value, dict) and all(_fits(item, get_args(wanted)[1]) for item in value.values())
-    if kind in (int, float):
-        return isinstance(value, int | kind) and not isinstance(value, bool)
-    return not isinstance(kind, type) or isinstance(value, kind)
+def _literal(node: Any) -> Any:
+    """Keep a text that looks like a reference, such as a folder called ``${x}``, from being taken for one."""
+    if isinstance(node, dict):
+        return {name: _literal(value) for name, value in node.items()}
+    if isinstance(node, list):
+        return [_literal(value) for value in node]
+    return node.replace("${", "\\${") if isinstance(node, str) else node
 
 
-def locate(key: str, node: dict[str, Any], package: str) -> Callable[..., Any]:
-    """Find what a configuration node's ``_target_`` names.
+def with_seed(settings: Settings, seed: int) -> Settings:
+    """Make a configuration with another seed, in all the places that follow it."""
+    return change(settings, {"seed": seed, "data.seed": seed, "model.seed": seed})
+
+
+def as_dict(settings: Settings) -> dict[str, Any]:
+    """Give a configuration as plain dictionaries, lists and values."""
+    plain = OmegaConf.to_container(settings, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(name): value for name, value in plain.items()}
+
+
+def read_data(settings: Settings) -> Data:
+    """Give what a configuration says of the photographs."""
+    node = as_dict(settings)["data"]
+    if not {field.name for field in fields(Data)} <= node.keys():
+        raise UserError(f"{node.get('_target_')} does not say where photographs lie; use data=folder data.root=PHOTOS.")
+    return Data(**{field.name: node[field.name] for field in fields(Data)} | {"split": Split(**node["split"])})
+
+
+def instantiate(key: str, node: Any, **given: Any) -> Any:
+    """Make what a node describes: Hydra's ``instantiate``, whose errors become one sentence.
 
     Args:
         key: Where the node stands, for the error.
         node: With a ``_target_``.
-        package: Prefix that the target must have.
-
-    Returns:
-        A function or class defined in that package itself.
+        **given: Arguments that no configuration holds.
 
     Raises:
-        UserError: If there is none of that name.
+        UserError: If the class refuses its arguments.
     """
-    target = str(node.get("_target_", ""))
-    module_name, _, name = target.rpartition(".")
-    if module_name.startswith(package):
-        try:
-            module = importlib.import_module(module_name)
-        except ImportError:
-            module = None
-        found = getattr(module, name, None)
-        if callable(found) and getattr(found, "__module__", "").startswith(package):
-            return found
-    raise UserError(f"'{key}._target_' is '{target}', but must name something in {package}*; correct the recipe.")
+    import hydra.utils
+    from hydra.errors import InstantiationException
+
+    try:
+        return hydra.utils.instantiate(node, _convert_="all", **given)
+    except InstantiationException as error:
+        cause = error.__cause__
+        while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, UserError | KeyboardInterrupt):
+            raise cause from error
+        reason = " ".join(str(cause or error).split())
+        raise UserError(f"'{key}' cannot be built: {reason}; correct the recipe or the override.") from error
+
+
+def find_source(source: Mapping[str, Any]) -> Any:
+    """Find the function that a ``data.source`` names."""
+    return locate("data.source", source.get("_target_"), ["flowers.sources"])

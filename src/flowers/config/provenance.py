@@ -59,8 +59,8 @@ def _git(*words: str) -> str | None:
     return done.stdout.strip()
 
 
-def describe(split: "pd.DataFrame") -> dict[str, Any]:
-    """Gather what a result has to be quoted with.
+def describe(split: "pd.DataFrame | None") -> dict[str, Any]:
+    """Gather what a result has to be quoted with; without a split, nothing is known of the data.
 
     Returns:
         For ``run.json``: ``git_commit``, ``data_sha256``, ``split_sha256``, ``peak_memory_bytes``, ``processor`` and
@@ -74,8 +74,8 @@ def describe(split: "pd.DataFrame") -> dict[str, Any]:
             continue
     return {
         "git_commit": git_commit(),
-        "data_sha256": data_digest(split),
-        "split_sha256": split_digest(split),
+        "data_sha256": None if split is None else data_digest(split),
+        "split_sha256": None if split is None else split_digest(split),
         "peak_memory_bytes": peak_memory_bytes(),
         "processor": platform.processor() or platform.machine(),
         "versions": versions,

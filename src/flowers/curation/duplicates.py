@@ -1,9 +1,9 @@
 """Find photographs that are the same picture in different files, so that they do not lie on both sides of a split.
 
-On 2,569 real photographs, looked at pair by pair: the 512 bits of :func:`flowers.curation.manifest.difference_hash` of the
-same picture (cropped by a little, sharpened, toned, made black and white) differ in 8 to 80, those of different ones in
-104 and more. With 64 bits the two ranges overlap (0 to 13, and from 5), with 256 they do too (4 to 49, and from 40).
-Copies of 250 of them made for the purpose (JPEG of quality 40, half the size, more contrast) differ in 66 at most;
+On 2,569 real photographs, looked at pair by pair: the 512 bits of :func:`flowers.curation.manifest.difference_hash` of
+the same picture (cropped by a little, sharpened, toned, made black and white) differ in 8 to 80, those of different
+ones in 104 and more. With 64 bits the two ranges overlap (0 to 13, and from 5), with 256 they do too (4 to 49, and from
+40). Copies of 250 of them made for the purpose (JPEG of quality 40, half the size, more contrast) differ in 66 at most;
 so do brighter ones, but for one that turned nearly white. Of those that lost 1 % at each edge 1 in 250 differs in more
 than 90, of those that lost 2 % 13. Other shots of the same scene are not found, nor are mirrored copies.
 """

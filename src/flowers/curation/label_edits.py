@@ -1,8 +1,8 @@
-"""What a person decided about single photographs, as a table that can be read, compared and versioned.
+"""Label edits: what a person decided about single photographs, as a table that can be read, compared and versioned.
 
 A row says that the photograph `path` is to be kept as it is (`keep`), counted as another class (`relabel:CLASS`) or
-left out (`drop`), who said so and when. Photographs themselves stay where and as they are: decisions are applied to the
-manifest, whenever it is divided. The last decision on a path wins, so that the table only ever grows at its end.
+left out (`drop`), who decided so and when. The photographs themselves are not touched: edits are applied to the
+manifest whenever it is split. The last decision on a path wins, so rows are only ever added at the end.
 """
 
 import csv
@@ -25,7 +25,7 @@ _WORDS = ("keep", "drop", f"{RELABEL}CLASS")
 
 
 @dataclass(frozen=True)
-class Decision:
+class LabelEdit:
     """One row of the table."""
 
     path: str
@@ -37,8 +37,8 @@ class Decision:
     """ISO 8601 with its offset from UTC."""
 
 
-def read_decisions(file: Path) -> dict[str, Decision]:
-    """Read a table of decisions; an empty file, or one with its header alone, holds none.
+def read_label_edits(file: Path) -> dict[str, LabelEdit]:
+    """Read a table of label edits; an empty file, or one with only its header, holds none.
 
     Args:
         file: CSV in UTF-8 with the columns path, decision, by, when.
@@ -60,106 +60,101 @@ def read_decisions(file: Path) -> dict[str, Decision]:
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror}); make it a readable CSV table.") from error
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
-    decided: dict[str, Decision] = {}
+    edits: dict[str, LabelEdit] = {}
     try:
         header = next(rows, COLUMNS)
         if header != COLUMNS:
             raise UserError(f"{file}, line 1, is {','.join(header)!r}; it must be {','.join(COLUMNS)}.")
         for row in rows:
             if row:
-                decision = _checked(row, f"{file}, line {rows.line_num}")
-                decided[decision.path] = decision
+                edit = _checked(row, f"{file}, line {rows.line_num}")
+                edits[edit.path] = edit
     except csv.Error as error:
-        raise UserError(f"{file}, line {rows.line_num}, is no row of CSV ({error}); mend its quotes.") from error
-    return decided
+        raise UserError(f"{file}, line {rows.line_num}, is no row of CSV ({error}); correct its quotes.") from error
+    return edits
 
 
-def _checked(row: list[str], place: str) -> Decision:
-    """Make a decision of a row, or say what is wrong with it."""
+def _checked(row: list[str], place: str) -> LabelEdit:
+    """Make a label edit of a row, or say what is wrong with it."""
     if len(row) != len(COLUMNS):
         raise UserError(f"{place}, has {len(row)} values instead of {len(COLUMNS)} ({','.join(COLUMNS)}); correct it.")
-    decision = Decision(*row)
-    if not decision.path:
+    edit = LabelEdit(*row)
+    if not edit.path:
         raise UserError(f"{place}, names no photograph; fill in its path, or remove the line.")
-    word = decision.decision
+    word = edit.decision
     if word not in ("keep", "drop") and (not word.startswith(RELABEL) or word == RELABEL):
         raise UserError(f"{place}, has the decision '{word}': {suggestion(word, _WORDS)}")
-    if not decision.by.strip():
+    if not edit.by.strip():
         raise UserError(f"{place}, does not say who decided; fill in the column by.")
     try:
-        aware = datetime.fromisoformat(decision.when).tzinfo is not None
+        aware = datetime.fromisoformat(edit.when).tzinfo is not None
     except ValueError:
         aware = False
     if not aware:
         raise UserError(
-            f"{place}, has the time '{decision.when}'; write it in ISO 8601 with its zone, as in 2026-01-31T12:00:00Z."
+            f"{place}, has the time '{edit.when}'; write it in ISO 8601 with its zone, as in 2026-01-31T12:00:00Z."
         )
-    return decision
+    return edit
 
 
-def apply_decisions(manifest: pd.DataFrame, decisions: dict[str, Decision]) -> pd.DataFrame:
-    """Carry decisions out on a manifest; no file is touched.
+def apply_label_edits(manifest: pd.DataFrame, edits: dict[str, LabelEdit]) -> pd.DataFrame:
+    """Apply label edits to a manifest; no file is touched.
 
     Args:
         manifest: What :func:`flowers.curation.manifest.scan` returned.
-        decisions: From :func:`read_decisions`.
+        edits: From :func:`read_label_edits`.
 
     Returns:
-        A copy in which a photograph to drop has the status `dropped` with its reason, and one to relabel the other
-        label with its path unchanged. Files that intake refused stay refused.
+        A copy in which a photograph to drop has the status `dropped` and a reason, and one to relabel has the new
+        label and its old path. Refused files stay refused.
 
     Raises:
         UserError: If a path or class is not in the manifest, or fewer than two classes are left.
     """
-    if not decisions:
+    if not edits:
         return manifest
     row_of = {path: row for row, path in enumerate(manifest["path"])}
     classes = sorted(manifest.loc[manifest["status"] == "ok", "label"].unique())
     labels, statuses, reasons = (list(manifest[name]) for name in ("label", "status", "reason"))
-    for path, decision in decisions.items():
+    for path, edit in edits.items():
         if path not in row_of:
             raise UserError(f"there is a decision on {path}, but no such photograph: {suggestion(path, row_of)}")
         row = row_of[path]
-        if decision.decision == "drop" and statuses[row] == "ok":
-            day = datetime.fromisoformat(decision.when).astimezone(UTC).date()
-            statuses[row], reasons[row] = "dropped", f"dropped by {decision.by} on {day}"
-        elif decision.decision.startswith(RELABEL):
-            label = decision.decision.removeprefix(RELABEL)
+        if edit.decision == "drop" and statuses[row] == "ok":
+            day = datetime.fromisoformat(edit.when).astimezone(UTC).date()
+            statuses[row], reasons[row] = "dropped", f"dropped by {edit.by} on {day}"
+        elif edit.decision.startswith(RELABEL):
+            label = edit.decision.removeprefix(RELABEL)
             if label not in classes:
                 raise UserError(f"a decision gives {path} the class '{label}': {suggestion(label, classes)}")
             labels[row] = label
-    decided = manifest.assign(label=labels, status=statuses, reason=reasons)
-    left = decided.loc[decided["status"] == "ok", "label"].unique()
+    edited = manifest.assign(label=labels, status=statuses, reason=reasons)
+    left = edited.loc[edited["status"] == "ok", "label"].unique()
     if len(left) < 2:
         raise UserError("the decisions leave photographs of fewer than two classes; take some of them back.")
-    return decided
+    return edited
 
 
-def decided(manifest: pd.DataFrame, file: str | None) -> pd.DataFrame:
-    """Apply the decisions that `data.decisions` names, if it names a file."""
-    return manifest if file is None else apply_decisions(manifest, read_decisions(Path(file)))
+class LabelEditFile:
+    """A table of label edits, to which several threads and processes can add at the same time.
 
-
-class DecisionFile:
-    """A table of decisions that grows at its end, from several threads and processes at once.
-
-    Each decision is on the disk before :meth:`append` returns. What is there is never rewritten; only :meth:`undo`
-    takes back the last line, and only one that this object has written.
+    Each row is on the disk before :meth:`append` returns. Existing rows are never rewritten; only :meth:`undo` removes
+    the last one, and only if this object wrote it.
     """
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self._written: list[tuple[int, bytes]] = []  # where each line begins, and what was written there
 
-    def read(self) -> dict[str, Decision]:
-        """Read the decisions as they stand; none where the file is yet to be made."""
-        return read_decisions(self.file) if self.file.exists() else {}
+    def read(self) -> dict[str, LabelEdit]:
+        """Read the edits so far; none if the file does not exist yet."""
+        return read_label_edits(self.file) if self.file.exists() else {}
 
     def append(self, path: str, decision: str, by: str) -> None:
         """Write a decision, with the present time.
 
         Raises:
-            UserError: If it is none that :func:`read_decisions` would read.
+            UserError: If :func:`read_label_edits` could not read it.
         """
         row = [path, decision, by, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")]
         _checked(row, "the decision")
@@ -194,7 +189,7 @@ class DecisionFile:
                     os.ftruncate(descriptor, begin)
                     os.fsync(descriptor)
                     return list(csv.reader(io.StringIO(line.decode(), newline="")))[-1][0]
-                self._written.clear()  # the file is another's by now
+                self._written.clear()  # somebody else has written since
         return None
 
     @contextmanager

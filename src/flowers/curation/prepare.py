@@ -13,10 +13,11 @@ import pandas as pd
 from filelock import FileLock
 from omegaconf import OmegaConf
 
-from flowers.config.compose import CONF_DIR, compose_config, locate, read_settings
+from flowers.config.compose import compose_config, find_source, names_in, read_data, read_settings
 from flowers.config.provenance import code_digest
 from flowers.config.schema import Data, Settings
 from flowers.curation.manifest import HASH_CELLS, read_manifest, scan, write_manifest
+from flowers.curation.split_table import read_splits
 from flowers.curation.splits import divide
 from flowers.errors import UserError, suggestion
 from flowers.sources.photograph import FORMATS
@@ -104,22 +105,34 @@ def _listing(root: Path) -> list[tuple[str, int, int]]:
     return found
 
 
-def find_photographs(settings: Settings) -> "tuple[Path, pd.DataFrame]":
-    """Find the photographs and their split, or make the split on the way, and say what intake refused.
+def find_photographs(data: Data) -> tuple[Path, pd.DataFrame, str | None]:
+    """Find the photographs and their split, or make the split on the way.
+
+    Returns:
+        The folder that paths are relative to, the rows of the split, and what intake has to say; None if the split was
+        made earlier.
+
+    Raises:
+        UserError: If the photographs or the split cannot be used.
+    """
+    if data.split_csv is not None:
+        return Path(data.root), read_splits(Path(data.split_csv)), None
+    root, split, summary = prepare(data, None if data.source is None else find_source(data.source))
+    return root, split, f"{root}: {summary}"
+
+
+def photographs_of(settings: Settings) -> tuple[Path, pd.DataFrame]:
+    """Find the photographs that a configuration means, and their split, and say what intake refused.
 
     Returns:
         The folder that paths are relative to, and the rows of the split.
+
+    Raises:
+        UserError: If the photographs or the split cannot be used.
     """
-    from flowers.curation.split_table import read_splits
-
-    data = settings.data
-    if data.split_csv is not None:
-        return Path(data.root), read_splits(Path(data.split_csv))
-
-    fill = None if data.source is None else locate("data.source", data.source, "flowers.sources.")
-    root, split, summary = prepare(data, fill)
-    if settings.trainer.progress != "none":
-        print(f"{root}: {summary}", flush=True)
+    root, split, summary = find_photographs(read_data(settings))
+    if summary and settings.progress != "none":
+        print(summary, flush=True)
     return root, split
 
 
@@ -136,15 +149,15 @@ def find_folder(data: str, key: str) -> tuple[str, Path, bool]:
     Raises:
         UserError: If there is neither such a data set nor such a folder.
     """
-    names = sorted(file.stem for file in (CONF_DIR / "data").glob("*.yaml"))
+    names = names_in("data")
     if data in names:
         composed = compose_config([f"data={data}", "name=shift", "out_dir=."])  # what only a command has
         if OmegaConf.is_missing(composed.data, "root"):
             raise UserError(f"{key}={data} names no photographs by itself: name their folder with {key}=DIR.")
-        settings = read_settings(composed).data
+        settings = read_data(read_settings(composed))
         root = Path(settings.root)
         if settings.source is not None:
-            root = obtain(root, settings.source, locate("data.source", settings.source, "flowers.sources."))
+            root = obtain(root, settings.source, find_source(settings.source))
         return data, root, settings.strict
     if Path(data).is_dir():
         return Path(data).resolve().name, Path(data), False

@@ -7,8 +7,6 @@ import pandas as pd
 
 from flowers.errors import UserError
 
-PUBLISHED = "official.csv"
-"""Where a data set's own divisions lie, beside its class folders: columns path, official_1, official_2 …"""
 COLUMNS = ["path", "label", "group", "split", "fold", "sha256"]
 SPLITS = ("train", "val", "test")
 

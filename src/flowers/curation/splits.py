@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from flowers.config.schema import Data, Split
 from flowers.curation.duplicates import conflicts, near_duplicates
-from flowers.curation.label_edits import decided
+from flowers.curation.label_edits import apply_label_edits, read_label_edits
 from flowers.curation.manifest import summarise
-from flowers.curation.split_table import COLUMNS, PUBLISHED, SPLITS, check_splits
+from flowers.curation.split_table import COLUMNS, SPLITS, check_splits
 from flowers.errors import UserError
+from flowers.sources.published import OFFICIAL
 
 
 def assign_splits(
@@ -100,20 +103,14 @@ def _check_settings(split: Split) -> None:
 
 
 def _group_names(digests: pd.Series, alike: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Name each digest's group by the group's smallest digest: union-find over the pairs that are alike."""
-    parent = {digest: digest for digest in digests}
-
-    def find(digest: str) -> str:
-        while parent[digest] != digest:
-            parent[digest] = parent[parent[digest]]  # path halving
-            digest = parent[digest]
-        return digest
-
-    for one, other in alike:
-        if one in parent and other in parent:
-            low, high = sorted((find(one), find(other)))
-            parent[high] = low
-    return {digest: find(digest)[:16] for digest in parent}
+    """Name each digest's group, all that pairs join, by the group's smallest digest."""
+    known = pd.Index(digests.unique()).sort_values()
+    pairs = known.get_indexer(np.array(list(alike), dtype=object).reshape(-1, 2).ravel()).reshape(-1, 2)
+    one, other = pairs[(pairs >= 0).all(axis=1)].T  # pairs with a photograph that is not here join nothing
+    graph = coo_array((np.ones(len(one), dtype=bool), (one, other)), shape=(len(known), len(known)))
+    _, groups = connected_components(graph, directed=False)
+    smallest = pd.Series(known).groupby(groups).transform("first")
+    return dict(zip(known, smallest.str[:16], strict=True))
 
 
 def _strata(table: pd.DataFrame) -> dict[str, dict[str, int]]:
@@ -210,7 +207,8 @@ def divide(manifest: pd.DataFrame, data: Data, root: Path) -> tuple[pd.DataFrame
     left_out = int((manifest["status"] == "ok").sum()) - len(table)
     if left_out:
         words += f"\n{left_out} photographs left out: the published division has the same pictures in another split"
-    after = decided(manifest, data.decisions).set_index("path")
+    edits = {} if data.decisions is None else read_label_edits(Path(data.decisions))
+    after = apply_label_edits(manifest, edits).set_index("path")
     table["label"] = table["path"].map(after["label"])
     table = table[table["path"].map(after["status"]) == "ok"].reset_index(drop=True)
     check_splits(table)
@@ -230,7 +228,7 @@ def read_published(root: Path, number: int) -> dict[str, str]:
     Raises:
         UserError: If there is none of that number.
     """
-    file, column = root / PUBLISHED, f"official_{number}"
+    file, column = root / OFFICIAL, f"official_{number}"
     if not file.is_file():
         raise UserError(f"{file} does not exist, so there is no published division: set data.split.official to null.")
     table = pd.read_csv(file, dtype=str, keep_default_na=False)

@@ -8,14 +8,15 @@ which the network's normalisation is folded.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from flowers.config.schema import Augment, Settings
 from flowers.config.seeds import derive_seed
+from flowers.errors import UserError
 
 GREY = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in the brightness that a person sees (ITU-R BT.601)."""
@@ -24,10 +25,53 @@ _COLUMNS = 9
 _FLIP, _ROTATION, _ZOOM, _ASPECT, _SHIFT_X, _SHIFT_Y, _BRIGHTNESS, _CONTRAST, _SATURATION = range(_COLUMNS)
 
 
+@dataclass
+class Augment:
+    """Random changes of a training image, drawn anew for each image and epoch.
+
+    Raises:
+        UserError: If a strength is negative, or MixUp and CutMix are both on.
+    """
+
+    flip: bool
+    """Mirror half of the images left to right."""
+    rotation_deg: float
+    """Rotate by up to this angle either way."""
+    zoom_frac: float
+    """Scale by a factor between 1/(1+z) and 1+z."""
+    aspect_frac: float
+    """Stretch one axis against the other by a factor between 1/(1+a) and 1+a."""
+    translation_frac: float
+    """Shift by up to this fraction of the image along each axis."""
+    brightness: float
+    """Scale the light by a factor between 1-b and 1+b."""
+    contrast: float
+    """Scale the distance from the image's mean grey by a factor between 1-c and 1+c."""
+    saturation: float
+    """Scale the distance from each pixel's grey by a factor between 1-s and 1+s."""
+    erase_frac: float
+    """Blank a box of up to this share of the area in half of the images (Zhong et al. 2017)."""
+    mixup_alpha: float
+    """Blend pairs of images and labels with weights from Beta(a, a) (Zhang et al. 2018); 0: never."""
+    cutmix_alpha: float
+    """Cut boxes of an area from Beta(a, a) out of other images (Yun et al. 2019), instead of MixUp; 0: never."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, int | float) and not value >= 0:
+                raise UserError(f"model.augment.{field.name}={value} must be at least 0; correct the recipe.")
+        if self.mixup_alpha and self.cutmix_alpha:
+            raise UserError(
+                "model.augment.mixup_alpha and model.augment.cutmix_alpha exclude each other; set one of them to 0."
+            )
+
+
 class Draws:
     """The random numbers of one epoch, a row for each image of the training split.
 
     Attributes:
+        epoch: The epoch, from 0.
         uniform: (N, 9) float32 in [0, 1): one column for each kind of change.
         mix: (N,) float32 in [0.5, 1]: weight of the image itself when it is blended with another.
         partner: (N,) float32: sorting a batch by it pairs each image with another at random.
@@ -35,6 +79,7 @@ class Draws:
     """
 
     def __init__(self, count: int, *, seed: int, epoch: int, mixup_alpha: float) -> None:
+        self.epoch = epoch
         generator = np.random.default_rng(derive_seed(seed, "augment", epoch))
         self.uniform = torch.from_numpy(generator.random((count, _COLUMNS), dtype=np.float32))
         self.partner = torch.from_numpy(generator.random(count, dtype=np.float32))
@@ -64,6 +109,11 @@ def transform(images: Tensor, uniform: Tensor, augment: Augment, mean: Tensor, s
         pixels = functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     matrix, offset = _colour(pixels, uniform, augment)
     return _recolour(pixels, matrix / std[:, None], (offset - mean) / std)
+
+
+def as_pixels(images: Tensor) -> Tensor:
+    """Bring images (…,3,H,W) to levels in [0, 255]: uint8 is there already, floats are taken to lie in [0, 1]."""
+    return images if images.dtype == torch.uint8 else images.float() * 255
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -233,14 +283,15 @@ BLANK = 0.5
 
 
 def augmented_views(
-    settings: Settings, pixels: np.ndarray, rows: Sequence[int], count: int, epochs: Sequence[int]
+    augment: Augment, seed: int, pixels: np.ndarray, rows: Sequence[int], count: int, epochs: Sequence[int]
 ) -> np.ndarray:
     """Augment training photographs as a training does in some epochs.
 
     Blending with other photographs (MixUp, CutMix) depends on the batch and is left out.
 
     Args:
-        settings: The recipe, with the seed.
+        augment: The recipe's.
+        seed: The recipe's.
         pixels: (B,H,W,3) uint8, at the size that the network sees.
         rows: Their B places among the training photographs of the split.
         count: How many training photographs there are.
@@ -249,13 +300,12 @@ def augmented_views(
     Returns:
         (E,B,H,W,3) uint8.
     """
-    augment = settings.augment
     images = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2)  # a copy: a store is read-only
     mean, std = torch.full((3,), BLANK), torch.ones(3)
     places = torch.as_tensor(list(rows))
     views = []
     for epoch in epochs:
-        draws = Draws(count, seed=settings.seed, epoch=epoch - 1, mixup_alpha=0)
+        draws = Draws(count, seed=seed, epoch=epoch - 1, mixup_alpha=0)
         view = transform(images, draws.uniform[places], augment, mean, std)
         if augment.erase_frac:
             view = erase(view, draws.box[places], augment.erase_frac)

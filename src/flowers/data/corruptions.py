@@ -1,8 +1,8 @@
-"""What spoils a photograph in the world, at three strengths each: pure functions of pixels.
+"""Corruptions of photographs that are common in practice, at three strengths each: pure functions of pixels.
 
-The idea, and where they overlap the strengths (blur, noise and JPEG: severities 1, 3 and 5, occlusion and rotation are
-ours), are those of Hendrycks and Dietterich 2019, "Benchmarking Neural Network Robustness to Common Corruptions and
-Perturbations". A test is run on what they make; nothing is ever trained on it.
+The idea is that of Hendrycks and Dietterich 2019, "Benchmarking Neural Network Robustness to Common Corruptions and
+Perturbations"; so are the strengths of blur, noise and JPEG (their severities 1, 3 and 5). The others are our own.
+Models are tested on corrupted photographs, never trained on them.
 """
 
 import io
@@ -19,7 +19,7 @@ Pixels = NDArray[np.uint8]
 
 STRENGTHS = (1, 2, 3)
 EXPOSURE_STOPS = (1.0, 2.0, 3.0)
-"""Twice, four and eight times as much light, or as little."""
+"""Two, four and eight times as much light, or one half, a quarter and an eighth of it."""
 BLUR_FRAC = (0.005, 0.013, 0.027)
 """Standard deviation of the Gaussian, as a share of the side: 1.1, 2.9 and 6 px of 224."""
 NOISE_FRAC = (0.08, 0.18, 0.38)
@@ -33,9 +33,9 @@ _GREY = 128
 
 
 def expose(pixels: Pixels, strength: int, rng: np.random.Generator) -> Pixels:
-    """Take the photograph with too much or too little light, each as likely."""
+    """Change the exposure to too much or too little light, each as likely."""
     stops = EXPOSURE_STOPS[strength - 1] * rng.choice((-1, 1))
-    scaled = pixels * 2 ** (stops / _GAMMA)  # linear light is the 2.2nd power of what a file holds
+    scaled = pixels * 2 ** (stops / _GAMMA)  # linear light is about the 2.2nd power of the values in a file
     return scaled.clip(0, 255).round().astype(np.uint8)
 
 
@@ -52,7 +52,10 @@ def add_noise(pixels: Pixels, strength: int, rng: np.random.Generator) -> Pixels
 
 
 def occlude(pixels: Pixels, strength: int, rng: np.random.Generator) -> Pixels:
-    """Cover a grey square somewhere (Zeiler and Fergus 2014, "Visualizing and Understanding Convolutional Nets")."""
+    """Cover a random place with a grey square.
+
+    Source: Zeiler and Fergus 2014, "Visualizing and Understanding Convolutional Networks".
+    """
     side = pixels.shape[0]
     covered = round(side * math.sqrt(OCCLUDED_FRAC[strength - 1]))
     top, left = (int(share * (side - covered + 1)) for share in rng.random(2))
@@ -62,7 +65,7 @@ def occlude(pixels: Pixels, strength: int, rng: np.random.Generator) -> Pixels:
 
 
 def compress(pixels: Pixels, strength: int, rng: np.random.Generator) -> Pixels:
-    """Save as a JPEG of low quality, and read it again."""
+    """Save as a JPEG of low quality and read it again."""
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "JPEG", quality=JPEG_QUALITY[strength - 1])
     with Image.open(stream) as image:
@@ -70,7 +73,7 @@ def compress(pixels: Pixels, strength: int, rng: np.random.Generator) -> Pixels:
 
 
 def rotate(pixels: Pixels, strength: int, rng: np.random.Generator) -> Pixels:
-    """Turn to either side; what comes in at the corners mirrors the edge, for black corners would be another test."""
+    """Rotate to either side, each as likely; mirrored pixels fill the corners, as black would disturb as well."""
     side = pixels.shape[0]
     margin = math.ceil(side * (math.sqrt(2) - 1) / 2) + 1
     angle_deg = ROTATION_DEG[strength - 1] * rng.choice((-1, 1))
@@ -87,18 +90,18 @@ CORRUPTIONS: dict[str, tuple[Callable[[Pixels, int, np.random.Generator], Pixels
     "jpeg": (compress, tuple(f"quality {quality}" for quality in JPEG_QUALITY)),
     "rotation": (rotate, tuple(f"±{angle:g}°" for angle in ROTATION_DEG)),
 }
-"""The functions by name, and what the three strengths are, in words."""
+"""Each corruption's function, and its three strengths in words."""
 
 
 def corrupt(pixels: Pixels, name: str, strength: int, identity: str) -> Pixels:
-    """Spoil one photograph, in the same way each time.
+    """Corrupt one photograph, in the same way each time.
 
     Args:
         pixels: (H,H,3) uint8, RGB. Not changed.
         name: A key of :data:`CORRUPTIONS`.
         strength: 1, 2 or 3.
-        identity: The photograph's sha256, which seeds what is random. The strength does not: a stronger corruption is
-            the weaker one gone further, to the same side.
+        identity: The photograph's sha256, which seeds what is random. The strength does not, so that a stronger
+            corruption continues the weaker one, in the same direction.
 
     Returns:
         (H,H,3) uint8, RGB.

@@ -1,11 +1,11 @@
 """Batches of decoded photographs for Lightning.
 
-This is the one module of ``data`` that knows Lightning, whose ``LightningDataModule`` it is.
+The one module of the room that knows Lightning.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import lightning
 import numpy as np
@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from flowers.config.schema import Data, Split
 from flowers.config.seeds import derive_seed
+from flowers.curation.prepare import find_photographs
 from flowers.data.pixels import open_store, take_rows
 from flowers.errors import UserError, suggestion
 
@@ -125,57 +127,116 @@ def batches(dataset: PhotoDataset, sampler: Sampler[list[int]]) -> DataLoader[Ba
 
 
 class PhotoDataModule(lightning.LightningDataModule):
-    """The training and validation photographs of a split. The test photographs are not in it.
+    """The photographs of a split, for Lightning: training and validation; the test only for ``trainer.test``.
 
     Attributes:
-        classes: Names in the order of the labels.
-        train: The training photographs.
-        val: The validation photographs.
+        root: Folder that paths are relative to; from ``prepare_data`` on.
+        split: Rows of ``split.csv``; from ``prepare_data`` on.
+        classes: Names in the order of the labels; from ``prepare_data`` on.
+        image_px: Side of the decoded images, which must be known at ``setup``.
+        train: The training photographs; from ``setup`` on.
+        val: The validation photographs; from ``setup`` on.
     """
+
+    root: Path
+    split: pd.DataFrame
+    classes: list[str]
+    train: PhotoDataset
+    val: PhotoDataset
+    test: PhotoDataset
 
     def __init__(
         self,
-        split: pd.DataFrame,
-        root: Path,
         *,
-        image_px: int,
+        name: str,
+        root: str,
+        source: dict[str, Any] | None,
+        strict: bool,
+        decisions: str | None,
+        split: dict[str, Any],
+        split_csv: str | None,
+        cache_dir: str,
+        image_px: int | None,
         batch_size: int,
-        seed: int,
-        cache_dir: Path,
         sampling: str,
+        seed: int,
     ) -> None:
+        """Take the settings; nothing is read yet.
+
+        Args:
+            name: See :class:`flowers.config.schema.Data`, as for all down to `cache_dir`.
+            root: Folder of class folders.
+            source: What fills it.
+            strict: Whether one bad file refuses all.
+            decisions: Table of decisions about single photographs.
+            split: How photographs are divided, see :class:`flowers.config.schema.Split`.
+            split_csv: A split made earlier.
+            cache_dir: Where decoded pixels are kept.
+            image_px: Side of the decoded images; None: what the network wants, to be set before ``setup``.
+            batch_size: Photographs in a training batch, at least 1.
+            sampling: How often a photograph is drawn, for classes of unequal size: once an epoch (`none`), so often
+                that each class comes as often (`inverse`), or half way there (`sqrt`). An epoch is as long as ever.
+            seed: Of the order of training photographs.
+
+        Raises:
+            UserError: If a value is out of range.
+        """
+        super().__init__()
+        if batch_size < 1:
+            raise UserError(f"data.batch_size={batch_size} must be at least 1; correct the recipe.")
+        photograph_weights("data.sampling", sampling, torch.zeros(1, dtype=torch.int64))  # refuses unknown words
+        self.data = Data(name, root, source, strict, decisions, Split(**split), split_csv, cache_dir)
+        self.image_px = image_px
+        self.batch_size = batch_size
+        self.sampling = sampling
+        self.seed = seed
+        self.summary: str | None = None
+
+    def prepare_data(self) -> None:
+        """Find the photographs and their split; take the folder in and divide it where that was not done before.
+
+        Raises:
+            UserError: If the photographs or the split cannot be used.
+        """
+        if not hasattr(self, "split"):
+            self.root, self.split, self.summary = find_photographs(self.data)
+            self.classes = sorted(self.split["label"].unique())
+
+    def setup(self, stage: str) -> None:
         """Decode what is not yet in the store.
 
         Args:
-            split: Rows of a ``split.csv``.
-            root: Folder that its paths are relative to.
-            image_px: Side of the decoded images.
-            batch_size: Photographs in a training batch.
-            seed: Of the order of training photographs.
-            cache_dir: Where stores are kept.
-            sampling: How often a training photograph is drawn, see :func:`flowers.data.datamodule.photograph_weights`.
+            stage: ``fit``, ``validate``, ``test`` or ``predict``.
 
         Raises:
-            UserError: If `sampling` is unknown.
+            UserError: If a photograph cannot be decoded.
         """
-        super().__init__()
-        self.classes = sorted(split["label"].unique())
-        self.train, self.val = (
-            PhotoDataset(split[split["split"] == name], self.classes, root, image_px, cache_dir)
-            for name in ("train", "val")
-        )
-        self.batch_size = batch_size
-        self.seed = seed
-        weights = photograph_weights("learning.sampling", sampling, self.train.labels)
-        self.weights = None if sampling == UNBALANCED else weights.double().numpy()
+        self.prepare_data()
+        for name in ("test",) if stage in ("test", "predict") else ("train", "val"):
+            if not hasattr(self, name):
+                rows = self.split[self.split["split"] == name]
+                assert self.image_px is not None, "set image_px to the network's before setup"
+                dataset = PhotoDataset(rows, self.classes, self.root, self.image_px, Path(self.data.cache_dir))
+                setattr(self, name, dataset)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Load the training photographs, shuffled."""
-        return batches(self.train, ShuffledBatches(len(self.train), self.batch_size, self.seed, self.weights))
+        weights = None
+        if self.sampling != UNBALANCED:
+            weights = photograph_weights("data.sampling", self.sampling, self.train.labels).double().numpy()
+        return batches(self.train, ShuffledBatches(len(self.train), self.batch_size, self.seed, weights))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Load the validation photographs, in order."""
         return batches(self.val, OrderedBatches(len(self.val), 2 * self.batch_size))
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Load the test photographs, in order; no command of this package does so before ``evaluate``."""
+        return batches(self.test, OrderedBatches(len(self.test), 2 * self.batch_size))
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Load the test photographs, in order."""
+        return self.test_dataloader()
 
 
 UNBALANCED = "none"

@@ -1,1 +1,1 @@
-"""A trained model on data, as arrays and tables of numbers: predictions, metrics, calibration, baselines, significance."""
+"""A trained model on data, as arrays and tables of numbers: predictions, metrics, calibration, baselines."""

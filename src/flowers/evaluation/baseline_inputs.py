@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from torch import nn
 
 from flowers.config.schema import Settings
 from flowers.curation.split_table import SPLITS
@@ -24,7 +25,7 @@ from flowers.evaluation.baselines import (
 )
 from flowers.evaluation.neighbours import nearest
 from flowers.models.inference import answer
-from flowers.models.nets import Net, build_network
+from flowers.models.nets import build_network
 from flowers.models.weights import start_from
 from flowers.training.trainer import keep_freed_memory
 
@@ -99,7 +100,7 @@ def divide(root: Path, split: pd.DataFrame, cache_dir: Path) -> Division:
     return Division(root, cache_dir, classes, tables, labels, folds)
 
 
-def embedding_network(settings: Settings, num_classes: int) -> Net | None:
+def embedding_network(settings: Settings, num_classes: int) -> nn.Module | None:
     """Build the network that embeds; None, after a line that says so, if the recipe starts from random weights.
 
     Raises:
@@ -112,7 +113,7 @@ def embedding_network(settings: Settings, num_classes: int) -> Net | None:
             flush=True,
         )
         return None
-    net = build_network(settings.model, num_classes)
+    net = build_network(settings.model.net, num_classes, settings.data.image_px)
     start_from(net, settings.weights, settings.weights_sha256)
     return net
 
@@ -137,7 +138,7 @@ def fit_on_pixels(photographs: Division, say: Callable[[str], None]) -> dict[str
     return {name: _fit(name, way, pixels, photographs.labels["val"], notes, 0, say) for name, way in ways.items()}
 
 
-def fit_on_embeddings(photographs: Division, net: Net, recipe: str, say: Callable[[str], None]) -> dict[str, Fitted]:
+def fit_on_embeddings(photographs: Division, net: Any, recipe: str, say: Callable[[str], None]) -> dict[str, Fitted]:
     """Fit those that see what the head of a recipe's network is given, by name; ``say`` is told how it goes."""
     keep_freed_memory()
     photographs.pixels("train", net.image_px)  # decoded now, so that it is not in the seconds

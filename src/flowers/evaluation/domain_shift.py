@@ -4,21 +4,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from flowers.config.compose import CONF_DIR
 from flowers.curation.prepare import find_folder, remembered_scan
-from flowers.curation.split_table import read_splits
 from flowers.errors import UserError
-from flowers.evaluation.predictions import answer_table, measure
-from flowers.evaluation.scores import score
-from flowers.models.inference import calibrated
-from flowers.models.trained import TrainedModel, open_model
-
-LISTED = 20
-"""So many names of what was left out are printed; metrics.json has all."""
+from flowers.models.trained import TrainedModel
 
 
 @dataclass(frozen=True)
@@ -42,65 +34,6 @@ class OtherPhotographs:
     unmet_classes: list[str]
     trained_on: list[str]
     refused: dict[str, str]
-
-
-def evaluate_elsewhere(model_dir: Path, data: str, out: Path | None) -> dict[str, Any]:
-    """Score a trained model on another data set, beside its score on its own test photographs of the same classes.
-
-    Args:
-        model_dir: A folder that ``train`` wrote.
-        data: A name of ``conf/data``, or a folder of class folders.
-        out: Folder for the results; None: ``shift-NAME`` in the model's.
-
-    Returns:
-        What ``metrics.json`` holds: that of :func:`flowers.evaluation.scores.score`, further ``data``, what was left out
-        (``other_classes``, ``unmet_classes``, ``trained_on``, ``refused``), and ``own``: accuracy, its interval and the
-        number of the model's own test photographs of these classes (null where there are none, or not here).
-
-    Raises:
-        UserError: If the model or the photographs cannot be used, or have no class in common.
-    """
-    model = open_model(model_dir)
-    split = read_splits(model_dir / "split.csv")
-    found = find_photographs(model, split, data)
-    shared = sorted(found.table["label"].unique())
-    for what, names in (
-        ("classes that the model does not know", found.other_classes),
-        ("classes of the model that it lacks", found.unmet_classes),
-        ("photographs that the model was trained on", found.trained_on),
-        ("files that are no photographs", list(found.refused)),
-    ):
-        if names:
-            print(f"left out of {found.name}, {what}: {', '.join(names[:LISTED])}{' …' if len(names) > LISTED else ''}")
-    # The model may have come to a machine without the photographs that made it.
-    here = Path(model.run["photographs"]).is_dir()
-    own = split[here & (split["split"] == "test") & split["label"].isin(shared)].reset_index(drop=True)
-    notes: dict[str, Any] = {
-        "data": found.name,
-        "classes": shared,
-        "other_classes": found.other_classes,
-        "unmet_classes": found.unmet_classes,
-        "trained_on": found.trained_on,
-        "refused": found.refused,
-        "own": None if own.empty else _own(model, own),
-    }
-    out = out or model_dir / f"shift-{found.name}"
-    title = f"{model.settings.name}: {found.name}, {len(found.table)} photographs"
-    where = "shift/" + re.sub(r"[^\w. -]", "_", found.name)  # MLflow accepts no other characters in a name
-    metrics = measure(model, found.root, found.table, out, title, where=where, notes=notes)
-    low, high = metrics["interval"]["test/acc"]
-    said = f"{out}: acc {metrics['test/acc']:.3f} (95 % interval {low:.3f} to {high:.3f}) on {found.name}"
-    if notes["own"]:
-        said += f", {notes['own']['acc']:.3f} on its own test photographs of the same {len(shared)} classes"
-    print(said, flush=True)
-    return metrics
-
-
-def _own(model: TrainedModel, table: pd.DataFrame) -> dict[str, Any]:
-    """Score the model on photographs of its own data set."""
-    labels, answers = answer_table(model, Path(model.run["photographs"]), table)
-    scores = score(labels, calibrated(answers.logits, model.temperature), model.classes)
-    return {"acc": scores["test/acc"], "interval": scores["interval"]["test/acc"], "photographs": len(table)}
 
 
 def find_photographs(model: TrainedModel, split: pd.DataFrame, data: str) -> OtherPhotographs:

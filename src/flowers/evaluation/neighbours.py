@@ -2,8 +2,8 @@
 
 Pixels are whole numbers, and so are the distances, which are computed without rounding: the neighbours do not depend on
 the machine, the number of threads or the sizes of blocks, and of equally near rows the first is taken. scikit-learn's
-search serves features (:func:`flowers.evaluation.baselines.nearest_directions`); of pixels it needs copies of four times
-the size, and for L1 twelve times as long (``python -m benchmarks neighbours`` measures both).
+search serves features (:func:`flowers.evaluation.baselines.nearest_directions`); of pixels it needs copies of four
+times the size, and for L1 twelve times as long (``python -m benchmarks neighbours`` measures both).
 """
 
 from collections.abc import Callable, Mapping

@@ -1,25 +1,18 @@
 """A trained model on photographs: logits, features, scores, and the files of results."""
 
-import contextlib
 import json
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from flowers.curation.manifest import image_files
-from flowers.curation.prepare import find_folder
 from flowers.data.pixels import open_store, read_square
 from flowers.errors import UserError
-from flowers.evaluation.calibration import describe_confidence
-from flowers.evaluation.ood import combined, distances, energy, separation, strangeness
-from flowers.evaluation.scores import confusion, score
+from flowers.evaluation.ood import combined, distances, energy, strangeness
 from flowers.models.inference import Answers, answer, calibrated
 from flowers.models.trained import TrainedModel
-from flowers.report.curves import confusion_figure
 from flowers.sources.photograph import PhotographError
 
 
@@ -28,43 +21,6 @@ def answer_table(model: TrainedModel, root: Path, table: pd.DataFrame) -> tuple[
     pixels = open_store(root, table, model.net.image_px, Path(model.settings.data.cache_dir))
     labels = table["label"].map(model.classes.index).to_numpy(int)
     return labels, answer(model.net, pixels, table["path"].tolist())
-
-
-def measure(
-    model: TrainedModel, root: Path, table: pd.DataFrame, out: Path, title: str, where: str, notes: dict[str, Any]
-) -> dict[str, Any]:
-    """Score the photographs of a table, and write and record the results.
-
-    Args:
-        model: The model.
-        root: Folder that the table's paths are relative to.
-        table: `path`, `label`, `sha256`.
-        out: Folder for the files.
-        title: The figure's.
-        where: What the figures are called by in MLflow: `where/acc` and so on.
-        notes: Added to the metrics.
-
-    Returns:
-        What ``metrics.json`` holds: see :func:`flowers.evaluation.scores.score`,
-        :func:`flowers.evaluation.calibration.describe_confidence`; and ``temperature``.
-    """
-    labels, answers = answer_table(model, root, table)
-    predicted = calibrated(answers.logits, model.temperature)
-    val = model.validation
-    val_predicted = None if val is None else calibrated(val.logits, model.temperature)
-    sure = describe_confidence(predicted, labels, val_predicted, None if val is None else val.labels)
-    metrics = {**score(labels, predicted, model.classes), **sure, "temperature": model.temperature, **notes}
-    counts = confusion(labels, predicted.argmax(axis=1), len(model.classes))
-    figure = confusion_figure(counts, model.classes, title)
-    confusions = write_results(out, metrics, table, predicted, counts, model.classes)
-    for folder in ("figures", "outliers"):
-        (out / folder).mkdir(exist_ok=True)
-    scores = outlier_scores(model, table["path"].tolist(), answers)
-    scores.to_csv(out / "outliers/test.csv", index=False, float_format="%.6f")
-    figure.savefig(out / "figures/confusion.png", dpi=150)
-    if model.settings.tracking.enabled:
-        _record(model, out, metrics, confusions, figure, where)
-    return metrics
 
 
 def write_results(
@@ -130,41 +86,6 @@ def outlier_scores(model: TrainedModel, names: list[str], answers: Answers) -> p
     return pd.DataFrame({"path": names, "outlier": outlier, "strangeness": strange, "distance": far, **found})
 
 
-def _record(
-    model: TrainedModel, out: Path, metrics: dict[str, Any], confusions: pd.DataFrame, figure: Figure, where: str
-) -> None:
-    """Add the results to the training's MLflow run."""
-    from flowers.tracking import log as tracking
-
-    flat = {f"{where}/{name.removeprefix('test/')}": metrics[name] for name in metrics if name.startswith("test/")}
-    low, high = metrics["interval"]["test/acc"]
-    # A tag, which stands beside the figure in the table of runs; as metrics, bounds would be charts of their own.
-    with training_run(model, {f"{where}/acc interval": f"{low:.3f} to {high:.3f}"}):
-        tracking.log_metrics(flat)
-        tracking.log_figure(figure, f"{where}/confusion.png")
-        tracking.log_table(confusions, f"{where}/confusion.json")
-        for name in ("metrics.json", "predictions.csv"):
-            tracking.log_file(out / name, where)
-
-
-@contextlib.contextmanager
-def training_run(model: TrainedModel, tags: Mapping[str, str]) -> Iterator[None]:
-    """Continue the MLflow run that the training opened."""
-    from flowers.tracking import log as tracking
-
-    settings = model.settings
-    with tracking.tracked_run(
-        settings.tracking,
-        experiment=settings.data.name,
-        name=settings.name,
-        run_id=model.run["mlflow_run_id"],
-        tags={"recipe": settings.name, **tags},
-        system_metrics=False,
-    ) as run_id:
-        model.run["mlflow_run_id"] = run_id  # another one where the store has lost it; all that follows goes there
-        yield
-
-
 AT_ONCE = 256
 """Photographs held at a time, so that memory does not grow with the folder."""
 
@@ -203,72 +124,3 @@ def answer_folder(model: TrainedModel, photos: Path, key: str) -> tuple[list[str
         raise UserError(f"{photos} holds no photograph that can be read; name a folder of photographs with {key}=DIR.")
     logits, features = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return names, Answers(logits, features), refused
-
-
-ALARM = 0.95
-"""Strangeness above which a photograph counts as noticed: of ordinary ones, one in twenty is."""
-
-
-def evaluate_strangers(model: TrainedModel, data: str, out: Path) -> dict[str, Any]:
-    """Score photographs that are of none of the classes, beside the test photographs that were just evaluated.
-
-    Args:
-        model: The model.
-        data: A name of ``conf/data``, or a folder with photographs anywhere in it. All of them count as strangers.
-        out: The evaluation's folder, with `metrics.json` and `outliers/test.csv`; `outliers/strangers.csv` is added.
-
-    Returns:
-        What is added to `metrics.json` under `strangers`: `data`, `root`, `photographs`; `separation`, for each score
-        the chance that a stranger's is higher than a test photograph's (0.5: no better than a lot); `noticed_frac` of
-        the strangers and `alarmed_frac` of the test photographs (strangeness above :data:`ALARM`; null where the model
-        kept no validation features); `refused`, files that could not be read.
-
-    Raises:
-        UserError: If there are no such photographs.
-    """
-    name, root, _ = find_folder(data, "outliers")
-    names, answers, refused = answer_folder(model, root, key="outliers")
-    table = outlier_scores(model, names, answers)
-    table.insert(1, "prediction", [model.classes[i] for i in answers.logits.argmax(axis=1)])
-    ordinary = pd.read_csv(out / "outliers/test.csv")
-    known = model.validation is not None
-    scores = {
-        "outlier": 1.0 if known else None,
-        "distance": 1.0 if known else None,
-        "energy": 1.0,
-        "confidence": -1.0,  # the less sure, the stranger
-    }
-    apart = {
-        score: separation(sign * ordinary[score].to_numpy(), sign * table[score].to_numpy())
-        for score, sign in scores.items()
-        if sign is not None
-    }
-    found = {
-        "data": name,
-        "root": str(root),
-        "photographs": len(table),
-        "separation": apart,
-        "noticed_frac": _alarmed(table) if known else None,
-        "alarmed_frac": _alarmed(ordinary) if known else None,
-        "refused": refused,
-    }
-    table.to_csv(out / "outliers/strangers.csv", index=False, float_format="%.6f")
-    metrics_json = out / "metrics.json"
-    metrics = json.loads(metrics_json.read_text()) | {"strangers": found}
-    metrics_json.write_text(json.dumps(metrics, indent=2) + "\n")
-    best = apart.get("outlier", apart["energy"])
-    print(
-        f"{out}/outliers/strangers.csv: {len(table)} photographs of {name}, told from test ones in {best:.1%} of pairs"
-    )
-    if model.settings.tracking.enabled:
-        from flowers.tracking import log as tracking
-
-        with training_run(model, {}):
-            tracking.log_metrics({f"strangers/{score}": value for score, value in apart.items()})
-            tracking.log_file(out / "outliers/strangers.csv", "test")
-    return found
-
-
-def _alarmed(table: pd.DataFrame) -> float:
-    """Count the share of photographs above :data:`ALARM`."""
-    return float(np.mean(table["strangeness"].to_numpy() > ALARM))

@@ -1,4 +1,4 @@
-"""What a network has learned to see: filters and feature maps, or the templates of a network without space."""
+"""What a network has learned: filters and feature maps, or the templates of a network without convolutions."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from flowers.explain.attribution import device_of, dissect, to_network
+from flowers.explain.layers import device_of, make_explainable, to_batch
 
 MOST_FILTERS = 64
 MOST_CHANNELS = 8
@@ -22,7 +22,7 @@ class Filters:
         kind: ``filters`` (of a convolution), ``classes`` (a template for each class: the whole network is one layer) or
             ``units`` (templates of hidden units).
         weights: (F,h,w,3), the strongest first, but classes in their order.
-        of: How many there are, shown or not.
+        of: Number of all of them, shown or not.
     """
 
     layer: str
@@ -33,13 +33,13 @@ class Filters:
 
 @dataclass(frozen=True)
 class FeatureMaps:
-    """What some channels of a layer answer to one photograph.
+    """The output of some channels of a layer for one photograph.
 
     Attributes:
         layer: Name of the layer.
-        channels: Numbers of those that vary most over the photograph, (C,).
+        channels: Numbers of the channels that vary most over the photograph, (C,).
         maps: (C,h,w), one for each of them.
-        of: How many channels the layer has.
+        of: Number of channels of the layer.
     """
 
     layer: str
@@ -51,24 +51,24 @@ class FeatureMaps:
 def filters(network: nn.Module, photograph: NDArray[np.uint8]) -> Filters | None:
     """Take the weights of the layer that reads the photograph.
 
-    A fully connected layer has a weight for each colour of each pixel, which make an image too.
+    The weights of a fully connected layer, one for each colour of each pixel, make an image too.
 
     Args:
         network: Upright RGB pixels (B,3,H,W) float32 in [0, 255] to logits (B,K).
-        photograph: (H,W,3), to find the layer with.
+        photograph: (H,W,3). It shows which layer reads the photograph.
 
     Returns:
-        None if there is no such layer, of which :func:`flowers.explain.attribution.explain` says why.
+        None if there is no such layer, for which :func:`flowers.explain.attribution.explain` gives the reason.
     """
-    anatomy = dissect(network, to_network(photograph[None], device_of(network)))
-    name = anatomy.first_convolution or anatomy.first_dense
+    explainable = make_explainable(network, to_batch(photograph[None], device_of(network)))
+    name = explainable.first_convolution or explainable.first_dense
     if name is None:
         return None
-    weights = anatomy.layer(name).weight
+    weights = explainable.layer(name).weight
     assert isinstance(weights, Tensor)
     kind = "filters"
-    if anatomy.first_dense:
-        is_last = sum(isinstance(module, nn.Linear) for module in anatomy.network.modules()) == 1
+    if explainable.first_dense:
+        is_last = sum(isinstance(module, nn.Linear) for module in explainable.hookable.modules()) == 1
         kind = "classes" if is_last else "units"
         weights = weights.reshape(len(weights), 3, *photograph.shape[:2])  # nn.Flatten puts (3,H,W) in this order
     images = weights.float().permute(0, 2, 3, 1).cpu().numpy()  # (F,3,h,w) -> (F,h,w,3)
@@ -79,7 +79,7 @@ def filters(network: nn.Module, photograph: NDArray[np.uint8]) -> Filters | None
 
 
 def feature_maps(network: nn.Module, photograph: NDArray[np.uint8], count: int = MOST_CHANNELS) -> list[FeatureMaps]:
-    """Look at what an early, a middle and the last layer of maps make of a photograph.
+    """Compute the feature maps of a photograph in an early, a middle and the last layer.
 
     Args:
         network: Upright RGB pixels (B,3,H,W) float32 in [0, 255] to logits (B,K).
@@ -89,19 +89,19 @@ def feature_maps(network: nn.Module, photograph: NDArray[np.uint8], count: int =
     Returns:
         From the input to the output; empty if the network has no such layer.
     """
-    pixels = to_network(photograph[None], device_of(network))
-    anatomy = dissect(network, pixels)
+    pixels = to_batch(photograph[None], device_of(network))
+    explainable = make_explainable(network, pixels)
     outputs: dict[str, Tensor] = {}
 
-    def keep(name: str) -> torch.utils.hooks.RemovableHandle:
-        return anatomy.layer(name).register_forward_hook(lambda *call: outputs.update({name: call[-1]}))
+    def keep(name: str) -> None:
+        explainable.layer(name).register_forward_hook(lambda *call: outputs.update({name: call[-1]}))
 
-    for name in anatomy.map_layers:
+    for name in explainable.map_layers:
         keep(name)
     with torch.no_grad():
-        anatomy.network(pixels)
+        explainable.hookable(pixels)
     found = []
-    for name in anatomy.map_layers:
+    for name in explainable.map_layers:
         maps = outputs[name][0].float().cpu().numpy()  # (C,h,w)
         chosen = np.argsort(-maps.std(axis=(1, 2)), kind="stable")[:count]
         found.append(FeatureMaps(name, chosen, maps[chosen], len(maps)))

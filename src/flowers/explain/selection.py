@@ -1,6 +1,6 @@
-"""Which photographs to show: those that tell most about a classifier.
+"""Choose the photographs to show: those that tell most about a classifier.
 
-Pure functions of labels and probabilities; nothing here knows where they came from.
+Pure functions of labels and probabilities.
 """
 
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Choice:
-    """Numbers of the photographs to show, each number once.
+    """Numbers of the photographs to show; no number is in two lists.
 
     Attributes:
-        worst: Mistakes, the one with the highest loss first: sure, and wrong.
-        best: Right answers; of each class its surest before any class gets a second.
+        worst: Wrong predictions, the highest loss first.
+        best: Right predictions, the most confident of each class before the second of any.
         unsure: Of the others those whose two most probable classes are closest.
     """
 
@@ -25,17 +25,17 @@ class Choice:
 
 
 def choose(labels: NDArray[np.integer], probabilities: NDArray[np.floating], count: int) -> Choice:
-    """Choose photographs by how a classifier does on them.
+    """Choose photographs by what a classifier predicts for them.
 
-    Equal photographs are taken in their order, so the choice is the same every time.
+    Ties are decided by the order of the photographs, so that the choice is the same every time.
 
     Args:
         labels: True classes, (N,).
         probabilities: (N, K); rows sum to 1.
-        count: Most photographs of each kind.
+        count: Largest number of photographs of each kind.
 
     Returns:
-        Their numbers in [0, N); a kind that there is none of (no mistake, say) is empty.
+        Their numbers in [0, N); a list may be empty (there may be no mistake, for example).
 
     Raises:
         ValueError: The shapes disagree, a label is no class, or a probability is not finite.
@@ -54,7 +54,7 @@ def choose(labels: NDArray[np.integer], probabilities: NDArray[np.floating], cou
     by_loss = np.argsort(of_truth, kind="stable")
     worst = [int(i) for i in by_loss if not right[i]][:count]
     surest = np.argsort(-of_truth, kind="stable")
-    best = _in_turns([int(i) for i in surest if right[i]], labels)[:count]
+    best = one_per_class_first([int(i) for i in surest if right[i]], labels)[:count]
     ordered = np.sort(probabilities, axis=1)
     margins = ordered[:, -1] - (ordered[:, -2] if ordered.shape[1] > 1 else 0)
     taken = {*worst, *best}
@@ -63,24 +63,29 @@ def choose(labels: NDArray[np.integer], probabilities: NDArray[np.floating], cou
 
 
 def spread(labels: NDArray[np.integer], count: int) -> NDArray[np.intp]:
-    """Choose photographs evenly, so that each class has its share of them.
+    """Choose photographs so that each class keeps its share.
 
     Args:
         labels: Classes, (N,).
-        count: Most photographs.
+        count: Largest number of photographs.
 
     Returns:
-        Numbers, rising, of min(N, count) photographs.
+        Numbers, in rising order, of min(N, count) photographs.
     """
     by_class = np.argsort(labels, kind="stable")
     wanted = min(len(labels), count)
-    # The middles of `wanted` equal pieces of the row; a class is a run in it and gets its share of the pieces.
+    # Sorted by class, each class is one run. The middles of `wanted` equal pieces give each run its share.
     middles = ((np.arange(wanted) + 0.5) * len(labels) / max(wanted, 1)).astype(np.intp)
     return np.sort(by_class[middles])
 
 
-def _in_turns(numbers: list[int], labels: NDArray[np.integer]) -> list[int]:
-    """Put the first of each class before the second of any, otherwise keep the order."""
+def one_per_class_first(numbers: list[int], labels: NDArray[np.integer]) -> list[int]:
+    """Put the first number of each class before the second of any, and keep the order otherwise.
+
+    Args:
+        numbers: Of photographs, in the order in which they are wanted.
+        labels: Classes of all photographs, (N,).
+    """
     seen: dict[int, int] = {}
     turns = []
     for place, number in enumerate(numbers):

@@ -1,4 +1,4 @@
-"""Networks applied to pixels: in bulk, to logits and features; and as a module that takes pixels as a camera gives them."""
+"""Networks applied to pixels: in bulk, to logits and features; and as a module that takes pixels as they are."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -51,7 +51,7 @@ def answer(
     mean, std = (torch.tensor(value, device=device) for value in (net.mean, net.std))
     logits: list[Tensor] = []
     features: list[Tensor] = []
-    layer = list(net.children())[-1] if head_is_new else _last_layer(net)
+    layer = _head(net) if head_is_new else _last_layer(net)
     hook = layer.register_forward_pre_hook(lambda _, inputs: features.append(_flat(inputs[0])))
     try:
         with torch.inference_mode():
@@ -72,9 +72,13 @@ def answer(
     return answers
 
 
+def _head(net: nn.Module) -> nn.Module:
+    return [child for child in net.children() if any(True for _ in child.parameters())][-1]
+
+
 def _last_layer(net: nn.Module) -> nn.Module:
     """Find the layer whose input is a photograph's description."""
-    head = list(net.children())[-1]
+    head = _head(net)
     linear = [layer for layer in head.modules() if isinstance(layer, nn.Linear)]
     return linear[-1] if linear and linear[-1].in_features <= WIDEST_FEATURES else head
 

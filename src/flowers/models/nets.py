@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from flowers.config.compose import locate
+from flowers.config.compose import instantiate
 from flowers.errors import UserError
 
 
@@ -168,24 +168,32 @@ class ResNetSmall(Net):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-def build_network(model: dict[str, Any], num_classes: int) -> Net:
-    """Build the network that a recipe describes.
+def build_network(node: Mapping[str, Any], num_classes: int, image_px: int | None = None) -> nn.Module:
+    """Build the network that a recipe describes, with what says how its input is prepared.
 
     Args:
-        model: The recipe's ``model`` node.
+        node: The recipe's ``model.net``.
         num_classes: K.
+        image_px: Side of the images, for a network that does not say it.
 
     Raises:
-        UserError: If the parameters do not fit each other.
+        UserError: If the parameters do not fit each other, or nobody knows the size of the images.
     """
-    parameters = {name: value for name, value in model.items() if name != "_target_"}
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Initializing zero-element tensors")  # said better below
-            network: Net = locate("model", model, "flowers.models.")(num_classes=num_classes, **parameters)
-    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        raise UserError(f"'model' cannot be built: {error}; correct the recipe or the override.") from error
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Initializing zero-element tensors")  # said better below
+        network: nn.Module = instantiate("model.net", node, num_classes=num_classes)
     for name, parameter in network.named_parameters():
         if parameter.numel() == 0:
-            raise UserError(f"'model' cannot be built: {name} would be empty; make every size of the recipe positive.")
+            raise UserError(
+                f"'model.net' cannot be built: {name} would be empty; make every size of the recipe positive."
+            )
+    size = getattr(network, "image_px", None) or image_px
+    if size is None:
+        raise UserError(
+            f"{node['_target_']} does not say which images it wants (image_px); add data.image_px=128, say, to the "
+            "command."
+        )
+    for name, value in (("image_px", size), ("mean", Net.mean), ("std", Net.std)):
+        if getattr(network, name, None) is None:
+            setattr(network, name, value)
     return network

@@ -1,6 +1,7 @@
 """A trained model's folder: how it is written, and how it is opened again."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,10 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from flowers.config.check import OFFERED
 from flowers.config.compose import read_settings
 from flowers.config.schema import Settings
 from flowers.errors import UserError
-from flowers.models.nets import Net, build_network
+from flowers.models.nets import build_network
 from flowers.models.weights import load_weights
 
 VALIDATION = "validation.npz"
@@ -34,7 +36,7 @@ class TrainedModel:
 
     Attributes:
         folder: Where it lies.
-        net: With its trained weights, in ``eval()``.
+        net: With its trained weights, in ``eval()``; it has ``image_px``, ``mean`` and ``std``.
         classes: Names of the K logits.
         settings: What it was trained with.
         run: The content of ``run.json``.
@@ -43,7 +45,7 @@ class TrainedModel:
     """
 
     folder: Path
-    net: Net
+    net: Any
     classes: list[str]
     settings: Settings
     run: dict[str, Any]
@@ -51,8 +53,12 @@ class TrainedModel:
     validation: Validation | None
 
 
-def open_model(folder: Path) -> TrainedModel:
+def open_model(folder: Path, allow: Sequence[str] = ()) -> TrainedModel:
     """Open what ``train`` wrote.
+
+    Args:
+        folder: Where it lies. It may come from elsewhere, so that it may only name classes of a few packages.
+        allow: Further packages whose classes it may name, such as your own.
 
     Raises:
         UserError: If the folder, or a file in it, is missing or does not fit the others.
@@ -60,7 +66,8 @@ def open_model(folder: Path) -> TrainedModel:
     for name in ("config.yaml", "run.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise UserError(
-                f"{folder} is no trained model, for it has no {name}; name a folder that `flowers train` wrote (out_dir)."
+                f"{folder} is no trained model, for it has no {name}; "
+                "name a folder that `flowers train` wrote (out_dir)."
             )
     try:
         config = OmegaConf.load(folder / "config.yaml")
@@ -72,10 +79,10 @@ def open_model(folder: Path) -> TrainedModel:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder} holds an unreadable config.yaml or run.json ({reason}); train again.") from error
     try:
-        settings = read_settings(config)
+        settings = read_settings(config, (*OFFERED, *allow))
     except UserError as error:
         raise UserError(f"{folder}/config.yaml does not fit this version of flowers ({error}); train again.") from error
-    net = build_network(settings.model, len(classes))
+    net = build_network(settings.model.net, len(classes), settings.data.get("image_px"))
     load_weights(net, folder / "model.safetensors")
     validation = _read_validation(folder / VALIDATION, len(classes))
     return TrainedModel(folder, net.eval(), classes, settings, run, float(run.get("temperature", 1.0)), validation)

@@ -1,5 +1,6 @@
 """Weights on disk: read without running code, written as safetensors."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -10,7 +11,6 @@ from torch import Tensor, nn
 from flowers.config.provenance import file_digest
 from flowers.config.schema import HUB
 from flowers.errors import UserError
-from flowers.models.nets import Net
 
 
 def save_weights(net: nn.Module, path: Path) -> None:
@@ -35,7 +35,7 @@ def load_weights(net: nn.Module, path: Path) -> None:
     net.load_state_dict(tensors)
 
 
-def start_from(net: Net, source: str, sha256: str | None) -> list[str]:
+def start_from(net: nn.Module, source: str, sha256: str | None) -> list[str]:
     """Give a network the weights of another training, for transfer.
 
     The layer groups must match; the head, ``head.*``, keeps its random weights, since it is for other classes.
@@ -61,16 +61,18 @@ def start_from(net: Net, source: str, sha256: str | None) -> list[str]:
                 f"{source} has the digest {found[:12]}… where weights_sha256 says {sha256[:12]}…; run compose again, "
                 "or name the file that is meant."
             )
-    own = {name: tensor for name, tensor in net.state_dict().items() if not name.startswith("head.")}
+    published: Mapping[str, str] = getattr(net, "published_names", {})
+    head = [name for name, child in net.named_children() if any(True for _ in child.parameters())][-1] + "."
+    own = {name: tensor for name, tensor in net.state_dict().items() if not name.startswith(head)}
     if not own:
         raise UserError(
             f"the network of this recipe is nothing but a head, which {source} cannot give it; set weights=null."
         )
-    if len(net.published_names.keys() & tensors.keys()) > len(own.keys() & tensors.keys()):
+    if len(published.keys() & tensors.keys()) > len(own.keys() & tensors.keys()):
         # What has no place here is the published classifier.
-        names = net.published_names
+        names = published
         tensors = {names[name]: tensor for name, tensor in tensors.items() if name in names}
-    body = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
+    body = {name: tensor for name, tensor in tensors.items() if not name.startswith(head)}
     if wrong := _first_difference(body, own):
         raise UserError(
             f"{source} does not fit the network of this recipe (first difference: '{wrong}'); `weights` must come from "
@@ -80,7 +82,7 @@ def start_from(net: Net, source: str, sha256: str | None) -> list[str]:
     return sorted(body)
 
 
-def _of_hub(net: Net) -> dict[str, Tensor]:
+def _of_hub(net: nn.Module) -> dict[str, Tensor]:
     fetch = getattr(net, "pretrained_tensors", None)
     if fetch is None:
         raise UserError(

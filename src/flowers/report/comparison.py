@@ -11,7 +11,8 @@ import numpy as np
 
 from flowers.evaluation.ranking import Baseline, Experiment, Ranking
 from flowers.report import confusion as matrix
-from flowers.report.curves import confusion_figure, curves_figure, stage_starts
+from flowers.report.confusion import confusion_figure
+from flowers.report.curves import curves_figure, stage_starts
 from flowers.report.findings import baseline_readings, order_readings, points, readings
 from flowers.report.html import duration, magnitude, percent, svg, write_page
 

@@ -1,8 +1,4 @@
-"""The artists of a confusion matrix, laid out for two classes or a hundred.
-
-Blue stands for right and for validation, vermilion for wrong and for training, whatever the figure: the pair
-is told apart with every common colour blindness (Okabe and Ito 2008, "Color Universal Design").
-"""
+"""The confusion matrix as a figure, laid out for two classes or a hundred."""
 
 import functools
 import math
@@ -10,26 +6,90 @@ from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.path import Path
 from matplotlib.text import Text
-from matplotlib.textpath import TextPath, text_to_path
+from matplotlib.textpath import TextPath
 from matplotlib.transforms import IdentityTransform
 from numpy.typing import NDArray
 
-INK = "#1b1f24"
-FAINT = "#68707a"
-PAPER = "#ffffff"
-RIGHT = "#2f6db3"
-WRONG = "#d55e00"
+from flowers.report.style import DPI, FAINT, INK, PAPER, RIGHT, TICK_PT, TITLE_PT, WRONG, cut_text, text_width_in
 
-DPI = 100
 COUNTED_CLASSES = 25
 """Up to this many classes every cell says its count; beyond, only the worst errors do."""
 WORST_CELLS = 20
-_LONGEST_NAME = 26
+_LONGEST_NAME_IN = 2.0
+
+
+def confusion_figure(counts: NDArray[np.integer], classes: list[str], title: str) -> Figure:
+    """Draw a confusion matrix.
+
+    Rows are the truth, columns the prediction. A cell's shade is its share of its row: blue on the diagonal,
+    vermilion off it, where the scale is steeper at the low end so that a few errors in a hundred are seen.
+    Cells without a photograph are left blank. With more than 25 classes only the most frequent errors are
+    numbered.
+
+    Args:
+        counts: (K, K), rows truth, columns prediction. Rows may be all zero.
+        classes: The K class names, by number.
+        title: One line.
+
+    Returns:
+        The figure; its background is opaque white.
+
+    Raises:
+        ValueError: The matrix does not fit the classes.
+    """
+    return ConfusionSheet(counts, classes, title).figure
+
+
+class ConfusionPainter:
+    """Turns one confusion matrix after another into an image, quickly.
+
+    Drawing the class names is most of the work and they are the same every epoch, so what stays is drawn once
+    and kept; the result equals :func:`confusion_figure` pixel by pixel. Not for use by two threads at once.
+    """
+
+    def __init__(self) -> None:
+        self._sheet: ConfusionSheet | None = None
+        self._canvas: FigureCanvasAgg | None = None
+        self._blank: NDArray[np.uint8] | None = None
+        self._key: tuple[object, ...] = ()
+
+    def __call__(self, counts: NDArray[np.integer], classes: list[str], title: str) -> NDArray[np.uint8]:
+        """Draw a confusion matrix as :func:`confusion_figure` does.
+
+        Args:
+            counts: (K, K), rows truth, columns prediction.
+            classes: The K class names, by number.
+            title: One line.
+
+        Returns:
+            RGB image, (H, W, 3), in 0..255.
+
+        Raises:
+            ValueError: The matrix does not fit the classes.
+        """
+        key = (tuple(classes), counts.sum(axis=1).tolist())
+        if self._sheet is None or self._canvas is None or self._blank is None or key != self._key:
+            self._sheet = ConfusionSheet(counts, classes, title)
+            self._canvas = FigureCanvasAgg(self._sheet.figure)
+            self._sheet.show_changing(False)
+            self._canvas.draw()
+            self._sheet.show_changing(True)
+            self._blank = np.array(self._canvas.buffer_rgba())
+            self._key = key
+        else:
+            self._sheet.fill(counts, title)
+        pixels = np.asarray(self._canvas.buffer_rgba())
+        pixels[:] = self._blank
+        renderer = self._canvas.get_renderer()
+        for artist in self._sheet.changing():
+            artist.draw(renderer)
+        return pixels[..., :3].copy()
 
 
 class ConfusionSheet:
@@ -40,10 +100,10 @@ class ConfusionSheet:
         if counts.shape != (num_classes, num_classes):
             raise ValueError(f"a confusion matrix of shape {counts.shape} does not fit {num_classes} classes")
         self._cell_in, self._font_pt = _cell_size(num_classes)
-        names = [_shortened(name) for name in classes]
+        names = [cut_text(name, _LONGEST_NAME_IN, self._font_pt) for name in classes]
         support = [f"{total:d}" for total in counts.sum(axis=1).tolist()]
-        name_in = max(_width_in(name, self._font_pt) for name in names)
-        support_in = max(_width_in(text, self._font_pt) for text in [*support, "all"])
+        name_in = max(text_width_in(name, self._font_pt) for name in names)
+        support_in = max(text_width_in(text, self._font_pt) for text in [*support, "all"])
         slanted = name_in > self._cell_in * 0.92
         # Sizes in inches, which place the axes: a layout engine would cost more than the drawing.
         side = self._cell_in * num_classes
@@ -73,11 +133,11 @@ class ConfusionSheet:
         for row, text in enumerate(support):
             middle = side - (row + 0.5) * self._cell_in
             beside(text, side + right - 0.18, middle, ha="right", va="center_baseline", size=self._font_pt)
-        beside("all", side + right - 0.18, side + 0.06, ha="right", va="bottom", size=9)
-        beside("true", -gap, side + 0.06, ha="right", va="bottom", size=9)
-        beside("predicted", 0, 0.07 - bottom, ha="left", va="bottom", size=9)
-        self._title = beside("", 0, side + top - 0.14, va="top", size=12, weight="bold", color=INK)
-        self._subtitle = beside("", 0, side + top - 0.4, va="top", size=9)
+        beside("all", side + right - 0.18, side + 0.06, ha="right", va="bottom", size=TICK_PT)
+        beside("true", -gap, side + 0.06, ha="right", va="bottom", size=TICK_PT)
+        beside("predicted", 0, 0.07 - bottom, ha="left", va="bottom", size=TICK_PT)
+        self._title = beside("", 0, side + top - 0.14, va="top", size=TITLE_PT, weight="bold", color=INK)
+        self._subtitle = beside("", 0, side + top - 0.4, va="top", size=TICK_PT)
         blank = np.zeros((num_classes, num_classes, 4))
         self._image = axes.imshow(blank, interpolation="none", aspect="auto", zorder=0)
         self._lines = _grid(num_classes)
@@ -97,7 +157,7 @@ class ConfusionSheet:
         self._subtitle.set_text(f"{right} of {total} right ({_percent(right, total)})")
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         diagonal = np.eye(num_classes, dtype=bool)
-        cells = np.where(diagonal[..., None], _rgba(RIGHT), _rgba(WRONG))
+        cells = np.where(diagonal[..., None], np.array(to_rgba(RIGHT)), np.array(to_rgba(WRONG)))
         # Shade is opacity, so that the figure also works on a dark page.
         wrong = np.sqrt(shares)
         if num_classes > COUNTED_CLASSES:  # A cell is a dot then, which must not be pale to be found.
@@ -177,7 +237,7 @@ def _grid(num_classes: int) -> LineCollection:
 @functools.lru_cache(maxsize=64)
 def _glyph(letter: str, size_pt: float) -> tuple[Path, float]:
     """Outline one letter, and say how far the next one stands from it, in points."""
-    return TextPath((0, 0), letter, size=size_pt), _width_in(letter, size_pt) * 72
+    return TextPath((0, 0), letter, size=size_pt), text_width_in(letter, size_pt) * 72
 
 
 def _outline(text: str, size_pt: float) -> Path:
@@ -196,16 +256,6 @@ def _outline(text: str, size_pt: float) -> Path:
     return Path(np.concatenate(vertices), np.concatenate(codes))
 
 
-def _width_in(text: str, size_pt: float) -> float:
-    """Measure a line of text, in inches, without any figure."""
-    return text_to_path.get_text_width_height_descent(text, FontProperties(size=size_pt), False)[0] / 72
-
-
-def _shortened(name: str) -> str:
-    """Cut a long class name, so that the names do not take more room than the matrix."""
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1].rstrip() + "…"
-
-
 def _percent(part: float, whole: float) -> str:
     """Write a share without claiming 0 % or 100 % for what is not quite that."""
     if not whole:
@@ -216,8 +266,3 @@ def _percent(part: float, whole: float) -> str:
     if 0.99 < share < 1:
         return ">99%"
     return f"{math.floor(share * 100 + 0.5)}%"
-
-
-def _rgba(color: str) -> NDArray[np.float64]:
-    """Read `#rrggbb` as (4,) in [0, 1], opaque."""
-    return np.array([int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)] + [1.0])

@@ -1,215 +1,39 @@
-"""Learning curves, rates, and accuracy against the number of photographs."""
+"""Curves: of a training, of several trainings, of a learning-rate sweep, and of accuracy against photographs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from flowers.report.confusion import DPI, FAINT, INK, PAPER, RIGHT, WRONG, ConfusionSheet
-from flowers.report.style import open_panel
-
-
-def confusion_figure(counts: NDArray[np.integer], classes: list[str], title: str) -> Figure:
-    """Draw a confusion matrix.
-
-    Rows are the truth, columns the prediction. A cell's shade is its share of its row: blue on the diagonal,
-    vermilion off it, where the scale is steeper at the low end so that a few errors in a hundred are seen.
-    Cells without a photograph are left blank. With more than 25 classes only the most frequent errors are
-    numbered.
-
-    Args:
-        counts: (K, K), rows truth, columns prediction. Rows may be all zero.
-        classes: The K class names, by number.
-        title: One line.
-
-    Returns:
-        The figure; its background is opaque white.
-
-    Raises:
-        ValueError: The matrix does not fit the classes.
-    """
-    return ConfusionSheet(counts, classes, title).figure
-
-
-class ConfusionPainter:
-    """Turns one confusion matrix after another into an image, quickly.
-
-    Drawing the class names is most of the work and they are the same every epoch, so what stays is drawn once
-    and kept; the result equals :func:`confusion_figure` pixel by pixel. Not for use by two threads at once.
-    """
-
-    def __init__(self) -> None:
-        self._sheet: ConfusionSheet | None = None
-        self._canvas: FigureCanvasAgg | None = None
-        self._blank: NDArray[np.uint8] | None = None
-        self._key: tuple[object, ...] = ()
-
-    def paint(self, counts: NDArray[np.integer], classes: list[str], title: str) -> NDArray[np.uint8]:
-        """Draw a confusion matrix as :func:`confusion_figure` does.
-
-        Args:
-            counts: (K, K), rows truth, columns prediction.
-            classes: The K class names, by number.
-            title: One line.
-
-        Returns:
-            RGB image, (H, W, 3), in 0..255.
-
-        Raises:
-            ValueError: The matrix does not fit the classes.
-        """
-        key = (tuple(classes), counts.sum(axis=1).tolist())
-        if self._sheet is None or self._canvas is None or self._blank is None or key != self._key:
-            self._sheet = ConfusionSheet(counts, classes, title)
-            self._canvas = FigureCanvasAgg(self._sheet.figure)
-            self._sheet.show_changing(False)
-            self._canvas.draw()
-            self._sheet.show_changing(True)
-            self._blank = np.array(self._canvas.buffer_rgba())
-            self._key = key
-        else:
-            self._sheet.fill(counts, title)
-        pixels = np.asarray(self._canvas.buffer_rgba())
-        pixels[:] = self._blank
-        renderer = self._canvas.get_renderer()
-        for artist in self._sheet.changing():
-            artist.draw(renderer)
-        return pixels[..., :3].copy()
-
-
-def curves_figure(history: pd.DataFrame, stage_starts: Sequence[tuple[int, str]], title: str) -> Figure:
-    """Draw loss and accuracy over the epochs, training against validation.
-
-    Args:
-        history: One row per epoch with columns `epoch`, `train/loss`, `val/loss` (nats), `train/acc` and
-            `val/acc` (in [0, 1]). Missing values are skipped.
-        stage_starts: The first epoch and the name of each stage.
-        title: One line.
-
-    Returns:
-        The figure; its background is opaque white.
-    """
-    figure = Figure(figsize=(9.6, 3.8), dpi=DPI, facecolor=PAPER)
-    figure.text(0.05, 0.965, title, fontsize=12, weight="bold", color=INK, va="top", parse_math=False)
-    boxes = ((0.05, 0.13, 0.335, 0.58), (0.555, 0.13, 0.335, 0.58))
-    for box, metric, heading in zip(boxes, ("loss", "acc"), ("loss (nats)", "accuracy"), strict=True):
-        axes = open_panel(figure, box, below="epoch")
-        axes.tick_params(axis="x", length=3, color=FAINT)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
-        axes.text(0, 1.19, heading, transform=axes.transAxes, fontsize=10, color=INK, va="bottom")
-        _draw_curves(axes, history, metric)
-        _draw_stages(axes, stage_starts)
-    return figure
-
-
-def rates_figure(
-    rates: Sequence[float], losses: NDArray[np.float64], suggestions: Mapping[str, float], title: str
-) -> Figure:
-    """Draw the loss of a learning-rate sweep, with the rates that it suggests.
-
-    Args:
-        rates: (N,), rising geometrically.
-        losses: (N,) smoothed, in nats; what is not finite is left out.
-        suggestions: Rates by what they are called.
-        title: One line.
-
-    Returns:
-        The figure; its background is opaque white.
-    """
-    figure = Figure(figsize=(7.2, 4.2), dpi=DPI, facecolor=PAPER)
-    figure.text(0.09, 0.96, title, fontsize=12, weight="bold", color=INK, va="top", parse_math=False)
-    axes = open_panel(figure, (0.09, 0.13, 0.86, 0.64), below="learning rate of the head")
-    axes.set_xscale("log")
-    axes.text(0, 1.12, "loss (nats), smoothed", transform=axes.transAxes, fontsize=10, color=INK, va="bottom")
-    axes.plot(rates, losses, color=RIGHT, lw=2.4)
-    finite = losses[np.isfinite(losses)]
-    if len(finite):  # the divergence at the end must not flatten what is read
-        low, start = float(finite.min()), float(finite[0])
-        axes.set_ylim(low - 0.1 * (start - low) - 0.02, max(start + 0.5 * (start - low), low + 0.1))
-    for number, (name, rate) in enumerate(sorted(suggestions.items(), key=lambda item: item[1])):
-        height = 1.03 - 0.075 * number
-        axes.axvline(rate, ymax=0.83, color=WRONG, lw=1.2, ls=(0, (4, 3)))
-        axes.text(
-            rate,
-            height,
-            f"{name} {rate:.1e}",
-            transform=axes.get_xaxis_transform(),
-            color=WRONG,
-            fontsize=9,
-            ha="center",
-        )
-    return figure
-
-
-def _draw_curves(axes: Axes, history: pd.DataFrame, metric: str) -> None:
-    """Draw the training and the validation curve of one metric, and label their ends."""
-    ends: list[tuple[float, str, str]] = []
-    for split, color, width in (("train", WRONG, 1.4), ("val", RIGHT, 2.4)):
-        curve = history.loc[:, ["epoch", f"{split}/{metric}"]].dropna().to_numpy(float)
-        if not len(curve):
-            continue
-        marker = "o" if len(curve) <= 12 else ""
-        axes.plot(curve[:, 0], curve[:, 1], color=color, lw=width, marker=marker, ms=width * 2, clip_on=False)
-        last = curve[-1, 1]
-        ends.append((last, f"{split} {last:.3f}" if metric == "loss" else f"{split} {last:.1%}", color))
-    if metric == "loss":
-        axes.set_ylim(bottom=0)
-    else:
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0 if np.ptp(axes.get_ylim()) > 0.05 else 1))
-        axes.set_ylim(max(axes.get_ylim()[0], 0), min(axes.get_ylim()[1], 1))
-    if not ends:
-        return
-    # Two labels at the same height would cover each other: keep them a line apart.
-    low, high = axes.get_ylim()
-    ends.sort()
-    heights = [(value - low) / (high - low) for value, _, _ in ends]
-    if len(heights) == 2 and heights[1] - heights[0] < 0.08:
-        middle = sum(heights) / 2
-        heights = [middle - 0.04, middle + 0.04]
-    for height, (_, label, color) in zip(heights, ends, strict=True):
-        axes.text(
-            1.03,
-            height,
-            label,
-            transform=axes.transAxes,
-            color=color,
-            fontsize=9.5,
-            weight="bold",
-            va="center",
-        )
-
-
-def _draw_stages(axes: Axes, stage_starts: Sequence[tuple[int, str]]) -> None:
-    """Mark where stages begin, half an epoch before their first one, and name them above the panel."""
-    low, high = axes.get_xlim()
-    axes.set_xlim(low, high)
-    next_free = -1.0
-    for number, (epoch, name) in enumerate(stage_starts):
-        at = (epoch - 0.5 - low) / (high - low) if number else 0.0
-        # The name of a stage after a short one goes above that one's name instead of over it.
-        raised = at < next_free
-        next_free = -1.0 if raised else at + (len(name) + 2) * 0.021
-        if number:
-            axes.axvline(epoch - 0.5, ymax=1.15 if raised else 1.08, color=FAINT, lw=1, ls=(0, (4, 3)), clip_on=False)
-        axes.text(
-            at + (0.012 if number else 0),
-            1.115 if raised else 1.05,
-            name,
-            transform=axes.transAxes,
-            fontsize=8.5,
-            color=FAINT,
-            va="center",
-            parse_math=False,
-        )
-
+from flowers.report.html import percent
+from flowers.report.style import (
+    CAPTION_PT,
+    COLOURS,
+    DASHED,
+    FAINT,
+    HEADING_PT,
+    INK,
+    LABEL_PT,
+    MARKERS,
+    RIGHT,
+    TICK_PT,
+    WIDTH_IN,
+    WRONG,
+    EndLabel,
+    cut_text,
+    label_ends,
+    open_figure,
+    open_panel,
+    text_width_in,
+)
 
 MEMORISING_FRAC = 0.05
 """From this lead of the training over the validation accuracy on, the page speaks of memorising."""
@@ -224,11 +48,142 @@ def stage_starts(history: pd.DataFrame) -> list[tuple[int, str]]:
     ]
 
 
-COLOURS = (WRONG, RIGHT, "#007a5a", "#8a4f94", "#8a6d00", "#4a4f57")
-"""One for each recipe, in order; then again from the first. Markers and labels tell them apart too."""
-MARKERS = ("o", "s", "^", "D", "v", "P")
-_LONGEST_NAME = 18
-"""So many letters have room beside the curves; for longer names all are written smaller."""
+def curves_figure(history: pd.DataFrame, stage_starts: Sequence[tuple[int, str]], title: str) -> Figure:
+    """Draw loss and accuracy over the epochs, training against validation.
+
+    Args:
+        history: One row per epoch with columns `epoch`, `train/loss`, `val/loss` (nats), `train/acc` and
+            `val/acc` (in [0, 1]). Missing values are skipped.
+        stage_starts: The first epoch and the name of each stage.
+        title: One line.
+
+    Returns:
+        The figure; its background is opaque white.
+    """
+    figure = open_figure(WIDTH_IN, 3.8, title)
+    boxes = ((0.05, 0.13, 0.335, 0.58), (0.555, 0.13, 0.335, 0.58))
+    for box, metric, heading in zip(boxes, ("loss", "acc"), ("loss (nats)", "accuracy"), strict=True):
+        axes = open_panel(figure, box, below="epoch")
+        axes.tick_params(axis="x", length=3, color=FAINT)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
+        _draw_curves(axes, history, metric)
+        top = _draw_stages(axes, stage_starts)
+        axes.text(0, top, heading, transform=axes.transAxes, fontsize=HEADING_PT, color=INK, va="bottom")
+    return figure
+
+
+def _draw_curves(axes: Axes, history: pd.DataFrame, metric: str) -> None:
+    """Draw the training and the validation curve of one metric, and label their ends."""
+    ends = []
+    for split, color, width in (("train", WRONG, 1.4), ("val", RIGHT, 2.4)):
+        curve = history.loc[:, ["epoch", f"{split}/{metric}"]].dropna().to_numpy(float)
+        if not len(curve):
+            continue
+        marker = "o" if len(curve) <= 12 else ""
+        axes.plot(curve[:, 0], curve[:, 1], color=color, lw=width, marker=marker, ms=width * 2, clip_on=False)
+        last = curve[-1, 1]
+        ends.append(EndLabel(last, f"{split} {last:.3f}" if metric == "loss" else f"{split} {last:.1%}", color))
+    if metric == "loss":
+        axes.set_ylim(bottom=0)
+    else:
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0 if np.ptp(axes.get_ylim()) > 0.05 else 1))
+        axes.set_ylim(max(axes.get_ylim()[0], 0), min(axes.get_ylim()[1], 1))
+    label_ends(axes, ends)
+
+
+def _draw_stages(axes: Axes, stage_starts: Sequence[tuple[int, str]]) -> float:
+    """Mark where stages begin, half an epoch before their first one, and name them above the panel.
+
+    Returns:
+        The height above the names, as a share of the panel's.
+    """
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, high)
+    width_in = axes.get_position().width * WIDTH_IN
+    ends = [-1.0] * 3  # of the last name in each row, from the lowest row on
+    used = 1
+    for number, (epoch, name) in enumerate(stage_starts):
+        at = (epoch - 0.5 - low) / (high - low) if number else 0.0
+        row = next((row for row, end in enumerate(ends) if end <= at), int(np.argmin(ends)))
+        ends[row] = at + (text_width_in(name, CAPTION_PT) + 0.1) / width_in
+        used = max(used, row + 1)
+        height = 1.05 + 0.068 * row
+        if number:
+            axes.axvline(epoch - 0.5, ymax=height + 0.03, color=FAINT, lw=1, ls=DASHED, clip_on=False)
+        look: dict[str, Any] = {"fontsize": CAPTION_PT, "color": FAINT, "va": "center", "parse_math": False}
+        axes.text(at + (0.012 if number else 0), height, name, transform=axes.transAxes, **look)
+    return 1.05 + 0.068 * used
+
+
+def side_by_side_figure(histories: Mapping[str, pd.DataFrame], chosen: str, title: str) -> Figure:
+    """Draw the validation accuracy of several trainings, one of them in colour.
+
+    Args:
+        histories: By the name of the training: columns `epoch` and `val/acc`, at least one row.
+        chosen: Which is in colour.
+        title: One line.
+
+    Returns:
+        The figure; its background is opaque white.
+    """
+    figure = open_figure(WIDTH_IN, 3.9, title)
+    axes = open_panel(figure, (0.055, 0.13, 0.66, 0.68), "accuracy on validation photographs", "epoch")
+    ends, epochs = [], []
+    for name, history in histories.items():
+        curve = history[["epoch", "val/acc"]].dropna().to_numpy(float)
+        color, width = (RIGHT, 2.4) if name == chosen else (FAINT, 1.2)
+        axes.plot(curve[:, 0], curve[:, 1], color=color, lw=width, marker="o" if len(curve) <= 2 else "")
+        axes.lines[-1].set_zorder(3 if name == chosen else 2)
+        text = f"{curve[-1, 1]:.1%}  {cut_text(name, 1.6, LABEL_PT)}"
+        ends.append(EndLabel(curve[-1, 1], text, color, bold=name == chosen))
+        epochs.append(curve[-1, 0])
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    low, high = axes.get_ylim()
+    axes.set(xlim=axes.get_xlim(), ylim=(max(low, 0), min(high, 1)))
+    last = axes.get_xlim()[1]
+    for epoch, end, label in zip(epochs, ends, label_ends(axes, ends, x=1.06), strict=True):
+        x, y = axes.transLimits.inverted().transform((1.05, label.get_position()[1]))
+        axes.plot([epoch, last, x], [end.value, end.value, y], color=end.color, lw=0.6, ls=":", clip_on=False)
+    return figure
+
+
+def rates_figure(
+    rates: Sequence[float], losses: NDArray[np.float64], suggestions: Mapping[str, float], title: str
+) -> Figure:
+    """Draw the loss of a learning-rate sweep, with the rates that it suggests.
+
+    Args:
+        rates: (N,), rising geometrically.
+        losses: (N,) smoothed, in nats; values that are not finite are left out.
+        suggestions: Rates by name.
+        title: One line.
+
+    Returns:
+        The figure; its background is opaque white.
+    """
+    figure = open_figure(7.2, 4.2, title, left_in=0.65)
+    axes = open_panel(figure, (0.09, 0.13, 0.86, 0.64), below="learning rate of the head")
+    axes.set_xscale("log")
+    axes.text(0, 1.12, "loss (nats), smoothed", transform=axes.transAxes, fontsize=HEADING_PT, color=INK, va="bottom")
+    axes.plot(rates, losses, color=RIGHT, lw=2.4)
+    finite = losses[np.isfinite(losses)]
+    if len(finite):  # the divergence at the end must not flatten what is read
+        low, start = float(finite.min()), float(finite[0])
+        axes.set_ylim(low - 0.1 * (start - low) - 0.02, max(start + 0.5 * (start - low), low + 0.1))
+    for number, (name, rate) in enumerate(sorted(suggestions.items(), key=lambda item: item[1])):
+        height = 1.03 - 0.075 * number
+        axes.axvline(rate, ymax=0.83, color=WRONG, lw=1.2, ls=DASHED)
+        axes.text(
+            rate,
+            height,
+            f"{name} {rate:.1e}",
+            transform=axes.get_xaxis_transform(),
+            color=WRONG,
+            fontsize=TICK_PT,
+            ha="center",
+        )
+    return figure
 
 
 @dataclass(frozen=True)
@@ -266,8 +221,8 @@ def finding(curves: Sequence[Curve]) -> str | None:
         return None
     reached = best.means[best.counts.index(enough[0])]
     return (
-        f"{best.name} reaches {_percent(reached)} with {enough[0]:,} photographs, "
-        f"{worst.name} {_percent(worst.means[-1])} with {worst.counts[-1]:,}"
+        f"{best.name} reaches {percent(reached)} with {enough[0]:,} photographs, "
+        f"{worst.name} {percent(worst.means[-1])} with {worst.counts[-1]:,}"
     )
 
 
@@ -284,12 +239,8 @@ def sizes_figure(curves: Sequence[Curve], title: str, caption: str) -> Figure:
     Returns:
         The figure; its background is opaque white.
     """
-    figure = Figure(figsize=(7.6, 4.9), dpi=DPI, facecolor=PAPER)
-    figure.text(0.075, 0.965, title, fontsize=12, weight="bold", color=INK, va="top", parse_math=False)
-    subtitle = finding(curves)
-    if subtitle is not None:
-        figure.text(0.075, 0.905, subtitle, fontsize=9.5, color=INK, va="top", parse_math=False)
-    figure.text(0.075, 0.022, caption, fontsize=8.5, color=FAINT, va="bottom", linespacing=1.4, parse_math=False)
+    figure = open_figure(7.6, 4.9, title, finding(curves) or "", left_in=0.57)
+    figure.text(0.075, 0.022, caption, fontsize=CAPTION_PT, color=FAINT, va="bottom", linespacing=1.4, parse_math=False)
     axes = open_panel(figure, (0.075, 0.23, 0.685, 0.555), below="training photographs")
     axes.set_xscale("log")
     for number, curve in enumerate(curves):
@@ -298,12 +249,17 @@ def sizes_figure(curves: Sequence[Curve], title: str, caption: str) -> Figure:
     axes.xaxis.set_major_locator(FixedLocator(_apart(counts)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.0f} %"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share, 0)))
     axes.tick_params(axis="x", length=3, color=FAINT)
-    axes.text(0, 1.04, "validation accuracy", transform=axes.transAxes, fontsize=10, color=INK, va="bottom")
+    axes.text(0, 1.04, "validation accuracy", transform=axes.transAxes, fontsize=HEADING_PT, color=INK, va="bottom")
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, 0), min(high, 1))
-    _label_ends(axes, curves)
+    widest_in = max(text_width_in(curve.name, LABEL_PT) for curve in curves) * 1.15  # bold
+    ends = [
+        EndLabel(curve.means[-1], f"{curve.name}\n{percent(curve.means[-1])}", COLOURS[number % len(COLOURS)])
+        for number, curve in enumerate(curves)
+    ]
+    label_ends(axes, ends, size_pt=LABEL_PT * min(1, 1.6 / widest_in))
     return figure
 
 
@@ -334,40 +290,11 @@ def _draw(axes: Axes, curve: Curve, color: str, marker: str) -> None:
         axes.plot([count] * len(each), each, color=color, ls="", marker=marker, ms=3, alpha=0.55, clip_on=False)
 
 
-def _label_ends(axes: Axes, curves: Sequence[Curve]) -> None:
-    """Name each curve beside its end, a line apart from its neighbours."""
-    low, high = axes.get_ylim()
-    gap = 0.115
-    ends = sorted((curve.means[-1], number) for number, curve in enumerate(curves))
-    heights = [(value - low) / (high - low) for value, _ in ends]
-    for at in range(1, len(heights)):
-        heights[at] = max(heights[at], heights[at - 1] + gap)
-    surplus = max(0.0, heights[-1] - 1)
-    size_pt = 9.5 * min(1, _LONGEST_NAME / max(len(curve.name) for curve in curves))
-    for height, (value, number) in zip(heights, ends, strict=True):
-        axes.text(
-            1.03,
-            height - surplus,
-            f"{curves[number].name}\n{_percent(value)}",
-            transform=axes.transAxes,
-            color=COLOURS[number % len(COLOURS)],
-            fontsize=size_pt,
-            weight="bold",
-            va="center",
-            linespacing=1.15,
-            parse_math=False,
-        )
-
-
 def _apart(counts: list[int]) -> list[int]:
-    """Leave out ticks whose numbers would touch, but neither the first nor the last."""
+    """Leave out ticks whose numbers would touch, but never the first or the last."""
     width = np.log(counts[-1] / counts[0]) or 1.0
     kept = [counts[0]]
     for count in counts[1:-1]:
         if min(np.log(count / kept[-1]), np.log(counts[-1] / count)) > 0.07 * width:
             kept.append(count)
     return [*kept, counts[-1]] if counts[-1] != counts[0] else kept
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

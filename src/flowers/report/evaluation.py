@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from flowers.report import confusion as matrix
-from flowers.report.calibration import coverage_figure, reliability_figure, strangers_figure
+from flowers.report.calibration import coverage_figure, ood_figure, reliability_figure
 from flowers.report.curves import MEMORISING_FRAC, curves_figure, stage_starts
 from flowers.report.exhibits import Pictures, Run, class_rows, counts_of, embedded, mistakes, pairs, strangest
 from flowers.report.html import percent, picture_address, svg, write_page
@@ -29,7 +29,7 @@ def figures_of(run: Run) -> dict[str, Figure]:
         found["curves"] = curves_figure(run.history, stage_starts(run.history), f"Training of {run.name}")
     if run.strangers is not None:
         title = f"Test photographs beside {run.scores['strangers']['data']}"
-        found["strangers"] = strangers_figure(run.outliers, run.strangers, title)
+        found["strangers"] = ood_figure(run.outliers, run.strangers, title)
     return found
 
 

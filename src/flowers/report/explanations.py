@@ -14,10 +14,10 @@ from flowers.explain.attribution import Explanation, Explanations, explain
 from flowers.explain.filters import FeatureMaps, Filters, feature_maps, filters
 from flowers.explain.sanity_check import METHODS, randomised_similarity, verdict
 from flowers.explain.selection import choose, spread
-from flowers.report.confusion import DPI, INK, PAPER
 from flowers.report.heatmaps import Panel, map_pictures, montage, strip, weight_pictures
 from flowers.report.html import picture_address
 from flowers.report.robustness import attack_figure, fooled_panels
+from flowers.report.style import DPI, INK, PAPER
 
 WORST, UNSURE, BEST = 5, 2, 3
 """Photographs of each kind that are explained."""

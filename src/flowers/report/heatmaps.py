@@ -1,4 +1,4 @@
-"""Maps, weights and photographs as small pictures for a page: (H,W,3) uint8, each with words for beneath it."""
+"""Attribution maps, weights and photographs as small pictures for a page: (H,W,3) uint8, each with a caption."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 
 from flowers.explain.attribution import Explanation
+from flowers.report.image_grid import tile
 
 Picture = NDArray[np.uint8]
 
@@ -135,18 +136,9 @@ def montage(pictures: Sequence[Picture], columns: int, side_px: int, gap_px: int
         side_px: Least side of a picture; it is enlarged by a whole number.
         gap_px: Between two; it is white, as what stays empty is.
     """
-    tiles = []
-    for picture in pictures:
-        times = max(-(-side_px // picture.shape[0]), 1)
-        tiles.append(picture.repeat(times, axis=0).repeat(times, axis=1))
-    columns = min(columns, len(tiles))
-    rows = -(-len(tiles) // columns)
-    height, width = (max(tile.shape[axis] for tile in tiles) + gap_px for axis in (0, 1))
-    sheet = np.full((rows * height - gap_px, columns * width - gap_px, 3), 255, dtype=np.uint8)
-    for place, tile in enumerate(tiles):
-        top, left = place // columns * height, place % columns * width
-        sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
-    return sheet
+    times = [max(-(-side_px // picture.shape[0]), 1) for picture in pictures]
+    tiles = [picture.repeat(n, axis=0).repeat(n, axis=1) for picture, n in zip(pictures, times, strict=True)]
+    return tile(tiles, columns, gap_px)
 
 
 def _blend(colours: NDArray[np.floating], opacity: NDArray[np.floating], photograph: Picture) -> Picture:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image
 
-from flowers.report import confusion as matrix
+from flowers.report.style import FAINT, INK, RIGHT, WRONG
 
 
 def open_template(name: str) -> jinja2.Template:
@@ -102,9 +102,8 @@ def svg(figure: Figure, salt: str) -> Markup:
     text = text[text.index("<svg") :]
     # Groups' names repeat from figure to figure, and nothing refers to them.
     text = re.sub(r'<g id="[^"]*"', "<g", text)
-    for color, variable in ((matrix.INK, "ink"), (matrix.FAINT, "faint"), (matrix.WRONG, "wrong")):
+    for color, variable in ((INK, "ink"), (FAINT, "faint"), (WRONG, "wrong"), (RIGHT, "right")):
         text = text.replace(color, f"var(--{variable})")
-    text = text.replace(matrix.RIGHT, "var(--right)")
     # Outlines come with six decimals of a point, which would be most of the page's size.
     text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\.\d{2})\d+", r"\1", tag[0]), text)
     return Markup(text)  # matplotlib has escaped all names in it

@@ -1,19 +1,15 @@
-"""Photographs side by side in a figure, each with words above it."""
+"""Images in rows and columns: as a figure with words above each, or as one image without any."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
 
-from flowers.report.confusion import DPI, INK, PAPER
+from flowers.report.style import CAPTION_PT, DPI, INK, PAPER, WIDTH_IN, cut_text
 
-WIDTH_IN = 9.6
 _GAP_IN = 0.1
-_LINE_IN = 0.155
-_FONT_PT = 8.5
+_LINE_IN = 0.16
 
 
 def gallery_figure(
@@ -53,12 +49,12 @@ def gallery_figure(
             axes = figure.add_axes(box)
             axes.imshow(picture, interpolation="lanczos", interpolation_stage="rgba", aspect="auto")
             axes.set_axis_off()
-            lines = [_cut(line, wide) for line in captions[at + column].split("\n")]
+            lines = [cut_text(line, wide, CAPTION_PT) for line in captions[at + column].split("\n")]
             figure.text(
                 left / WIDTH_IN,
                 (base + 0.06) / total,
                 "\n".join(lines),
-                size=_FONT_PT,
+                size=CAPTION_PT,
                 color=INK,
                 va="baseline",
                 linespacing=1.15,
@@ -68,15 +64,21 @@ def gallery_figure(
     return figure
 
 
-def _cut(line: str, width_in: float) -> str:
-    """Shorten a line to a width."""
-    short = line
-    while len(short) > 1 and _width_in(short) > width_in:
-        line = line[:-1]
-        short = f"{line}…"
-    return short
+def tile(images: Sequence[NDArray[np.uint8]], columns: int, gap_px: int, blank: int = 255) -> NDArray[np.uint8]:
+    """Put images into the rows of one image.
 
-
-def _width_in(line: str) -> float:
-    width, _, _ = text_to_path.get_text_width_height_descent(line, FontProperties(size=_FONT_PT), ismath=False)
-    return float(width) / 72
+    Args:
+        images: At least one, (h,w,C) each; each cell is as large as the largest of them.
+        columns: In a row.
+        gap_px: Between two.
+        blank: Value of all channels where there is no image.
+    """
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    height, width = (max(image.shape[axis] for image in images) + gap_px for axis in (0, 1))
+    shape = (rows * height - gap_px, columns * width - gap_px, images[0].shape[2])
+    sheet = np.full(shape, blank, dtype=np.uint8)
+    for number, image in enumerate(images):
+        top, left = number // columns * height, number % columns * width
+        sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return sheet

@@ -1,19 +1,28 @@
-"""A page on this machine that shows suspects one by one, and writes down what a person decides.
+"""A page on this machine that shows suspect labels one by one, and writes down what a person decides.
 
 It is served on the loopback interface only. A web page from elsewhere that is open in the same browser can neither read
-nor write here: requests must name this host (else DNS rebinding would do), and decisions must carry a token that only
-the page knows. Photographs are asked for by their number in the list, so that no request can name a file.
+nor write here: requests must name this host (which also stops DNS rebinding), and decisions must carry a token that
+only this page knows. Photographs are requested by their number in the list, so that no request can name a file.
 """
 
 import dataclasses
 import json
 import secrets
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any, Protocol
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from flowers.curation.label_edits import LabelEditFile
 from flowers.errors import UserError
 from flowers.report.html import open_template
 
@@ -33,197 +42,192 @@ class Suspect:
     why: str
 
 
-class Ledger(Protocol):
-    """Where decisions are kept, see :class:`flowers.curation.label_edits.DecisionFile`."""
-
-    file: Path
-
-    def read(self) -> Mapping[str, Any]:
-        """Give the last decision on each path: objects with `decision`, `by` and `when`."""
-
-    def append(self, path: str, decision: str, by: str) -> None:
-        """Write a decision to the disk."""
-
-    def undo(self) -> str | None:
-        """Take back the last decision; return its path, or None if it cannot be."""
-
-
 @dataclasses.dataclass(frozen=True)
-class Desk:
-    """What the page is about."""
+class Review:
+    """What the page shows, and where decisions go."""
 
     suspects: Sequence[Suspect]
     classes: Sequence[str]
     """What a photograph can be relabelled to."""
-    ledger: Ledger
+    edits: LabelEditFile
     by: str
     """Who decides."""
     picture: Callable[[str, int], bytes | None]
     """From a path and a longest side in pixels to a JPEG; None if it cannot be shown."""
 
     def decisions(self) -> dict[str, dict[str, str]]:
-        """Give the last decision on each suspect."""
-        known = self.ledger.read()
+        """Look up the last decision on each suspect."""
+        edits = self.edits.read()
         return {
-            suspect.path: {name: getattr(known[suspect.path], name) for name in ("decision", "by", "when")}
+            suspect.path: {name: getattr(edits[suspect.path], name) for name in ("decision", "by", "when")}
             for suspect in self.suspects
-            if suspect.path in known
+            if suspect.path in edits
         }
 
 
-def make_server(desk: Desk, port: int) -> ThreadingHTTPServer:
-    """Bind the page's server to the loopback interface.
+def open_port(port: int) -> socket.socket:
+    """Listen on the loopback interface.
 
     Args:
-        desk: What is shown.
-        port: 0 for any that is free.
-
-    Returns:
-        A server that is yet to be run with ``serve_forever``; ``server_port`` tells its port.
+        port: 0 for any free one.
 
     Raises:
         UserError: If the port is taken or not allowed.
     """
+    if not 0 <= port <= 65535:
+        raise UserError(f"port={port} cannot be used (ports end at 65535); choose another, or 0 for any free one.")
     try:
-        return _Server(desk, port)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"port={port} cannot be used ({reason}); choose another, or 0 for any free one.") from error
+        return socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        raise UserError(
+            f"port={port} cannot be used ({error.strerror}); choose another, or 0 for any free one."
+        ) from error
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+def make_server(review: Review, listener: socket.socket) -> uvicorn.Server:
+    """Make the page's server.
 
-    def __init__(self, desk: Desk, port: int) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
-        self.desk = desk
+    Args:
+        review: What is shown.
+        listener: From :func:`open_port`. Start the server with ``run(sockets=[listener])``, which ends at Ctrl-C.
+    """
+    config = uvicorn.Config(
+        make_app(review, listener.getsockname()[1]),
+        lifespan="off",
+        log_level="error",
+        server_header=False,
+        timeout_keep_alive=60,
+        timeout_graceful_shutdown=1,
+    )
+    return uvicorn.Server(config)
+
+
+def make_app(review: Review, port: int) -> Starlette:
+    """Make the page's application, which answers requests to this port of this machine only."""
+    pages = _Pages(review, port)
+    app = Starlette(
+        routes=[
+            Route("/", pages.index),
+            Route("/decisions", pages.decisions),
+            Route("/photo/{token}/{number:int}", pages.photo),
+            Route("/thumb/{token}/{number:int}", pages.thumb),
+            Route("/decide", pages.decide, methods=["POST"]),
+            Route("/undo", pages.undo, methods=["POST"]),
+        ],
+        middleware=[Middleware(BaseHTTPMiddleware, dispatch=pages.protect)],
+        exception_handlers={HTTPException: _refuse, UserError: _fail, OSError: _fail},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+class _Pages:
+    """Answers requests; the functions without ``async`` run in threads."""
+
+    def __init__(self, review: Review, port: int) -> None:
+        self.review = review
         self.token = secrets.token_urlsafe(24)
-        self.hosts = {f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost")}
-        self.page = open_template("desk.html.jinja")
+        self.hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
+        self.template = open_template("label_review.html.jinja")
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Pass over a browser that hung up, as they do on every change of page."""
-        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
-            super().handle_error(request, client_address)
+    async def protect(self, request: Request, answer: RequestResponseEndpoint) -> Response:
+        """Refuse requests to other names than this machine's, and tell the browser to load nothing from elsewhere."""
+        nonce = request.state.nonce = secrets.token_urlsafe(12)
+        if request.headers.get("Host") in self.hosts:
+            response = await answer(request)
+        else:
+            response = JSONResponse({"error": "this page answers to its own address only"}, 403)
+        response.headers["Content-Security-Policy"] = (
+            "default-src 'none'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+            f"frame-ancestors 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'"
+        )
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
 
+    def index(self, request: Request) -> Response:
+        review = self.review
+        page = self.template.render(
+            nonce=request.state.nonce,
+            by=review.by,
+            data={
+                "token": self.token,
+                "suspects": [dataclasses.asdict(suspect) for suspect in review.suspects],
+                "classes": list(review.classes),
+                "decisions": review.decisions(),
+            },
+        )
+        return HTMLResponse(page)
 
-class _RefusedError(Exception):
-    """A request that is not answered; the arguments are the status and the reason."""
+    def decisions(self, request: Request) -> Response:
+        return JSONResponse({"decisions": self.review.decisions()})
 
+    def photo(self, request: Request) -> Response:
+        return self._picture(request, PHOTO_PX)
 
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    server_version = "flowers"
-    sys_version = ""
-    protocol_version = "HTTP/1.1"
-    timeout = 60
+    def thumb(self, request: Request) -> Response:
+        return self._picture(request, THUMB_PX)
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: the page itself tells what happens."""
+    def _picture(self, request: Request, side_px: int) -> Response:
+        # The browser keeps pictures for an hour: a token in their address tells another list at the same port apart.
+        if not secrets.compare_digest(request.path_params["token"].encode(), self.token.encode()):
+            raise HTTPException(404)
+        picture = self.review.picture(self._suspect(request.path_params["number"]).path, side_px)
+        if picture is None:
+            raise HTTPException(404, "this photograph cannot be shown")
+        return Response(picture, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
-    def do_GET(self) -> None:
-        """Answer with the page, a photograph, or the decisions so far."""
-        self._answer(self._get)
+    async def decide(self, request: Request) -> Response:
+        content = await self._content(request)
+        suspect, decision = self._suspect(content.get("number")), content.get("decision")
+        if decision not in {"keep", "drop", *(f"relabel:{name}" for name in self.review.classes)}:
+            raise HTTPException(400, "a decision is keep, drop or relabel to one of the classes")
 
-    def do_POST(self) -> None:
-        """Write down a decision, or take the last one back."""
-        self._answer(self._post)
+        def write() -> dict[str, Any]:
+            self.review.edits.read()  # a table that cannot be read must not grow
+            self.review.edits.append(suspect.path, decision, self.review.by)
+            return {"decisions": self.review.decisions()}
 
-    def _answer(self, work: Callable[[], tuple[str, bytes]]) -> None:
-        nonce = self.nonce = secrets.token_urlsafe(12)
+        return JSONResponse(await run_in_threadpool(write))
+
+    async def undo(self, request: Request) -> Response:
+        await self._content(request)
+
+        def write() -> dict[str, Any]:
+            return {"undone": self.review.edits.undo(), "decisions": self.review.decisions()}
+
+        return JSONResponse(await run_in_threadpool(write))
+
+    async def _content(self, request: Request) -> dict[str, Any]:
+        """Read what this page, and no other, has sent."""
+        origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
+        own = origin in {None, *(f"http://{host}" for host in self.hosts)} and site in {None, "same-origin"}
+        token = request.headers.get("X-Token", "")
+        if not own or not secrets.compare_digest(token.encode(), self.token.encode()):
+            raise HTTPException(403, "this page belongs to an earlier start of the command; load it again")
+        length = request.headers.get("Content-Length", "")
+        if not length.isdecimal() or int(length) > _LONGEST_REQUEST:  # the server lets no more than this through
+            raise HTTPException(413, "the request has no length, or is too long")
         try:
-            if self.headers.get("Host") not in self.server.hosts:
-                raise _RefusedError(403, "this page answers to its own address only")
-            status, (kind, body) = 200, work()
-        except _RefusedError as refused:
-            status, reason = refused.args
-            kind, body = _json({"error": reason})
-            self.close_connection = True  # what was sent may not have been read
-        except (UserError, OSError) as error:
-            status, (kind, body) = 500, _json({"error": f"not written: {error}"})
-            self.close_connection = True
-        self.send_response(status)
-        headers = {
-            "Content-Type": kind,
-            "Content-Length": str(len(body)),
-            "Cache-Control": "private, max-age=3600" if kind == "image/jpeg" else "no-store",
-            "Content-Security-Policy": (
-                "default-src 'none'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-                f"frame-ancestors 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'"
-            ),
-            "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "no-referrer",
-            "Cross-Origin-Resource-Policy": "same-origin",
-            **({"Connection": "close"} if self.close_connection else {}),
-        }
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _get(self) -> tuple[str, bytes]:
-        desk = self.server.desk
-        if self.path == "/":
-            page = self.server.page.render(
-                nonce=self.nonce,
-                by=desk.by,
-                data={
-                    "token": self.server.token,
-                    "suspects": [dataclasses.asdict(suspect) for suspect in desk.suspects],
-                    "classes": list(desk.classes),
-                    "decisions": desk.decisions(),
-                },
-            )
-            return "text/html; charset=utf-8", page.encode()
-        if self.path == "/decisions":
-            return _json({"decisions": desk.decisions()})
-        match self.path.split("/"):
-            # The token keeps a browser from showing what it remembers of another list at the same port.
-            case ["", ("photo" | "thumb") as size, token, number] if secrets.compare_digest(token, self.server.token):
-                suspect = self._suspect(int(number) if number.isdecimal() and number.isascii() else None)
-                picture = desk.picture(suspect.path, PHOTO_PX if size == "photo" else THUMB_PX)
-                if picture is not None:
-                    return "image/jpeg", picture
-        raise _RefusedError(404, "there is nothing at this address")
-
-    def _post(self) -> tuple[str, bytes]:
-        origin, site = self.headers.get("Origin"), self.headers.get("Sec-Fetch-Site")
-        own = origin in {None, *(f"http://{host}" for host in self.server.hosts)} and site in {None, "same-origin"}
-        token = self.headers.get("X-Token", "")
-        if not own or not secrets.compare_digest(token.encode(), self.server.token.encode()):
-            raise _RefusedError(403, "this page belongs to an earlier start of the command; load it again")
-        request = self._body()
-        desk = self.server.desk
-        if self.path == "/undo":
-            undone = desk.ledger.undo()
-            return _json({"undone": undone, "decisions": desk.decisions()})
-        if self.path != "/decide":
-            raise _RefusedError(404, "there is nothing at this address")
-        suspect, decision = self._suspect(request.get("number")), request.get("decision")
-        if decision not in {"keep", "drop", *(f"relabel:{name}" for name in desk.classes)}:
-            raise _RefusedError(400, "a decision is keep, drop or relabel to one of the classes")
-        desk.ledger.read()  # a table that cannot be read must not grow
-        desk.ledger.append(suspect.path, decision, desk.by)
-        return _json({"decisions": desk.decisions()})
-
-    def _body(self) -> dict[str, Any]:
-        length = self.headers.get("Content-Length", "")
-        if not (length.isdecimal() and length.isascii()) or int(length) > _LONGEST_REQUEST:
-            raise _RefusedError(413, "the request has no length, or is too long")
-        try:
-            body = json.loads(self.rfile.read(int(length)))
+            content = json.loads(await request.body())
         except ValueError:
-            body = None
-        if not isinstance(body, dict):
-            raise _RefusedError(400, "the request is no JSON object")
-        return body
+            content = None
+        if not isinstance(content, dict):
+            raise HTTPException(400, "the request is no JSON object")
+        return content
 
     def _suspect(self, number: Any) -> Suspect:
-        suspects = self.server.desk.suspects
-        if type(number) is not int or not 0 <= number < len(suspects):
-            raise _RefusedError(404, "there is no suspect of this number")
-        return suspects[number]
+        if type(number) is not int or not 0 <= number < len(self.review.suspects):
+            raise HTTPException(404, "there is no suspect of this number")
+        return self.review.suspects[number]
 
 
-def _json(content: dict[str, Any]) -> tuple[str, bytes]:
-    return "application/json", json.dumps(content).encode()
+def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, {"Connection": "close"})
+
+
+def _fail(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": f"not written: {error}"}, 500)

@@ -12,54 +12,54 @@ from pathlib import Path, PurePosixPath
 from flowers.errors import UserError
 
 MOST_INFLATION = 20
-"""Photographs hardly compress; what grows more than this is no archive of them."""
+"""How many times its size an archive may unpack to: photographs hardly compress."""
 SMALL_BYTES = 64 << 20
-"""An archive may always unpack to this much: tiny ones of text do compress."""
+"""An archive may always unpack to this much: small ones that hold text do compress."""
 MOST_MEMBERS = 1_000_000
 CHUNK_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """Give an empty folder beside `target` that takes its name in the end, or vanishes if something fails.
+    """Give an empty folder beside `target` that gets its name at the end, or is deleted if something fails.
 
     Args:
         target: Does not exist yet, or is an empty folder.
 
     Raises:
-        UserError: Something is there.
+        UserError: Something else is at that place.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target} exists and is not an empty folder: remove it or name another place.")
+        raise UserError(f"{target} exists and is not an empty folder: remove it or name another folder.")
     target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    building = aside / target.name  # mkdtemp's own folder is closed to other users
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    building = temporary / target.name  # other users cannot read mkdtemp's own folder
     building.mkdir()
     try:
         yield building
         building.replace(target)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def unpack(archive: Path, target: Path) -> None:
     """Unpack a tar file, compressed or not, into a folder: whole, or not at all.
 
-    Every member is judged before the first is written: only plain files and folders, each inside the target, and no
-    more bytes than photographs can need. Owners, rights and times are not taken over. That the content is undamaged is
-    for the archive's digest to say.
+    Every member is checked before the first is written: only plain files and folders, each inside the target, and no
+    more bytes than photographs can need. Owners, permissions and times are not kept. Whether the content is undamaged
+    is not checked here; the archive's digest tells that.
 
     Args:
         archive: Only read.
         target: Does not exist yet, or is an empty folder.
 
     Raises:
-        UserError: A member is none of these, the archive is damaged, or there is no room.
+        UserError: A member fails the check, the archive is damaged, or the disk is full.
     """
     try:
         with tarfile.open(archive) as tar:
-            places = _judge(archive, tar)
+            places = _check_members(archive, tar)
             with whole_folder(target) as building:
                 for member, place in places:
                     path = building / place
@@ -77,7 +77,7 @@ def unpack(archive: Path, target: Path) -> None:
         if error.errno is None:  # what the decompressors raise
             raise _damaged(archive, error) from error
         raise UserError(
-            f"{archive} cannot be unpacked to {target} ({error.strerror}): make room or mend that, and give the same "
+            f"{archive} cannot be unpacked to {target} ({error.strerror}): make room or fix that, and give the same "
             "command again."
         ) from error
 
@@ -87,8 +87,8 @@ def _damaged(archive: Path, error: Exception) -> UserError:
     return UserError(f"{archive} is damaged or no tar archive ({reason}); delete it and give the same command again.")
 
 
-def _judge(archive: Path, tar: tarfile.TarFile) -> list[tuple[tarfile.TarInfo, PurePosixPath]]:
-    """Decide where each member goes, and refuse an archive with one that must go nowhere."""
+def _check_members(archive: Path, tar: tarfile.TarFile) -> list[tuple[tarfile.TarInfo, PurePosixPath]]:
+    """Decide where each member goes, and refuse the archive if one must not be unpacked."""
     limit = max(SMALL_BYTES, MOST_INFLATION * archive.stat().st_size)
     total = 0
     places: list[tuple[tarfile.TarInfo, PurePosixPath]] = []
@@ -113,7 +113,7 @@ def _judge(archive: Path, tar: tarfile.TarFile) -> list[tuple[tarfile.TarInfo, P
         if problem:
             raise UserError(
                 f"{archive} is refused, nothing of it was unpacked: its member '{member.name}' {problem}; "
-                "get the archive from its publisher anew."
+                "get the archive from its publisher again."
             )
         (files if member.isfile() else folders).add(place)
         folders.update(place.parents)

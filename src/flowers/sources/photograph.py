@@ -1,6 +1,7 @@
 """Decode one photograph, whatever kind of file it is, to upright RGB.
 
-Damage ends in a :class:`PhotographError` that says what is wrong; no other error or warning of a decoder gets out.
+A damaged file raises a :class:`PhotographError` that says what is wrong; callers see no other error or warning of a
+decoder.
 """
 
 import contextlib
@@ -25,15 +26,15 @@ else:
     pillow_heif.register_heif_opener()
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", *(["HEIF"] if pillow_heif else []))
-"""What is opened. Pillow knows more, some of which start another program (EPS calls Ghostscript)."""
+"""Formats that are opened. Pillow knows more, some of which start another program (EPS calls Ghostscript)."""
 HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
-"""What stands in bytes 8 to 11 of the photographs of many telephones."""
+"""Bytes 8 to 11 of the photographs of many telephones."""
 LARGEST_PX = 89_478_485
 """Pixels from which Pillow suspects a decompression bomb: 256 MiB of RGB."""
 
 
 def _silence_libtiff() -> None:
-    """Keep libtiff from writing to stderr what Pillow raises as well; a Pillow built in another way stays as it is."""
+    """Keep libtiff from writing to stderr, since Pillow raises the same; other builds of Pillow are left alone."""
     for library in (Path(PIL.__file__).parents[1] / "pillow.libs").glob("libtiff*"):
         with contextlib.suppress(OSError, AttributeError):
             tiff = ctypes.CDLL(str(library))  # Pillow's own, which is loaded once in a process
@@ -52,9 +53,9 @@ class PhotographError(Exception):
 class _QuietPillow:
     """Mutes Pillow's warnings while any thread is inside.
 
-    ``warnings.catch_warnings`` alone does not serve: filters belong to the process, and threads that leave in
-    another order than they entered would put back the wrong ones. What the warnings say is either decided
-    here (the size) or harmless (broken EXIF beside sound pixels).
+    ``warnings.catch_warnings`` alone is not enough: filters belong to the process, and threads that leave in another
+    order than they entered would restore the wrong ones. The warnings are about the size, which is checked here, or
+    harmless (broken EXIF, while the pixels are good).
     """
 
     def __init__(self) -> None:
@@ -81,15 +82,15 @@ _quiet_pillow = _QuietPillow()
 
 
 def open_rgb(source: Path | BinaryIO, shorter_px: int | None = None) -> Image.Image:
-    """Decode a photograph the way up that a person sees it, on white where it is transparent.
+    """Decode a photograph, upright, with white where it is transparent.
 
-    Colour profiles are not applied. Of an animation the first picture is taken, of 16 bits the upper 8.
+    Colour profiles are not applied. An animation gives its first image, and 16 bits per channel give their upper 8.
 
     Args:
         source: The file, or a stream at its beginning.
-        shorter_px: Where given, a large JPEG may come back 2, 4 or 8 times smaller, its shorter side at least
-            this: libjpeg then computes fewer frequencies (1024 px to 224: 330 a second instead of 140, mean
-            difference 0.3 of 255). Every byte is still read, so that damage is still found.
+        shorter_px: If given, a large JPEG may be returned 2, 4 or 8 times smaller, its shorter side at least this:
+            libjpeg then computes fewer frequencies (1024 px to 224: 330 a second instead of 140, mean difference 0.3 of
+            255). Every byte is still read, so that damage is still found.
 
     Returns:
         The photograph in mode RGB.
@@ -113,7 +114,7 @@ def decode(source: Path | BinaryIO, shorter_px: int | None) -> tuple[Image.Image
             try:
                 turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
                 ImageOps.exif_transpose(image, in_place=True)
-            except Exception:  # EXIF can be broken in as many ways as it has readers; the pixels are sound
+            except Exception:  # broken EXIF raises nearly anything; the pixels are good
                 turned = False
             return _flatten(image), (height_px, width_px) if turned else (width_px, height_px)
     except (PhotographError, MemoryError):
@@ -133,7 +134,7 @@ def decode(source: Path | BinaryIO, shorter_px: int | None) -> tuple[Image.Image
 
 
 def _is_heif(source: Path | BinaryIO) -> bool:
-    """Look at a file's first bytes."""
+    """Whether a file's first bytes are those of a HEIF file."""
     if isinstance(source, Path):
         with source.open("rb") as stream:
             return _is_heif(stream)
@@ -143,8 +144,8 @@ def _is_heif(source: Path | BinaryIO) -> bool:
 
 
 def _flatten(image: Image.Image) -> Image.Image:
-    """Turn any of Pillow's modes into RGB."""
-    # Pillow's own conversion clips at 255, which makes a 16-bit photograph white.
+    """Convert an image of any of Pillow's modes to RGB."""
+    # Pillow's own conversion clips at 255, which would make a 16-bit photograph white.
     if image.mode.startswith("I"):
         samples = np.asarray(image).astype(np.int64).clip(0, 65535) >> 8
         return Image.fromarray(samples.astype(np.uint8)).convert("RGB")

@@ -1,7 +1,8 @@
-"""Published data sets: each downloaded as it is pinned, and laid out in class folders.
+"""Published data sets: downloaded, checked against their digests, and laid out in class folders.
 
-A data set with official splits gets ``official.csv`` beside its class folders: `path` (relative to the root) and
-columns `official_1` … with train, val or test.
+:func:`class_folder_archive` serves any archive that holds class folders; the others know one data set each. A data set
+with official splits gets ``official.csv`` beside its class folders: `path` (relative to the root) and columns
+`official_1` … with train, val or test.
 """
 
 import shutil
@@ -14,10 +15,12 @@ import pandas as pd
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from flowers.curation.split_table import PUBLISHED
 from flowers.errors import UserError
 from flowers.sources.archives import unpack, whole_folder
 from flowers.sources.downloads import get, read_pin
+
+OFFICIAL = "official.csv"
+"""A data set's own splits, beside its class folders: columns path, official_1, official_2 …"""
 
 OXFORD17 = (  # noqa: SIM905 - a list is harder to read
     "daffodil, snowdrop, lily of the valley, bluebell, crocus, iris, tigerlily, tulip, fritillary, sunflower, daisy, "
@@ -46,12 +49,59 @@ OXFORD102 = (  # noqa: SIM905
 
 
 def folder_name(species: str) -> str:
-    """Make a class folder's name of a species' English name: ``colt's foot`` becomes ``colts_foot``."""
+    """Make a class folder's name from a species' English name: ``colt's foot`` becomes ``colts_foot``."""
     return species.replace("'", "").replace(" ", "_").replace("-", "_")
 
 
+def class_folder_archive(root: Path, *, archive: dict[str, Any], inner: str | None, downloads_dir: str) -> None:
+    """Lay out an archive of class folders, as they are in it.
+
+    Args:
+        root: Folder that does not exist yet, or is empty; filled whole or not at all.
+        archive: `url`, `md5` or `sha256`, and `bytes` (None: not known) of a tar file, compressed or not.
+        inner: The folder in the archive that holds the class folders; None: the top, or where that holds but one
+            folder with folders in it, this one. Files beside the class folders, such as a licence, come along.
+        downloads_dir: Where downloads are kept.
+
+    Raises:
+        UserError: The archive cannot be had, or holds no such folder.
+    """
+    packed = get(read_pin("data.source.archive", archive), Path(downloads_dir))
+    with whole_folder(root) as building:
+        unpacked = building / ".unpacked"
+        unpack(packed, unpacked)
+        top = _find_inner(packed, unpacked, inner)
+        for entry in sorted(top.iterdir()):
+            entry.replace(building / entry.name)
+        shutil.rmtree(unpacked)
+
+
+def _find_inner(packed: Path, unpacked: Path, inner: str | None) -> Path:
+    """Find the folder in an unpacked archive that holds the class folders."""
+    if inner is not None:
+        top = unpacked / inner
+        if not top.is_dir() or not top.resolve().is_relative_to(unpacked.resolve()):
+            raise UserError(f"{packed} holds no folder {inner}; correct data.source.archive or data.source.inner.")
+    else:
+        top = unpacked
+        folders = _folders(top)
+        if len(folders) == 1 and _folders(folders[0]):
+            top = folders[0]
+    if not _folders(top):
+        raise UserError(
+            f"{packed} holds no class folders{f' in {inner}' if inner else ''}; set data.source.inner to the folder in "
+            "it that has one sub-folder for each class."
+        )
+    return top
+
+
+def _folders(folder: Path) -> list[Path]:
+    """List sub-folders, without hidden ones and those that macOS adds to an archive."""
+    return [each for each in folder.iterdir() if each.is_dir() and not each.name.startswith((".", "__MACOSX"))]
+
+
 def flower_photos(root: Path, *, archive: dict[str, Any], downloads_dir: str) -> None:
-    """Lay out the five classes of TensorFlow's flower photographs, as they are in the archive.
+    """Lay out the five classes of TensorFlow's flower photographs.
 
     Args:
         root: Folder that does not exist yet, or is empty; filled whole or not at all.
@@ -61,16 +111,7 @@ def flower_photos(root: Path, *, archive: dict[str, Any], downloads_dir: str) ->
     Raises:
         UserError: The archive cannot be had, or is not laid out as it should be.
     """
-    packed = get(read_pin("data.source.archive", archive), Path(downloads_dir))
-    with whole_folder(root) as building:
-        unpacked = building / ".unpacked"
-        unpack(packed, unpacked)
-        top = unpacked / "flower_photos"
-        if not top.is_dir():
-            raise UserError(f"{packed} holds no folder flower_photos; correct data.source.archive.")
-        for entry in sorted(top.iterdir()):
-            entry.replace(building / entry.name)
-        shutil.rmtree(unpacked)
+    class_folder_archive(root, archive=archive, inner="flower_photos", downloads_dir=downloads_dir)
 
 
 def oxford17(root: Path, *, archive: dict[str, Any], splits: dict[str, Any], downloads_dir: str) -> None:
@@ -81,7 +122,7 @@ def oxford17(root: Path, *, archive: dict[str, Any], splits: dict[str, Any], dow
     Args:
         root: Folder that does not exist yet, or is empty; filled whole or not at all.
         archive: `url`, `md5` and `bytes` of 17flowers.tgz.
-        splits: The same of datasplits.mat.
+        splits: The same for datasplits.mat.
         downloads_dir: Where downloads are kept.
 
     Raises:
@@ -108,8 +149,8 @@ def oxford102(
     Args:
         root: Folder that does not exist yet, or is empty; filled whole or not at all.
         archive: `url`, `md5` and `bytes` of 102flowers.tgz.
-        labels: The same of imagelabels.mat.
-        splits: The same of setid.mat.
+        labels: The same for imagelabels.mat.
+        splits: The same for setid.mat.
         downloads_dir: Where downloads are kept.
 
     Raises:
@@ -133,10 +174,10 @@ def _lay_out(root: Path, packed: Path, pattern: str, species: list[str], officia
         unpack(packed, unpacked)
         found = {path.name for path in unpacked.glob("jpg/[!.]*.jpg")}
         names = [pattern.format(number) for number in range(1, len(species) + 1)]
-        if odd := sorted(found.symmetric_difference(names)):
-            problem = "is in the archive without a label" if odd[0] in found else "has a label but is not there"
+        if wrong := sorted(found.symmetric_difference(names)):
+            problem = "is in the archive without a label" if wrong[0] in found else "has a label but is not there"
             raise UserError(
-                f"{packed} does not fit its labels: jpg/{odd[0]} {problem}; correct the files that data.source names."
+                f"{packed} does not fit its labels: jpg/{wrong[0]} {problem}; correct the files that data.source names."
             )
         paths = []
         for name, label in zip(names, map(folder_name, species), strict=True):
@@ -145,7 +186,7 @@ def _lay_out(root: Path, packed: Path, pattern: str, species: list[str], officia
             paths.append(f"{label}/{name}")
         shutil.rmtree(unpacked)
         table = pd.DataFrame({"path": paths, **official})
-        table.sort_values("path").to_csv(building / PUBLISHED, index=False, lineterminator="\n")
+        table.sort_values("path").to_csv(building / OFFICIAL, index=False, lineterminator="\n")
 
 
 def _numbers(mat: Path, key: str) -> np.ndarray:

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,7 +65,7 @@ def release(store: Path | None, run_id: str, status: str | None = None, ended_s:
             file.write_text(json.dumps({**json.loads(file.read_text()), "status": status, "ended_s": ended_s}))
 
 
-def orphans(store: Path) -> Iterator[Orphan]:
+def orphans(store: Path) -> Generator[Orphan]:
     """Find the runs without a process; no other process can do so meanwhile.
 
     A run is forgotten when the next one is asked for, and found again if an error prevents that.

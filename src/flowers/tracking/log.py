@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pandas as pd
-from matplotlib.figure import Figure
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
@@ -27,6 +26,7 @@ from flowers.tracking.store import ENDED, open_experiment, store_access, store_f
 
 if TYPE_CHECKING:
     from flowers.config.schema import Tracking
+    from flowers.models.trained import TrainedModel
 
 NOTE, PARENT = "mlflow.note.content", "mlflow.parentRunId"
 """Tags: what MLflow's page of a run says about it, in Markdown, and the run that it is a child of."""
@@ -177,7 +177,7 @@ def log_metrics(metrics: Mapping[str, float], step: int | None = None) -> None:
     _runs[-1].log_metrics(metrics, step)
 
 
-def log_figure(figure: Figure, name: str) -> None:
+def log_figure(figure: Any, name: str) -> None:
     """Record a figure under a file name."""
     _runs[-1].client.log_figure(_runs[-1].run_id, figure, name)
 
@@ -195,3 +195,19 @@ def log_table(table: pd.DataFrame, name: str) -> None:
 def log_file(path: Path, folder: str | None = None) -> None:
     """Record a file as it is."""
     _runs[-1].client.log_artifact(_runs[-1].run_id, str(path), folder)
+
+
+@contextlib.contextmanager
+def training_run(model: "TrainedModel", tags: Mapping[str, str]) -> Iterator[None]:
+    """Continue the MLflow run that the training opened."""
+    settings = model.settings
+    with tracked_run(
+        settings.tracking,
+        experiment=settings.data.name,
+        name=settings.name,
+        run_id=model.run["mlflow_run_id"],
+        tags={"recipe": settings.name, **tags},
+        system_metrics=False,
+    ) as run_id:
+        model.run["mlflow_run_id"] = run_id  # another one where the store has lost it; all that follows goes there
+        yield

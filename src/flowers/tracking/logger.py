@@ -119,7 +119,7 @@ class MLflowLogger(Logger, Callback):
         self._queue = RetryQueue(uri)
         self._run: OpenRun | None = None
         self._trainer: Trainer | None = None
-        self._resumed = False
+        self._closed = self._resumed = False
         self._config: dict[str, Any] = {}
         self._recorded: defaultdict[str, set[int]] = defaultdict(set)  # steps by metric
         self._last_epoch: dict[str, float | None] = {}  # by metric
@@ -174,6 +174,8 @@ class MLflowLogger(Logger, Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open or continue the run, and tell what is about to be trained, and on what."""
         self._trainer = trainer
+        if self._closed:  # by an earlier fit, whose run goes on
+            self._run, self._closed = None, False
         run, split, stages = self._open(), self._split(), getattr(pl_module, "stages", None)
         if stages:
             self._queue.add(lambda: run.log_tags({"stages": describe_stages(stages)}))
@@ -269,9 +271,9 @@ class MLflowLogger(Logger, Callback):
         return split if isinstance(split, pd.DataFrame) and wanted <= set(split.columns) else None
 
     def _close(self, status: str) -> None:
-        run, self._run = self._run, None
-        if run is not None:
-            run.close(status, quiet=self._queue.told)
+        if self._run is not None:
+            self._run.close(status, quiet=self._queue.told)
+            self._closed = True
         if (folder := self._folder()) is not None:
             with contextlib.suppress(OSError):
                 write_note(folder, {"run_id": self.run_id, "finished": status == "FINISHED"})

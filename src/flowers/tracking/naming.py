@@ -16,7 +16,7 @@ _UNTOLD = (
     *("experiment", "name", "data", "data.name", "data.root", "data.source"),
     # … or without influence on the result.
     *("data.strict", "data.split_csv", "data.cache_dir", "out_dir", "weights_sha256"),
-    *("trainer.enable_progress_bar", "trainer.default_root_dir", "trainer.progress", "trainer.features_gib"),
+    *("trainer.enable_progress_bar", "trainer.default_root_dir", "progress", "model.features_gib"),
 )
 _UNTOLD_GROUPS = ("tracking", "hydra", "callbacks", "logger")
 

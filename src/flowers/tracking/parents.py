@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def series_run(work: Path, tracking: "Tracking", *, experiment: str, kind: str, name: str) -> Iterator[str | None]:
+def series_run(
+    work: Path, tracking: "Tracking", *, experiment: str, kind: str, name: str, recipe: str | None = None
+) -> Iterator[str | None]:
     """Open a series' MLflow run, or the one that it had before an interruption; trainings become its children.
 
     Args:
@@ -30,6 +32,7 @@ def series_run(work: Path, tracking: "Tracking", *, experiment: str, kind: str, 
         experiment: The MLflow experiment.
         kind: Tag of the run.
         name: Name of the run.
+        recipe: Tag of the run, if it is of one.
 
     Yields:
         The run's id, to which :mod:`flowers.tracking.log` records meanwhile; None without tracking.
@@ -41,7 +44,7 @@ def series_run(work: Path, tracking: "Tracking", *, experiment: str, kind: str, 
         yield None
         return
     above = os.environ.get(PARENT_VARIABLE)  # of a sweep over series
-    tags = {"kind": kind, **({PARENT: above} if above else {})}
+    tags = {"kind": kind, **({PARENT: above} if above else {}), **({"recipe": recipe} if recipe else {})}
     known = read_note(work).get("run_id")
     with tracked_run(
         tracking, experiment=experiment, name=name, run_id=known, tags=tags, system_metrics=False

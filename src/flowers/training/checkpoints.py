@@ -8,7 +8,6 @@ import errno
 import hashlib
 import json
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
+from flowers.config.compose import as_dict
 from flowers.config.provenance import code_digest, file_digest
 from flowers.config.schema import Settings
 from flowers.errors import UserError
@@ -34,15 +34,15 @@ def resume_key(settings: Settings, split_sha256: str, start: Path | None = None)
         split_sha256: Digest of the split, which holds the digests of the photographs.
         start: The checkpoint of a stage that the training goes on from.
     """
-    decisive = asdict(settings)
-    for name in ("out_dir", "tracking"):
+    decisive = as_dict(settings)
+    for name in ("out_dir", "progress", "logger", "tracking"):
         del decisive[name]
-    for name in ("progress", "features_gib"):
-        del decisive["trainer"][name]
+    decisive["model"].pop("features_gib", None)
     if settings.weights is not None and Path(settings.weights).is_file():
-        decisive["weights"] = file_digest(Path(settings.weights))  # the content counts, not where it lies
+        # The content counts, not where it lies.
+        decisive["weights"] = decisive["model"]["weights"] = file_digest(Path(settings.weights))
     for name in ("root", "decisions", "split_csv", "cache_dir"):
-        del decisive["data"][name]
+        decisive["data"].pop(name, None)
     begun = None if start is None else file_digest(start)
     text = json.dumps([decisive, split_sha256, begun, code_digest(*ROOMS), torch.__version__, lightning.__version__])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -54,20 +54,20 @@ def stage_checkpoint(folder: Path, stage: int) -> Path:
 
 
 def start_checkpoint(out: Path, settings: Settings) -> Path | None:
-    """Find what ``trainer.from_stage`` asks for; None if the training starts anew.
+    """Find what ``from_stage`` asks for; None if the training starts anew.
 
     Raises:
         UserError: If there is no such stage, or an earlier training did not leave its checkpoint.
     """
-    stage, stages = settings.trainer.from_stage, len(settings.stages)
+    stage, stages = settings.from_stage, len(settings.model.stages)
     if not 1 <= stage <= stages:
-        raise UserError(f"trainer.from_stage={stage}, but the recipe's stages are 1 to {stages}; choose one of them.")
+        raise UserError(f"from_stage={stage}, but the recipe's stages are 1 to {stages}; choose one of them.")
     if stage == 1:
         return None
     path = stage_checkpoint(out, stage - 1)
     if not path.is_file():
         raise UserError(
-            f"{path} does not exist, so stage {stage} has nothing to go on from; train with trainer.from_stage=1 "
+            f"{path} does not exist, so stage {stage} has nothing to go on from; train with from_stage=1 "
             "first, or name the out_dir of a training that did."
         )
     return path
@@ -76,12 +76,16 @@ def start_checkpoint(out: Path, settings: Settings) -> Path | None:
 class EpochCheckpoint(Checkpoint):
     """Writes ``last.ckpt`` at every epoch's end and ``stage-N.ckpt`` at a stage's; each file is always a whole one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, stop_after_epochs: int | None = None) -> None:
+        """Choose the folder, and the epoch after which the training stops as if it were interrupted; None: none."""
         self.path = folder / "last.ckpt"
+        self.stop_after_epochs = stop_after_epochs
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write beside the old checkpoint, then put the new one in its place."""
         assert isinstance(pl_module, Classifier)
+        if self.stop_after_epochs is not None and trainer.current_epoch + 1 >= self.stop_after_epochs:
+            trainer.should_stop = True
         partial, copy = self.path.with_suffix(".partial"), self.path.with_suffix(".copy")
         try:
             trainer.save_checkpoint(partial)

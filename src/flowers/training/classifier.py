@@ -1,7 +1,8 @@
 """THE LightningModule: how one batch becomes one step, for every network and every stage table."""
 
 import math
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -13,115 +14,174 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
-from flowers.config.schema import Augment, Learning, Stage
+from flowers.config.compose import instantiate
+from flowers.config.schema import Stage
 from flowers.config.seeds import derive_seed
-from flowers.data.augment import Draws, erase, mix_up, normalise, transform
-from flowers.data.datamodule import Batch, class_weights
-from flowers.errors import UserError, suggestion
-from flowers.training.feature_bank import NO_BANK, BankPlace, FeatureBank, apply_part, compile_part, frozen_border
+from flowers.data.augment import Augment, Draws, as_pixels, erase, mix_up, normalise, transform
+from flowers.data.datamodule import UNBALANCED, Batch, class_weights
+from flowers.errors import UserError
+from flowers.models.nets import Net, build_network
+from flowers.models.weights import start_from
+from flowers.training.feature_bank import FeatureBank, apply_part, compile_part, frozen_border
 from flowers.training.stages import (
     check_stages,
     layer_groups,
     optimizer_groups,
     rates_at,
+    scaled_stages,
     set_trainable,
     stage_at,
+    total_epochs,
     trained_groups,
 )
 
-OPTIMIZERS = ("adamw", "sgd")
-
-_LEAST = {"batch_size": 1}
-_BELOW = dict.fromkeys(("momentum", "label_smoothing", "ema_decay"), 1)
-"""What a number must reach where that is not 0, and what it must stay below."""
+Part = nn.Module | Mapping[str, Any]
+"""A module, or the ``_target_`` and arguments of one."""
 
 
 class Classifier(lightning.LightningModule):
-    """Trains a network by a stage table, with cross-entropy on its logits.
+    """Trains a network by a stage table.
 
     All randomness, all rates and what trains are functions of (seed, epoch, step), so the only state is what a
     checkpoint holds: weights, optimiser, averages and counters. A run resumed from an epoch's end is bit-equal to one
     that was never interrupted.
 
+    A batch is (images, labels, rows): (B,3,H,W) uint8, (B,) int64, and the photographs' places in the training split;
+    or (images, labels) from a DataModule of your own, with images uint8, or float in [0, 1].
+
     Attributes:
         net: The network that is optimised.
         averaged: The exponential moving average of its weights and buffers, or None.
+        stages: The stage table, as long as the Trainer's ``max_epochs``.
         val_confusion: (K,K) counts of the last validation, rows truth, columns prediction.
         last_losses: (B,) loss of each photograph of the batch that was just seen.
+        image_px: Side of the images that the network wants; None if it does not say.
     """
 
     mean: Tensor
     std: Tensor
-    class_weights: Tensor
 
     def __init__(
         self,
-        net: nn.Module,
         *,
         num_classes: int,
-        train_labels: Tensor,
-        learning: Learning,
+        net: Part,
+        loss: Part,
+        optimizer: Callable[..., torch.optim.Optimizer] | Mapping[str, Any],
+        augment: Callable[[Tensor], Tensor] | Mapping[str, Any],
         stages: list[Stage],
-        augment: Augment,
+        ema_decay: float,
+        class_weights: str,
+        weights: str | None,
+        weights_sha256: str | None,
+        features_gib: float,
+        compile: bool,
+        image_px: int | None,
         seed: int,
-        features: BankPlace = NO_BANK,
-        compiled: bool = False,
     ) -> None:
-        """Take the network over.
+        """Make or take the parts.
+
+        What is given as a ``_target_`` with arguments is made here, and kept in checkpoints, so that
+        ``load_from_checkpoint`` needs nothing but the file; what is given as an object has to be given to it again.
 
         Args:
-            net: Images (B,3,H,W) to logits (B,K), with ``mean`` and ``std`` for its input.
             num_classes: K.
-            train_labels: (N,) int64, of the training photographs.
-            learning: Loss and optimiser.
+            net: Images (B,3,H,W) to logits (B,K), made with ``num_classes``. Its direct children are the layer groups,
+                the last is the head; ``mean``, ``std`` and ``image_px`` say how its input is prepared, where it has
+                them. A :class:`flowers.models.nets.Net` can also be cut where it is frozen.
+            loss: Logits (B,K) and labels (B,), or with MixUp probabilities (B,K), to a loss for each (B,) or for all.
+            optimizer: Makes an optimiser of parameter groups.
+            augment: Strengths of our own augmentation, or anything that changes one image (3,H,W) uint8 at a time.
             stages: The stage table.
-            augment: What training images undergo.
+            ema_decay: Decay of the weights' exponential moving average, which is then what is validated and saved, in
+                [0, 1); 0: none.
+            class_weights: For classes of unequal size, what a photograph counts in the loss: the same (`none`), so much
+                that each class counts the same (`inverse`), or half way there (`sqrt`).
+            weights: What the network starts from, its head excepted: a file, or `hub`; None: random weights.
+            weights_sha256: Digest that the file must have.
+            features_gib: Memory for the outputs of frozen layers; what is larger goes to a memory-mapped file in the
+                Trainer's ``default_root_dir``. 0: keep none and run the frozen layers each time, with the same result.
+            compile: Compile the part that trains with `torch.compile`; where that fails, go on without, after a
+                warning.
+            image_px: Side of the images, for a network that does not say it.
             seed: Of augmentation and dropout.
-            features: Where the outputs of frozen layers are kept.
-            compiled: Compile the part that trains.
 
         Raises:
-            UserError: If the stage table, the optimiser's name or a number cannot be used.
+            UserError: If the stage table, the weights or a number cannot be used.
         """
         super().__init__()
-        check_stages(stages, net)
-        _check_numbers("learning", asdict(learning))
-        _check_numbers("augment", asdict(augment))
-        if augment.mixup_alpha and augment.cutmix_alpha:
-            raise UserError("augment.mixup_alpha and augment.cutmix_alpha exclude each other; set one of them to 0.")
-        if learning.optimizer not in OPTIMIZERS:
-            raise UserError(f"learning.optimizer='{learning.optimizer}': {suggestion(learning.optimizer, OPTIMIZERS)}")
-        self.net = net.to(memory_format=torch.channels_last)
+        given = {"num_classes": num_classes, "net": net, "loss": loss, "optimizer": optimizer, "augment": augment}
+        kept = {name: value for name, value in given.items() if isinstance(value, Mapping | int)}
+        table = [stage if isinstance(stage, Stage) else Stage(**stage) for stage in stages]
+        self.save_hyperparameters(
+            {
+                **kept,
+                "stages": [vars(stage).copy() for stage in table],
+                "ema_decay": ema_decay,
+                "class_weights": class_weights,
+                "features_gib": features_gib,
+                # What it started from is no longer needed.
+                "weights": None,
+                "weights_sha256": None,
+                "compile": compile,
+                "image_px": image_px,
+                "seed": seed,
+            },
+            logger=False,
+        )
+        for name, value, below in (("ema_decay", ema_decay, 1), ("features_gib", features_gib, math.inf)):
+            if not 0 <= value < below:
+                limit = " and less than 1" if below == 1 else ""
+                raise UserError(f"model.{name}={value} must be at least 0{limit}; correct the recipe.")
+        built = net if isinstance(net, nn.Module) else build_network(net, num_classes, image_px)
+        if weights is not None:
+            start_from(built, weights, weights_sha256)
+        check_stages(table, built)
+        self.net: nn.Module = built.to(memory_format=torch.channels_last)
+        self.loss: nn.Module = loss if isinstance(loss, nn.Module) else instantiate("model.loss", loss)
+        self.optimizer = instantiate("model.optimizer", optimizer) if isinstance(optimizer, Mapping) else optimizer
+        try:  # now, not after the photographs are decoded, is the time to learn that it does not take its arguments
+            self.optimizer([nn.Parameter(torch.zeros(1))])
+        except (TypeError, ValueError) as error:
+            raise UserError(f"'model.optimizer' cannot be built: {error}; correct the recipe.") from error
+        smoothing = getattr(self.loss, "label_smoothing", 0)
+        if not 0 <= smoothing < 1:
+            raise UserError(
+                f"model.loss.label_smoothing={smoothing} must be at least 0 and less than 1; correct the recipe."
+            )
+        decay = getattr(self.optimizer, "keywords", {}).get("weight_decay", 0)
+        self.weight_decay = float(decay)
+        self.augment = instantiate("model.augment", augment) if isinstance(augment, Mapping) else augment
         self.averaged: AveragedModel | None = None
-        if learning.ema_decay > 0:
-            average = get_ema_multi_avg_fn(learning.ema_decay)
+        if ema_decay > 0:
+            average = get_ema_multi_avg_fn(ema_decay)
             self.averaged = AveragedModel(self.net, multi_avg_fn=average, use_buffers=True)
             self.averaged.requires_grad_(False)
-        self.register_buffer("mean", torch.tensor(net.mean), persistent=False)
-        self.register_buffer("std", torch.tensor(net.std), persistent=False)
+        self.register_buffer("mean", torch.tensor(getattr(built, "mean", Net.mean)), persistent=False)
+        self.register_buffer("std", torch.tensor(getattr(built, "std", Net.std)), persistent=False)
         self.num_classes = num_classes
-        self.train_count = len(train_labels)
-        by_class = class_weights("learning.class_weights", learning.class_weights, train_labels, num_classes)
-        self.register_buffer("class_weights", by_class, persistent=False)
-        self.learning = learning
-        self.stages = stages
-        self.augment = augment
+        self.image_px: int | None = getattr(built, "image_px", image_px)
+        self.table = self.stages = table
+        self.class_weights = class_weights
         self.seed = seed
-        self.groups = list(layer_groups(net))
-        self.features = features
-        self.trained_part = compile_part() if compiled else apply_part
+        self.groups = list(layer_groups(built))
+        self.features_bytes = int(features_gib * 2**30)
+        self.trained_part = compile_part() if compile else apply_part
         self.border = 0
         self.view = 0
+        self.train_count = 0
         self.last_losses = torch.empty(0)
         self.bank: FeatureBank | None = None
         self.val_bank: FeatureBank | None = None
         self._bank_stage = -1
-        self._dropouts = [(module, module.p) for module in net.modules() if isinstance(module, nn.Dropout)]
+        self._dropouts = [(module, module.p) for module in built.modules() if isinstance(module, nn.Dropout)]
         # A batch whose loss is no number must show, not be left out of the mean.
         self.train_loss: Metric = MeanMetric(nan_strategy="disable")
         self.val_loss: Metric = MeanMetric(nan_strategy="disable")
+        self.test_loss: Metric = MeanMetric(nan_strategy="disable")
         self.train_acc: Metric = MulticlassAccuracy(num_classes, average="micro")
         self.val_acc: Metric = MulticlassAccuracy(num_classes, average="micro")
+        self.test_acc: Metric = MulticlassAccuracy(num_classes, average="micro")
         self.val_confusion: Metric = MulticlassConfusionMatrix(num_classes)
 
     @property
@@ -131,11 +191,28 @@ class Classifier(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make the optimiser once, over all groups, with rates that every step sets anew."""
-        learning = self.learning
-        groups = optimizer_groups(self.net, learning.weight_decay)
-        if learning.optimizer == "adamw":
-            return torch.optim.AdamW(groups, lr=0.0, betas=(learning.momentum, 0.999))
-        return torch.optim.SGD(groups, lr=0.0, momentum=learning.momentum, nesterov=learning.momentum > 0)
+        optimizer: torch.optim.Optimizer = self.optimizer(optimizer_groups(self.net, self.weight_decay))
+        return optimizer
+
+    def on_fit_start(self) -> None:
+        """Fit the stage table to the Trainer's epochs, and the loss to the classes' sizes."""
+        self.stages = scaled_stages(self.table, self.trainer.max_epochs or -1)
+        self._bank_stage = -1
+        train = self._photographs("train")
+        self.train_count = 0 if train is None else len(train)
+        if self.class_weights != UNBALANCED:
+            if train is None or not hasattr(self.loss, "weight"):
+                raise UserError(
+                    f"model.class_weights={self.class_weights} needs a loss with `weight`, such as "
+                    "torch.nn.CrossEntropyLoss, and this package's DataModule; set it to none."
+                )
+            by_class = class_weights("model.class_weights", self.class_weights, train.labels, self.num_classes)
+            self.loss.register_buffer("weight", by_class.to(self.device), persistent=False)
+
+    def _photographs(self, split: str) -> Any:
+        """Find the decoded photographs of a split; None in somebody else's DataModule."""
+        found = getattr(getattr(self.trainer, "datamodule", None), split, None)
+        return found if hasattr(found, "images") else None
 
     def on_train_epoch_start(self) -> None:
         """Apply the stage that this epoch belongs to, and draw the epoch's randomness."""
@@ -148,42 +225,45 @@ class Classifier(lightning.LightningModule):
             self.averaged.eval()
         for module, dropout in self._dropouts:
             module.p = dropout if self.stage.dropout is None else self.stage.dropout
-        self.border = frozen_border(self.net, trained)
-        self.draws = self.view_draws = self._draw(epoch)
+        self.border = frozen_border(self.net, trained) if self.train_count else 0
+        self.draws = self.view_draws = self._draw(epoch, self.train_count)
         if self.border and self.stage.views:
             self.view = (epoch - first_epoch) % self.stage.views
-            self.view_draws = self._draw(first_epoch + self.view)
+            self.view_draws = self._draw(first_epoch + self.view, self.train_count)
         self._use_bank(index)
 
-    def _draw(self, epoch: int) -> Draws:
-        alpha = self.augment.mixup_alpha or self.augment.cutmix_alpha
-        return Draws(self.train_count, seed=self.seed, epoch=epoch, mixup_alpha=alpha)
+    def _draw(self, epoch: int, count: int) -> Draws:
+        own = self.augment if isinstance(self.augment, Augment) else None
+        alpha = (own.mixup_alpha or own.cutmix_alpha) if own else 0
+        return Draws(count, seed=self.seed, epoch=epoch, mixup_alpha=alpha)
 
     def _use_bank(self, index: int) -> None:
         """Fill the bank with what this epoch needs of it, and have the loaders leave out what it stands for."""
-        photographs = self.trainer.datamodule  # type: ignore[attr-defined]
+        train, val = self._photographs("train"), self._photographs("val")
         if index != self._bank_stage:  # also after a restart: what a bank holds can always be computed again
             self._bank_stage = index
             self.bank = self.val_bank = None
-            if self.border and self.stage.views and self.features.limit_bytes:
-                self.bank = FeatureBank(self.train_count, self.stage.views, self.features)
+            if self.border and self.stage.views and self.features_bytes:
+                place = (self.features_bytes, Path(self.trainer.default_root_dir))
+                self.bank = FeatureBank(self.train_count, self.stage.views, *place)
                 # While an average still follows the frozen layers, its own outputs of them change.
                 if self.final_net is self.net or _equal_parts(self.final_net, self.net, self.border):
-                    self.val_bank = FeatureBank(len(photographs.val), 1, self.features)
-        photographs.train.with_images = self.bank is None
-        photographs.val.with_images = self.val_bank is None
+                    self.val_bank = FeatureBank(len(val), 1, *place)
+        if train is not None and val is not None:
+            train.with_images = self.bank is None
+            val.with_images = self.val_bank is None
         with torch.no_grad(), self.trainer.precision_plugin.forward_context():
             if self.bank is not None:
-                self.bank.fill(self.view, lambda rows: self._frozen(photographs.train.images(rows), torch.tensor(rows)))
+                self.bank.fill(self.view, lambda rows: self._frozen(train.images(rows), torch.tensor(rows)))
             if self.val_bank is not None:
-                self.val_bank.fill(0, lambda rows: self._frozen_val(photographs.val.images(rows)))
+                self.val_bank.fill(0, lambda rows: self._frozen_val(val.images(rows)))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the rates of this step, and restart dropout's random stream at it."""
         steps_per_epoch = int(self.trainer.num_training_batches)
         step = self.current_epoch * steps_per_epoch + batch_idx
         rates = rates_at(self.stages, self.groups, step, steps_per_epoch)
-        decay = self.learning.weight_decay if self.stage.weight_decay is None else self.stage.weight_decay
+        decay = self.weight_decay if self.stage.weight_decay is None else self.stage.weight_decay
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rates[group["layer_group"]]
             group["weight_decay"] = decay if group["name"].endswith("/decay") else 0.0
@@ -191,24 +271,31 @@ class Classifier(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Compute the loss of an augmented batch."""
-        rows = batch.ids.cpu()
+        images, labels, *others = batch
+        if others:
+            rows = others[0].cpu()
+        else:  # somebody else's batches, whose images have no number of their own
+            rows = torch.arange(len(labels))
+            self.draws = self.view_draws = self._draw(
+                derive_seed(self.seed, "batch", self.current_epoch, batch_idx), len(labels)
+            )
         if self.bank is not None:
             activations = self.bank.take(self.view, rows).to(self.device)
         elif self.border:
             with torch.no_grad():
-                activations = self._frozen(batch.images, rows)
+                activations = self._frozen(images, rows)
         else:
-            activations = self._augmented(batch.images, rows)
-        # Photographs are blended where training begins, so that the bank can hold each by itself.
-        activations, targets = mix_up(activations, batch.labels, self.draws, rows, self.augment, self.num_classes)
+            activations = self._augmented(images, rows)
+        targets = labels
+        if isinstance(self.augment, Augment):
+            # Photographs are blended where training begins, so that the bank can hold each by itself.
+            activations, targets = mix_up(activations, labels, self.draws, rows, self.augment, self.num_classes)
         logits = self.trained_part(self.net, self.border, None, activations).float()
-        losses = functional.cross_entropy(
-            logits, targets, self.class_weights, reduction="none", label_smoothing=self.learning.label_smoothing
-        )
-        loss = losses.mean()
+        losses = self.loss(logits, targets)
+        loss: Tensor = losses.mean()
         self.last_losses = losses.detach()
         self.train_loss.update(loss.detach(), weight=len(rows))
-        self.train_acc.update(logits.detach(), batch.labels)
+        self.train_acc.update(logits.detach(), labels)
         if batch_idx == 0:
             self._log_at_epoch_end("train/loss", self.train_loss)
             self._log_at_epoch_end("train/acc", self.train_acc)
@@ -222,11 +309,13 @@ class Classifier(lightning.LightningModule):
         self.log(name, metric, on_step=False, on_epoch=True, prog_bar=True)
 
     def _augmented(self, images: Tensor, rows: Tensor) -> Tensor:
-        """Augment photographs (B,3,H,W) uint8, given their rows, to (B,3,H,W) float32."""
-        images = images.to(self.device)
+        """Augment and normalise images (B,3,H,W), given their rows, to (B,3,H,W) float32."""
+        images = as_pixels(images).to(self.device)
         with torch.autocast(self.device.type, enabled=False):  # pixels have more levels than bfloat16 can tell apart
             if self.border and self.stage.views == 1:
                 images = normalise(images, self.mean, self.std)
+            elif not isinstance(self.augment, Augment):
+                images = normalise(self._change_each(images, rows), self.mean, self.std)
             else:
                 uniform = self.view_draws.uniform[rows].to(self.device)
                 images = transform(images, uniform, self.augment, self.mean, self.std)
@@ -234,6 +323,15 @@ class Classifier(lightning.LightningModule):
                     images = erase(images, self.view_draws.box[rows].to(self.device), self.augment.erase_frac)
         # A float32 batch keeps the channels-last layout of the stored pixels, whatever happened to it above.
         return images.contiguous(memory_format=torch.channels_last)
+
+    def _change_each(self, images: Tensor, rows: Tensor) -> Tensor:
+        """Apply somebody else's augmentation to each image by itself, with chances of (seed, epoch, image) alone."""
+        changed = []
+        with torch.random.fork_rng(devices=[]):
+            for image, row in zip(images, rows.tolist(), strict=True):
+                torch.manual_seed(derive_seed(self.seed, "image", self.view_draws.epoch, row))
+                changed.append(as_pixels(self.augment(image)))
+        return torch.stack(changed)
 
     def _frozen(self, images: Tensor, rows: Tensor) -> Tensor:
         return apply_part(self.net, 0, self.border, self._augmented(images, rows))
@@ -252,30 +350,45 @@ class Classifier(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Score a batch with the network that will be saved."""
+        labels = batch[1]
         if self.val_bank is None:
-            logits = self.final_net(normalise(batch.images, self.mean, self.std)).float()
+            logits = self(batch[0])
         else:
             features = self.val_bank.take(0, batch.ids.cpu()).to(self.device)
             logits = apply_part(self.final_net, self.border, None, features).float()
-        self.last_losses = functional.cross_entropy(logits, batch.labels, reduction="none")
-        self.val_loss.update(self.last_losses.mean(), weight=len(batch.labels))
-        self.val_acc.update(logits, batch.labels)
-        self.val_confusion.update(logits, batch.labels)
+        self.last_losses = functional.cross_entropy(logits, labels, reduction="none")
+        self.val_loss.update(self.last_losses.mean(), weight=len(labels))
+        self.val_acc.update(logits, labels)
+        self.val_confusion.update(logits, labels)
         if batch_idx == 0:
             self._log_at_epoch_end("val/loss", self.val_loss)
             self._log_at_epoch_end("val/acc", self.val_acc)
+
+    def on_train_epoch_end(self) -> None:
+        """Stop where the stage table ends, if the Trainer was told of no end."""
+        if self.current_epoch + 1 >= total_epochs(self.stages):
+            self.trainer.should_stop = True
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (B,3,H,W), uint8 or float in [0, 1], to logits (B,K) of the network that is saved."""
+        logits: Tensor = self.final_net(normalise(as_pixels(images).to(self.device), self.mean, self.std))
+        return logits.float()
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Score a batch of the test, without calibration."""
+        logits, labels = self(batch[0]), batch[1]
+        self.test_loss.update(functional.cross_entropy(logits, labels), weight=len(labels))
+        self.test_acc.update(logits, labels)
+        self._log_at_epoch_end("test/loss", self.test_loss)
+        self._log_at_epoch_end("test/acc", self.test_acc)
+
+    def predict_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
+        """Classify a batch, or images alone: probabilities (B,K), without calibration."""
+        probabilities: Tensor = self(batch if isinstance(batch, Tensor) else batch[0]).softmax(dim=1)
+        return probabilities
 
 
 def _equal_parts(net: nn.Module, other: nn.Module, border: int) -> bool:
     """Compare the first children of two networks of one architecture, weights and buffers."""
     ours, theirs = (nn.Sequential(*list(each.children())[:border]).state_dict() for each in (net, other))
     return all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
-
-
-def _check_numbers(node: str, values: dict[str, Any]) -> None:
-    """Refuse numbers with which torch would fail in words of its own, or train nonsense."""
-    for name, value in values.items():
-        least, below = _LEAST.get(name, 0), _BELOW.get(name, math.inf)
-        if isinstance(value, int | float) and not least <= value < below:
-            limit = "" if below == math.inf else f" and less than {below}"
-            raise UserError(f"{node}.{name}={value} must be at least {least}{limit}; correct the recipe.")

@@ -10,41 +10,33 @@ import sys
 from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from flowers.errors import UserError
+from flowers.models.nets import Net
 
 BATCH = 64
 """Photographs in one pass through the frozen part."""
 
 
-class BankPlace(NamedTuple):
-    """Where banks are kept.
-
-    Attributes:
-        limit_bytes: The most memory that one may take; a larger bank is a memory-mapped file. 0: keep none.
-        folder: Where the file would be; it is unlinked at once, so that it goes with the process.
-    """
-
-    limit_bytes: int
-    folder: Path
-
-
-NO_BANK = BankPlace(0, Path())
 PartCall = Callable[[nn.Module, int, int | None, Tensor], Tensor]
 
 
 def frozen_border(net: nn.Module, trained: Sequence[str]) -> int:
     """Count the leading children of a network that do not train; a pooling before the head is one of them."""
+    if not isinstance(net, Net):  # whose children are not known to be applied in order
+        return 0
     names = [name for name, _ in net.named_children()]
     return next(i for i, name in enumerate(names) if name in trained)
 
 
 def apply_part(net: nn.Module, first: int, last: int | None, activations: Tensor) -> Tensor:
     """Apply the children ``first`` … ``last - 1`` of a network in order."""
+    if first == 0 and last is None:
+        whole: Tensor = net(activations)
+        return whole
     for child in list(net.children())[first:last]:
         activations = child(activations)
     return activations
@@ -58,11 +50,18 @@ class FeatureBank:
 
     _numbers = count()
 
-    def __init__(self, photographs: int, views: int, place: BankPlace) -> None:
-        """Make an empty bank for N photographs in V views."""
+    def __init__(self, photographs: int, views: int, limit_bytes: int, folder: Path) -> None:
+        """Make an empty bank for N photographs in V views.
+
+        Args:
+            photographs: N.
+            views: V.
+            limit_bytes: The most memory that it may take; a larger bank is a memory-mapped file.
+            folder: Where the file would be; it is unlinked at once, so that it goes with the process.
+        """
         self.photographs = photographs
         self.views = views
-        self.place = place
+        self.limit_bytes, self.folder = limit_bytes, folder
         self._store: Tensor | None = None  # (V,N,D) or (V,N,h,w,C)
         self._filled: set[int] = set()
 
@@ -102,9 +101,9 @@ class FeatureBank:
 
     def _allocate(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         size = torch.Size(shape).numel()
-        if size * dtype.itemsize <= self.place.limit_bytes:
+        if size * dtype.itemsize <= self.limit_bytes:
             return torch.empty(shape, dtype=dtype)
-        folder = self.place.folder
+        folder = self.folder
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"features-{next(self._numbers)}.bin"
         try:
@@ -114,7 +113,7 @@ class FeatureBank:
         except OSError as error:
             raise UserError(
                 f"the features of the frozen layers, {size * dtype.itemsize / 2**30:.1f} GiB, do not fit into "
-                f"{folder} ({error.strerror}); make room, lower `views` of the stage, or raise trainer.features_gib."
+                f"{folder} ({error.strerror}); make room, lower `views` of the stage, or raise model.features_gib."
             ) from error
         finally:
             path.unlink(missing_ok=True)

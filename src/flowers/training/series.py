@@ -1,4 +1,4 @@
-"""A series of trainings, each done once, however often the series is interrupted.
+"""A series of trainings: children of one MLflow run, each done once, however often the series is interrupted.
 
 What is done of a series lies in ``runs/series/<key>``, where the key is a digest of all that decides its results. The
 same command finds it again, whatever ended the one before.
@@ -9,13 +9,14 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from flowers.config.compose import change
 from flowers.config.provenance import split_digest
 from flowers.config.schema import Settings
 from flowers.curation.split_table import write_splits
@@ -78,17 +79,17 @@ def series_folder(kind: str, recipes: Sequence[Settings], split: pd.DataFrame) -
         split: The photographs that all members are made of. Numbers of folds have to be in its column `split`.
     """
     digest = split_digest(split)
-    decisive = [kind, [resume_key(each, digest) for each in recipes], [asdict(each.tracking) for each in recipes]]
+    decisive = [kind, [resume_key(each, digest) for each in recipes], [dict(each.tracking) for each in recipes]]
     return Path("runs/series") / hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
 
 
 @contextlib.contextmanager
-def locked_series(work: Path, kind: str) -> Iterator[None]:
+def opened(work: Path, kind: str) -> Iterator[None]:
     """Keep a series to this process.
 
     Args:
         work: The series' folder.
-        kind: What the series is, for the error.
+        kind: What it is, for the error.
 
     Raises:
         UserError: If the series is running already.
@@ -124,7 +125,7 @@ def train_members(work: Path, root: Path, members: Sequence[Member], train: Call
         folder = work / member.name.replace(",", "").replace(" ", "-")
         cache = _cache(member, work)
         settings = _placed(member, root, folder, cache)
-        speaks = settings.trainer.progress != "none"
+        speaks = settings.progress != "none"
         done = _finished(folder, settings, member.split)
         if done is None:
             if speaks:
@@ -149,15 +150,17 @@ def _cache(member: Member, work: Path) -> Path:
 
 
 def _placed(member: Member, root: Path, folder: Path, cache: Path) -> Settings:
-    data = replace(
-        member.settings.data,
-        root=str(root),
-        source=None,
-        decisions=None,
-        split_csv=str(folder / "split-of-member.csv"),
-        cache_dir=str(cache),
+    return change(
+        member.settings,
+        {
+            "out_dir": str(folder),
+            "data.root": str(root),
+            "data.source": None,
+            "data.decisions": None,
+            "data.split_csv": str(folder / "split-of-member.csv"),
+            "data.cache_dir": str(cache),
+        },
     )
-    return replace(member.settings, data=data, out_dir=str(folder))
 
 
 def _finished(folder: Path, settings: Settings, split: pd.DataFrame) -> dict[str, Any] | None:

@@ -1,18 +1,20 @@
 """The stage table: what trains in which epoch.
 
-A training is a list of :class:`flowers.config.schema.Stage`. What trains is a pure function of that list and the epoch, so
-that a run resumed anywhere trains what an uninterrupted one would. Nothing here keeps state.
+A training is a list of :class:`flowers.config.schema.Stage`. What trains is a pure function of that list and the epoch,
+so that a run resumed anywhere trains what an uninterrupted one would. Nothing here keeps state.
 """
 
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
 from flowers.config.schema import Stage
 from flowers.errors import UserError, suggestion
+from flowers.models.nets import Net
 
 
 def layer_groups(net: nn.Module) -> dict[str, nn.Module]:
@@ -22,21 +24,47 @@ def layer_groups(net: nn.Module) -> dict[str, nn.Module]:
         The direct children that have parameters, in order.
 
     Raises:
-        ValueError: If a parameter belongs to no child, or the last child is not ``head``.
+        UserError: If a parameter belongs to no child, or there is none.
     """
     groups = {name: child for name, child in net.named_children() if any(True for _ in child.parameters())}
-    last = [name for name, _ in net.named_children()][-1:]
-    if last != ["head"]:
-        raise ValueError(f"the last child of {type(net).__name__} must be `head`, not {last}")
     stray = [name for name, _ in net.named_parameters(recurse=False)]
     if stray:
-        raise ValueError(f"parameters {stray} of {type(net).__name__} are in no layer group")
+        raise UserError(
+            f"model.net: the parameters {stray} of {type(net).__name__} belong to none of its children, which are the "
+            "layer groups; put them into a module of their own."
+        )
+    last = [name for name, _ in net.named_children()][-1:]
+    if isinstance(net, Net) and last != ["head"]:
+        raise ValueError(f"the last child of {type(net).__name__} must be `head`, not {last}")
+    if not groups:
+        raise UserError(f"model.net: {type(net).__name__} has no parameters, so there is nothing to train.")
     return groups
 
 
 def total_epochs(stages: Sequence[Stage]) -> int:
     """Add up the epochs of all stages."""
     return sum(stage.epochs for stage in stages)
+
+
+def scaled_stages(stages: Sequence[Stage], max_epochs: int) -> list[Stage]:
+    """Make a stage table longer or shorter, in proportion, so that it fills a number of epochs.
+
+    Args:
+        stages: The stage table.
+        max_epochs: As of ``lightning.Trainer``; -1: as long as the table is.
+
+    Returns:
+        The table, its epochs rounded so that they add up (by the largest remainders).
+    """
+    total = total_epochs(stages)
+    if max_epochs in (-1, total):
+        return list(stages)
+    exact = [stage.epochs * max_epochs / total for stage in stages]
+    epochs = [int(each) for each in exact]
+    by_rest = sorted(range(len(stages)), key=lambda i: (epochs[i] - exact[i], -i))
+    for i in by_rest[: max_epochs - sum(epochs)]:
+        epochs[i] += 1
+    return [replace(stage, epochs=each) for stage, each in zip(stages, epochs, strict=True)]
 
 
 def stage_at(stages: Sequence[Stage], epoch: int) -> tuple[int, int]:

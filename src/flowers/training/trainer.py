@@ -6,68 +6,48 @@ import ctypes.util
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar
 
-from flowers.config.schema import Trainer
-from flowers.errors import UserError, suggestion
-
-
-def check_trainer(trainer: Trainer) -> str:
-    """Refuse what this machine, or Lightning, cannot do.
-
-    Returns:
-        The precision, in Lightning's words.
-
-    Raises:
-        UserError: Naming the key.
-    """
-    known = ("auto", "cpu", "gpu")
-    if trainer.accelerator not in known:
-        raise UserError(f"trainer.accelerator='{trainer.accelerator}': {suggestion(trainer.accelerator, known)}")
-    if trainer.accelerator == "gpu" and not torch.cuda.is_available():
-        raise UserError("trainer.accelerator=gpu, but torch finds no GPU here; use trainer.accelerator=auto.")
-    if trainer.train_batches is not None and trainer.train_batches < 1:
-        raise UserError(f"trainer.train_batches={trainer.train_batches} must be at least 1, or null for all of them.")
-    if trainer.features_gib < 0:
-        raise UserError(f"trainer.features_gib={trainer.features_gib} must be at least 0; correct it.")
-    return resolve_precision(trainer.precision, trainer.accelerator)
+from flowers.config.compose import instantiate
+from flowers.errors import UserError
 
 
-def make_trainer(
-    settings: Trainer, precision: str, *, epochs: int, clip_norm: float, callbacks: Sequence[Callback]
-) -> lightning.Trainer:
-    """Set Lightning up: one device, deterministic, without loggers, checkpoints and sanity checks of its own.
+def make_trainer(node: Mapping[str, Any], folder: Path, **given: Any) -> lightning.Trainer:
+    """Make the Trainer that a configuration describes.
 
     Args:
-        settings: Where, and how much of each epoch.
-        precision: From :func:`check_trainer`.
-        epochs: When to stop.
-        clip_norm: Largest global gradient norm; 0: no clipping.
-        callbacks: If a progress bar is among them, it is shown.
+        node: ``_target_`` and arguments of ``lightning.Trainer``; a precision of ``auto`` is chosen here.
+        folder: Where checkpoints and large intermediate files lie.
+        **given: Arguments that no configuration holds: callbacks and the like.
+
+    Raises:
+        UserError: If this machine, or Lightning, cannot do what is asked.
     """
+    if node.get("accelerator") == "gpu" and not torch.cuda.is_available():
+        raise UserError("trainer.accelerator=gpu, but torch finds no GPU here; use trainer.accelerator=auto.")
+    limit = node.get("limit_train_batches")
+    if limit is not None and limit <= 0:
+        raise UserError(
+            f"trainer.limit_train_batches={limit} must be at least 1 batch or a share above 0.0, or null for all."
+        )
+    clip = node.get("gradient_clip_val")
+    if clip is not None and clip < 0:
+        raise UserError(f"trainer.gradient_clip_val={clip} must be at least 0, or null for no clipping.")
+    precision = resolve_precision(str(node.get("precision")), str(node.get("accelerator")))
     # With deterministic algorithms torch also fills all memory it allocates, in case that something reads it before
     # writing. Nothing here does, and filling costs a tenth of a training and a quarter of a frozen pass.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    return lightning.Trainer(
-        accelerator=settings.accelerator,
-        devices=1,
-        precision=precision,  # type: ignore[arg-type]
-        max_epochs=epochs,
-        limit_train_batches=settings.train_batches,
-        gradient_clip_val=clip_norm or None,
-        callbacks=[*callbacks],
-        deterministic=True,
-        logger=False,
-        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
-        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-    )
+    keep_freed_memory()
+    chosen = {"precision": precision, "default_root_dir": str(folder), **given}
+    if str(node.get("max_time")).count(":") == 2:  # Lightning wants days before hours, minutes and seconds
+        chosen["max_time"] = f"00:{node['max_time']}"
+    trainer: lightning.Trainer = instantiate("trainer", node, **chosen)
+    return trainer
 
 
 @contextlib.contextmanager
@@ -101,9 +81,6 @@ def quiet_lightning() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-PRECISIONS = ("32-true", "bf16-mixed")
-"""Lightning's names of the two that are trained with."""
-
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 
 
@@ -111,19 +88,14 @@ def resolve_precision(precision: str, accelerator: str) -> str:
     """Choose bfloat16 where the processor multiplies it natively, as it is then about twice as fast.
 
     Args:
-        precision: ``auto``, or one of :data:`PRECISIONS`, which is returned as it is.
+        precision: ``auto``, or one of Lightning's, which is returned as it is.
         accelerator: ``auto``, ``cpu`` or ``gpu``.
 
     Returns:
-        ``bf16-mixed`` or ``32-true``.
-
-    Raises:
-        UserError: If the precision is none of these.
+        ``bf16-mixed`` or ``32-true`` for ``auto``.
     """
-    if precision in PRECISIONS:
-        return precision
     if precision != "auto":
-        raise UserError(f"trainer.precision='{precision}': {suggestion(precision, ('auto', *PRECISIONS))}")
+        return precision
     if accelerator != "cpu" and torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:

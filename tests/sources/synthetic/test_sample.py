@@ -10,12 +10,12 @@ from flowers.sources.synthetic.composition import DOMAINS, Picture
 from flowers.sources.synthetic.sample import draw, render
 from flowers.sources.synthetic.species import SPECIES
 
-KNOBS = ("illumination", "occlusion", "deformation", "clutter", "variation")
+DIFFICULTIES = ("illumination", "occlusion", "deformation", "clutter", "variation")
 CLASSES = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
 
 
 def settings(level: float = 0.5, **changes: Any) -> dict[str, Any]:
-    return {"seed": 3, "size_px": 48, "domain": "garden"} | dict.fromkeys(KNOBS, level) | changes
+    return {"seed": 3, "size_px": 48, "domain": "garden"} | dict.fromkeys(DIFFICULTIES, level) | changes
 
 
 def pixels(species: str, index: int = 1, **changes: Any) -> np.ndarray:
@@ -26,7 +26,7 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
-def test_the_same_bytes_with_any_number_of_workers_and_whatever_else_is_drawn(tmp_path: Path) -> None:
+def test_bytes_depend_neither_on_the_workers_nor_on_the_other_images(tmp_path: Path) -> None:
     render(tmp_path / "one", counts={"daisy": 3, "roses": 2}, workers=1, **settings())
     render(tmp_path / "two", counts={"roses": 3, "tulips": 1, "daisy": 3}, workers=2, **settings())
     one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
@@ -48,13 +48,13 @@ def test_seed_index_and_species_each_give_another_image() -> None:
     assert not np.array_equal(first, pixels("tulips"))
 
 
-@pytest.mark.parametrize("knob", KNOBS)
-def test_each_knob_changes_the_image_much(knob: str) -> None:
-    change = [np.abs(pixels("tulips", k, level=0) - pixels("tulips", k, level=0, **{knob: 1.0})) for k in range(1, 5)]
+@pytest.mark.parametrize("name", DIFFICULTIES)
+def test_each_difficulty_changes_the_image_much(name: str) -> None:
+    change = [np.abs(pixels("tulips", k, level=0) - pixels("tulips", k, level=0, **{name: 1.0})) for k in range(1, 5)]
     assert np.mean(change) > 4
 
 
-def test_size_changes_the_scale_and_not_the_picture() -> None:
+def test_size_changes_only_the_scale() -> None:
     small = draw("sunflowers", 1, **settings(0.3, size_px=64, illumination=0.0))
     large = draw("sunflowers", 1, **settings(0.3, size_px=128, illumination=0.0)).resize((64, 64))
     assert np.abs(np.asarray(small).astype(float) - np.asarray(large)).mean() < 12
@@ -115,7 +115,7 @@ def test_clean_images_are_told_apart_by_their_nearest_centroid_and_hard_ones_les
         ({"workers": 0}, "workers is 0"),
     ],
 )
-def test_what_cannot_be_rendered_is_refused_before_anything_is_written(
+def test_bad_argument_is_refused_before_anything_is_written(
     tmp_path: Path, changes: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(UserError, match=sentence):
@@ -123,7 +123,7 @@ def test_what_cannot_be_rendered_is_refused_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_with_something_in_it_is_left_as_it_is(tmp_path: Path) -> None:
+def test_folder_that_is_not_empty_is_not_changed(tmp_path: Path) -> None:
     (tmp_path / "mine.jpg").write_bytes(b"precious")
     with pytest.raises(UserError, match="not an empty folder"):
         render(tmp_path, counts={"daisy": 1}, workers=1, **settings())

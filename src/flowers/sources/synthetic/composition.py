@@ -1,4 +1,4 @@
-"""What one rendered image depends on, and where its plants stand."""
+"""The description of one rendered image: what it depends on, how its blossoms look and where they are."""
 
 import zlib
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ LEAVES = ("strap", "oval", "lobed", "heart")
 DOMAINS = ("garden", "herbarium")
 SMALLEST_PX = 16
 MEADOW = "meadow"
-"""Stands for a species where an image is to have no flower: what would be behind and before it remains."""
+"""Given in place of a species for an image without a flower: only what is behind and in front of it is drawn."""
 
 
 @dataclass(frozen=True)
-class Knobs:
-    """What makes the images hard, each in [0, 1]: 0 is a clean studio picture."""
+class Difficulty:
+    """What makes the images hard to classify, each in [0, 1]: 0 is a clean studio photograph."""
 
     illumination: float
     """Exposure, colour temperature, uneven light, hard shadows, noise."""
@@ -32,7 +32,7 @@ class Knobs:
     clutter: float
     """Backgrounds, leaves, loose petals and other blossoms behind."""
     variation: float
-    """Colours, petal counts, proportions, views, sizes, places, and how many blossoms."""
+    """Colours, petal counts, proportions, views, sizes, positions, and the number of blossoms."""
 
     def __post_init__(self) -> None:
         for key, value in asdict(self).items():
@@ -48,7 +48,7 @@ class Picture:
     index: int
     seed: int
     size_px: int
-    knobs: Knobs
+    difficulty: Difficulty
     domain: str
 
     def __post_init__(self) -> None:
@@ -62,7 +62,7 @@ class Picture:
             raise UserError(f"seed is {self.seed}, but must not be negative: set seed to 0 or more.")
 
     def rng(self, aspect: str) -> np.random.Generator:
-        """Make the source of chance for one aspect, so that no knob disturbs what another one draws."""
+        """Make the random generator of one aspect, so that what one aspect draws does not change the others."""
         words = zlib.crc32(self.species.encode()), self.index, zlib.crc32(aspect.encode())
         return np.random.default_rng([self.seed, *words])
 
@@ -77,8 +77,8 @@ class Look:
 
 
 def choose_look(picture: Picture) -> Look:
-    """Draw form, colours, proportions and view, the farther from typical the more variation there is."""
-    rng, amount = picture.rng("look"), picture.knobs.variation
+    """Draw form, colours, proportions and view at random; more variation takes them further from the typical ones."""
+    rng, amount = picture.rng("look"), picture.difficulty.variation
     forms = SPECIES[picture.species]
     chances = np.array([f.chance if k == 0 or amount > 0 else 0.0 for k, f in enumerate(forms)])
     form = forms[rng.choice(len(forms), p=chances / chances.sum())]
@@ -98,15 +98,17 @@ def choose_look(picture: Picture) -> Look:
     disc = form.disc and replace(form.disc, radius=form.disc.radius * (1 + 0.1 * rng.normal(0, amount)))
     typical, least, most = form.tilt_deg
     tilt_deg = typical + amount * (rng.triangular(least, typical, most + 1e-6) - typical)
-    if picture.domain == "herbarium":  # a press knows only the front and the side
+    if picture.domain == "herbarium":  # pressed flowers show only the front or the side
         tilt_deg = (least, most)[int(rng.random() < (typical - least + 8) / (most - least + 16))]
-    leaf = str(rng.choice(LEAVES)) if rng.random() < 0.5 * amount else form.leaf  # leaves alone must not tell
+    leaf = (
+        str(rng.choice(LEAVES)) if rng.random() < 0.5 * amount else form.leaf
+    )  # leaves alone must not give the species away
     return Look(replace(form, rings=rings, disc=disc, leaf=leaf), np.clip(colours, 0, 1), tilt_deg)
 
 
-def places(picture: Picture) -> Iterator[tuple[float, float, float]]:
-    """Place one blossom or several, the farthest first: x, y and radius as fractions of the image."""
-    rng, amount = picture.rng("places"), picture.knobs.variation
+def place_blossoms(picture: Picture) -> Iterator[tuple[float, float, float]]:
+    """Place one blossom or several, the farthest first: x, y and radius as fractions of the image's side."""
+    rng, amount = picture.rng("places"), picture.difficulty.variation
     count = 1 + int(rng.random() < 0.5 * amount) * int(rng.integers(1, 5))
     radius = 0.36 + amount * rng.uniform(-0.2, 0.1)
     x, y = 0.5 + amount * rng.uniform(-0.24, 0.24), 0.45 + amount * rng.uniform(-0.18, 0.22)
@@ -114,41 +116,50 @@ def places(picture: Picture) -> Iterator[tuple[float, float, float]]:
         radius *= 0.8
     angle_rad = rng.uniform(0, 2 * np.pi)
     for k in range(count - 1, 0, -1):
-        turn, far = (
-            angle_rad + 2 * np.pi * k / (count - 1) + rng.normal(0, 0.3),
-            radius * rng.uniform(1.2, 1.9),
-        )
+        turn = angle_rad + 2 * np.pi * k / (count - 1) + rng.normal(0, 0.3)
+        far = radius * rng.uniform(1.2, 1.9)
         yield x + far * np.cos(turn), y + 0.8 * far * np.sin(turn), radius * rng.uniform(0.55, 0.9)
     yield x, y, radius
 
 
-def heads(stand: str, radius: float, rng: np.random.Generator) -> list[tuple[float, float, float, float]]:
-    """Divide an inflorescence into heads: x and y from its middle, radius, roll in degrees."""
-    if stand == "globe":
+def divide_into_heads(
+    arrangement: str, radius: float, rng: np.random.Generator
+) -> list[tuple[float, float, float, float]]:
+    """Divide an inflorescence into flower heads.
+
+    Args:
+        arrangement: See :class:`flowers.sources.synthetic.flower_head.Form`.
+        radius: Half the size of the inflorescence.
+        rng: Source of its irregularity.
+
+    Returns:
+        For each head x and y from the middle, its radius, and its counterclockwise turn in degrees.
+    """
+    if arrangement == "globe":
         spots = [(rng.normal(0, 0.42), rng.normal(0, 0.36)) for _ in range(26)]
         return [(x * radius, y * radius, radius * 0.27, rng.uniform(0, 90)) for x, y in spots if x * x + y * y < 0.7]
-    if stand == "spike":
+    if arrangement == "spike":
         rows = np.repeat(np.linspace(1, -1, 11), 3)
         return [(rng.normal(0, 0.13) * radius, y * radius, radius * 0.15, -60 * rng.normal(0, 1)) for y in rows]
-    if stand == "bells":
+    if arrangement == "bells":
         sides = [(1 if k % 2 else -1, y) for k, y in enumerate(np.linspace(0.85, -0.85, 8))]
         return [(s * (0.2 + 0.12 * y) * radius, y * radius, radius * 0.2, 180 - 28 * s) for s, y in sides]
-    return [(0.0, 0.0, radius, 180.0 if stand == "nodding" else 0.0)]
+    return [(0.0, 0.0, radius, 180.0 if arrangement == "nodding" else 0.0)]
 
 
 def draw_plant(layer: Image.Image, picture: Picture, look: Look, spot: tuple[float, float, float], k: int) -> None:
     """Draw one inflorescence with its stem and leaves, in place."""
     rng, pen, size = picture.rng(f"plant {k}"), ImageDraw.Draw(layer), layer.width
-    bend, vary = picture.knobs.deformation, picture.knobs.variation
+    bend, vary = picture.difficulty.deformation, picture.difficulty.variation
     x, y, radius = (part * size for part in spot)
-    green = scene.pick(rng, scene.GREENS[:3], 12)
+    green = scene.pick_colour(rng, scene.GREENS[:3], 12)
     tilt_deg = look.tilt_deg + rng.normal(0, 3 + 7 * vary)
     lean_deg = rng.normal(0, 5 + 14 * max(vary, bend))
     foot = (x + rng.normal(0, 0.05 + 0.1 * vary) * size, 1.08 * size)
     arch = (x + radius * 0.3 * np.sin(np.radians(lean_deg)), (y + foot[1]) / 2)
-    top = y - 1.1 * radius if look.form.stand in ("bells", "nodding") else y
-    spine = scene.curve(foot, arch, (x, top), 20)
-    scene.stem(pen, spine, max(1.5, radius * 0.085), green)
+    top = y - 1.1 * radius if look.form.arrangement in ("bells", "nodding") else y
+    spine = scene.bezier(foot, arch, (x, top), 20)
+    scene.draw_stem(pen, spine, max(1.5, radius * 0.085), green)
     for side in rng.permutation([-1, 1, -1])[: int(rng.integers(1, 4))]:
         start = spine[int(rng.integers(1, 8))]
         strap = look.form.leaf == "strap"
@@ -159,9 +170,9 @@ def draw_plant(layer: Image.Image, picture: Picture, look: Look, spot: tuple[flo
         )
         bow = (start[0] + side * reach * 0.45, start[1] - reach * (0.3 if strap else 0.5))
         half = reach * {"strap": 0.075, "oval": 0.24, "lobed": 0.17, "heart": 0.36}[look.form.leaf]
-        scene.leaf(pen, scene.curve(tuple(start), bow, tip, 16), half, scene.tinted(green, 0.95), look.form.leaf)
-    for dx, dy, r, roll_deg in heads(look.form.stand, radius, rng):
-        spread_deg = 25 if look.form.stand in ("spike", "globe") else 0
+        scene.draw_leaf(pen, scene.bezier(tuple(start), bow, tip, 16), half, scene.tinted(green, 0.95), look.form.leaf)
+    for dx, dy, r, roll_deg in divide_into_heads(look.form.arrangement, radius, rng):
+        spread_deg = 25 if look.form.arrangement in ("spike", "globe") else 0
         draw_head(
             pen,
             look.form.rings,

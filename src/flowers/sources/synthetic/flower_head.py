@@ -1,7 +1,7 @@
-"""How a blossom is built and drawn.
+"""How one flower head is described and drawn.
 
-A blossom is rings of petals round an axis, and perhaps a domed disc. Every petal is a curved strip in three
-dimensions, so one description gives the frontal, the tilted and the side view. Lengths are in blossom radii.
+A head consists of rings of petals round an axis, and perhaps a domed disc. Every petal is a curved strip in three
+dimensions, so one description gives the frontal, the tilted and the side view. Lengths are in radii of the head.
 """
 
 from dataclasses import dataclass
@@ -13,43 +13,44 @@ from PIL import ImageDraw
 Array = NDArray[np.float64]
 Polygons = tuple[float, list[list[float]], list[tuple[int, ...]]]
 
-LIGHT = np.array([-0.45, 0.62, 0.64])  # towards the lamp: x right, y up, z to the viewer
+LIGHT = np.array([-0.45, 0.62, 0.64])  # direction of the lamp: x right, y up, z to the viewer
 GOLDEN_RAD = np.pi * (3 - np.sqrt(5))
 GREEN = "7da84e 4c7a33"
 
 
 @dataclass(frozen=True)
 class Ring:
-    """Petals of one kind that stand evenly round the axis."""
+    """Petals of one kind, evenly spaced round the axis."""
 
     count: float
     length: float
     width: float
     """Half the petal's greatest width."""
     rise_deg: float = 0.0
-    """How steeply the petal leaves the blossom's plane, 0 flat to 90 upright."""
+    """Angle between the petal's base and the plane of the head: 0 is flat, 90 upright."""
     curl_deg: float = 0.0
-    """How much that angle grows from base to tip; negative curls outward."""
+    """How much that angle grows from base to tip; a negative one curls outward."""
     start: float = 0.0
     """Distance of the base from the axis."""
     lift: float = 0.0
     """Height of the base along the axis."""
     base: float = 0.6
     tip: float = 0.5
-    """Exponents of the outline u^base (1-u)^tip: near 0 blunt, 1 pointed, beyond drawn out."""
+    """Exponents of the outline u^base (1-u)^tip: near 0 is blunt, 1 pointed, above 1 drawn out."""
     cup_rad: float = 0.0
     """Bend across the petal, from its midrib to its edge."""
     ruffle: float = 0.0
+    """Height of the waves along its edge."""
     notch: float = 0.0
     """Depth of a dent in the tip, as a fraction of the length."""
     fringe: float = 0.0
     """Depth of a toothed tip, as a fraction of the length."""
     tint: int = 0
-    """Which colour pair of the palette; -1 is leaf green."""
+    """Number of its colour pair in the palette; -1 is leaf green."""
     fade: float = 1.0
-    """Where along the petal the base's colour has become the tip's, in (0, 1]."""
+    """Where along the petal the colour of the base ends and that of the tip begins, in (0, 1]."""
     spots: float = 0.0
-    """Share of dark patches."""
+    """Share of the petal that is covered by dark patches."""
 
 
 @dataclass(frozen=True)
@@ -68,16 +69,17 @@ class Form:
     """One way in which a species can look."""
 
     palettes: tuple[str, ...]
-    """Each one: tip, base[, second tip, second base] as hex; the first is the typical one."""
+    """Colours as hex: tip, base[, second tip, second base]; the first palette is the typical one."""
     rings: tuple[Ring, ...]
     disc: Disc | None = None
-    stand: str = "single"
-    """`single`, `nodding`, `spike`, `bells` (a spike of nodding ones), or `globe`."""
+    arrangement: str = "single"
+    """Of the heads on the stem: `single`, `nodding`, `spike`, `bells` (a spike of nodding heads), or `globe`."""
     tilt_deg: tuple[float, float, float] = (12.0, 0.0, 75.0)
     """Typical, least and greatest angle between the axis and the line of sight."""
     leaf: str = "oval"
     """`strap`, `oval`, `lobed` or `heart`."""
     chance: float = 1.0
+    """How often the species looks like this, relative to its other forms."""
 
 
 def rgb(colours: str) -> Array:
@@ -85,12 +87,12 @@ def rgb(colours: str) -> Array:
     return np.array([list(bytes.fromhex(c)) for c in colours.split()], dtype=np.float64) / 255
 
 
-def rounded(t: Array) -> Array:
-    """Space points along a petal more closely towards its tip, so that the tip is round."""
+def denser_at_tip(t: Array) -> Array:
+    """Move points t in [0, 1] along a petal closer together towards its tip, so that the tip is round."""
     return 1 - (1 - t) ** 1.4
 
 
-def petals(ring: Ring, rng: np.random.Generator, bend: float, n_along: int, n_across: int) -> Array:
+def petal_meshes(ring: Ring, rng: np.random.Generator, bend: float, n_along: int, n_across: int) -> Array:
     """Lay out the petals of a ring.
 
     Args:
@@ -101,10 +103,10 @@ def petals(ring: Ring, rng: np.random.Generator, bend: float, n_along: int, n_ac
         n_across: Quads from edge to edge.
 
     Returns:
-        Corners (petal, n_along+1, n_across+1, 3) in the blossom's own axes, in blossom radii.
+        Corners (petal, n_along+1, n_across+1, 3) in the head's own axes, in radii of the head.
     """
     n = max(1, round(ring.count))
-    u, v = rounded(np.arange(n_along + 1) / n_along)[:, None], np.linspace(-1, 1, n_across + 1)[None, :]
+    u, v = denser_at_tip(np.arange(n_along + 1) / n_along)[:, None], np.linspace(-1, 1, n_across + 1)[None, :]
 
     def uneven(spread: float) -> Array:
         return rng.normal(0, spread, (n, 1, 1))
@@ -119,38 +121,35 @@ def petals(ring: Ring, rng: np.random.Generator, bend: float, n_along: int, n_ac
     outline = u**ring.base * (1 - 0.985 * u) ** ring.tip / (peak**ring.base * (1 - peak) ** ring.tip)
     half = ring.width * outline * (1 + np.clip(uneven(0.05 + 0.15 * bend), -0.4, 0.4))
     arc = max(ring.cup_rad, 0.01) * v
-    aside = half * np.sin(arc) / max(ring.cup_rad, 0.01) + uneven(0.03 + 0.18 * bend) * u**2
+    sideways = half * np.sin(arc) / max(ring.cup_rad, 0.01) + uneven(0.03 + 0.18 * bend) * u**2
     inward = half * (1 - np.cos(arc)) / max(ring.cup_rad, 0.01)
     inward = inward + (ring.ruffle + 0.05 * bend) * u**2 * np.sin(v * 4 + u * 5 + uneven(3.0)) * abs(v)
     out, up = out - inward * np.sin(rise), up + inward * np.cos(rise)
     turn = 2 * np.pi * (np.arange(n)[:, None, None] / n + uneven((0.08 + 0.2 * bend) / n)) + rng.uniform(0, 7)
-    x, y = out * np.cos(turn) - aside * np.sin(turn), out * np.sin(turn) + aside * np.cos(turn)
+    x, y = out * np.cos(turn) - sideways * np.sin(turn), out * np.sin(turn) + sideways * np.cos(turn)
     return np.stack([x, y, np.broadcast_to(up, x.shape)], -1)
 
 
-def view(points: Array, tilt_rad: float, roll_rad: float, perspective: float) -> Array:
-    """Turn points of a blossom into the viewer's axes: x right, y up, z to the viewer."""
+def project(points: Array, tilt_rad: float, roll_rad: float, perspective: float) -> Array:
+    """Rotate points (…,3) of a head into the viewer's axes: x right, y up, z to the viewer."""
     x, y, z = np.moveaxis(points, -1, 0)
     up, near = y * np.cos(tilt_rad) + z * np.sin(tilt_rad), z * np.cos(tilt_rad) - y * np.sin(tilt_rad)
     turned = np.stack([x * np.cos(roll_rad) - up * np.sin(roll_rad), x * np.sin(roll_rad) + up * np.cos(roll_rad)])
     return np.stack([*(turned / (1 - perspective * np.clip(near, -1, 1))), near], -1)
 
 
-def shaded(seen: Array, colour: Array) -> Array:
-    """Light quads by Lambert's law; shade is warm, because petals let light through."""
-    first, second = (
-        seen[..., 1:, 1:, :] - seen[..., :-1, :-1, :],
-        seen[..., 1:, :-1, :] - seen[..., :-1, 1:, :],
-    )
-    normal = np.cross(first, second)
+def light(seen: Array, colour: Array) -> Array:
+    """Light quads by Lambert's law; shadows are warm, because petals let light through."""
+    diagonal, other = seen[..., 1:, 1:, :] - seen[..., :-1, :-1, :], seen[..., 1:, :-1, :] - seen[..., :-1, 1:, :]
+    normal = np.cross(diagonal, other)
     back = normal[..., 2:] < 0
     normal *= np.where(back, -1, 1) / (np.linalg.norm(normal, axis=-1, keepdims=True) + 1e-9)
-    light = 0.7 + 0.46 * np.clip(normal @ LIGHT, 0, 1)[..., None]
-    return np.where(back, 0.86 * colour + 0.05, colour) * light ** np.array([0.85, 1.0, 1.15])
+    brightness = 0.7 + 0.46 * np.clip(normal @ LIGHT, 0, 1)[..., None]
+    return np.where(back, 0.86 * colour + 0.05, colour) * brightness ** np.array([0.85, 1.0, 1.15])
 
 
-def quads(seen: Array, colour: Array, nearer: float) -> Polygons:
-    """Turn a mesh (I+1,J+1,3) into its quads, the farthest first, with colours (I,J,3)."""
+def polygons_of(seen: Array, colour: Array, nearer: float) -> Polygons:
+    """Make polygons of a mesh (I+1,J+1,3), the farthest first, with colours (I,J,3); and say how near the mesh is."""
     ring = [seen[:-1, :-1], seen[:-1, 1:], seen[1:, 1:], seen[1:, :-1]]
     corners = np.stack([c[..., :2] for c in ring], 2).reshape(-1, 8)
     order = np.argsort(np.sum([c[..., 2] for c in ring], axis=0).ravel())
@@ -158,7 +157,7 @@ def quads(seen: Array, colour: Array, nearer: float) -> Polygons:
     return float(seen[..., 2].mean()) + nearer, corners[order].tolist(), [tuple(f) for f in fills.tolist()]
 
 
-def florets(disc: Disc, rng: np.random.Generator, density: float) -> tuple[Array, Array]:
+def floret_hexagons(disc: Disc, rng: np.random.Generator, density: float) -> tuple[Array, Array]:
     """Lay out a disc's florets as hexagons (N,6,3) with their colours (N,3)."""
     n = max(6, round(disc.florets * density))
     rank = (np.arange(n) + 0.5) / n
@@ -186,7 +185,7 @@ def draw_head(
     roll_deg: float,
     bend: float,
 ) -> tuple[float, float]:
-    """Draw one blossom head, its projection centred and scaled to its radius.
+    """Draw one flower head, its projection centred and scaled to its radius.
 
     Args:
         pen: Draws on the canvas.
@@ -194,7 +193,7 @@ def draw_head(
         disc: The florets in the middle, if there are any.
         colours: Tip and base of each tint in turn (2 x tints, 3), in [0, 1].
         rng: Source of its irregularity.
-        centre_px: Where its middle lies.
+        centre_px: Its middle.
         radius_px: Half its larger extent.
         tilt_deg: Angle between its axis and the line of sight; 0 is frontal, 90 from the side.
         roll_deg: Counterclockwise turn in the image.
@@ -205,24 +204,24 @@ def draw_head(
     """
     tilt_rad, roll_rad, fine = np.radians(tilt_deg), np.radians(roll_deg), min(1.0, radius_px / 70)
     meshes: list[tuple[Array, Array]] = []
-    cells = np.clip(1500 * fine / sum(ring.count for ring in rings), 6, 200)  # few petals are drawn more finely
+    cells = np.clip(1500 * fine / sum(ring.count for ring in rings), 6, 200)  # the fewer petals, the finer
     for ring in rings:
         n_across = 2 * max(1, round(np.sqrt(cells * min(1.2, 4 * ring.width / ring.length)) / 2))
         n_along = int(np.clip(cells / n_across, 3, 16))
-        corners = view(petals(ring, rng, bend, n_along, n_across), tilt_rad, roll_rad, 0.1 + 0.2 * bend)
+        corners = project(petal_meshes(ring, rng, bend, n_along, n_across), tilt_rad, roll_rad, 0.1 + 0.2 * bend)
         tip, base = rgb(GREEN) if ring.tint < 0 else colours[2 * ring.tint : 2 * ring.tint + 2]
-        along = rounded((np.arange(n_along) + 0.5) / n_along)[:, None]
+        along = denser_at_tip((np.arange(n_along) + 0.5) / n_along)[:, None]
         mix = np.clip(along / ring.fade, 0, 1)[:, None] ** 1.3
         streak = rng.normal(1, 0.035, (len(corners), 1, n_across, 1)) * rng.normal(1, 0.03, (len(corners), 1, 1, 1))
         colour = (base + (tip - base) * mix) * streak * (0.84 + 0.16 * along[:, None] ** 0.6)
         if n_across > 2:
-            colour[:, :, [0, -1]] *= 0.93  # a darker edge sets a petal off against its neighbour
+            colour[:, :, [0, -1]] *= 0.93  # a darker edge separates a petal from its neighbour
         colour *= 1 + 0.14 * along[:, None] ** 6  # and so does a rim that catches the light
         dark = rng.random(colour.shape[:3]) < ring.spots
         colour = np.where(dark[..., None], colour * 0.45, colour)
         withered = (bend * rng.random((len(corners), 1, 1, 1)) ** 3 * along[:, None] ** 4) * 0.9
         colour = colour + withered * (rgb("8a6434") - colour)
-        meshes.append((corners, shaded(corners, colour)))
+        meshes.append((corners, light(corners, colour)))
     every = np.concatenate([corners[..., :2].reshape(-1, 2) for corners, _ in meshes])
     low, high = every.min(0), every.max(0)
     scale = radius_px * 2 / max(high - low)
@@ -233,21 +232,19 @@ def draw_head(
         return np.concatenate([flat, seen[..., 2:]], -1)
 
     parts = [
-        quads(place(c), f, -1.0 if ring.tint < 0 and ring.lift < 0 else 0.0)  # the petals hide their sepals
+        polygons_of(place(c), f, -1.0 if ring.tint < 0 and ring.lift < 0 else 0.0)  # sepals are behind the petals
         for ring, (corners, fills) in zip(rings, meshes, strict=True)
         for c, f in zip(corners, fills, strict=True)
     ]
     if disc is not None:
-        hexagons, fills = florets(disc, rng, max(0.3, fine))
-        seen = place(view(hexagons, tilt_rad, roll_rad, 0.1 + 0.2 * bend))
+        hexagons, fills = floret_hexagons(disc, rng, max(0.3, fine))
+        seen = place(project(hexagons, tilt_rad, roll_rad, 0.1 + 0.2 * bend))
         order = np.argsort(seen[..., 2].mean(1))
-        flat, inks = (
-            seen[order, :, :2].reshape(-1, 12).tolist(),
-            (np.clip(fills[order], 0, 1) * 255).astype(int),
-        )
+        flat = seen[order, :, :2].reshape(-1, 12).tolist()
+        inks = (np.clip(fills[order], 0, 1) * 255).astype(int)
         parts.append((float(seen[..., 2].mean()), flat, [tuple(i) for i in inks.tolist()]))
     for _, polygons, fills_of in sorted(parts, key=lambda part: part[0]):
         for polygon, ink in zip(polygons, fills_of, strict=True):
             pen.polygon(polygon, fill=ink)
-    foot = place(view(np.zeros(3), tilt_rad, roll_rad, 0.0))
+    foot = place(project(np.zeros(3), tilt_rad, roll_rad, 0.0))
     return float(foot[0]), float(foot[1])

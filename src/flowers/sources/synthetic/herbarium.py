@@ -1,4 +1,4 @@
-"""The other domain: the same plants pressed, dried and mounted on paper."""
+"""The second domain of rendered images: the same plants pressed, dried and mounted on paper."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw
 from flowers.sources.synthetic.scene import Rng
 
 
-def paper(rng: Rng, canvas_px: int, clutter: float) -> Image.Image:
+def paint_sheet(rng: Rng, canvas_px: int, clutter: float) -> Image.Image:
     """Paint a herbarium sheet: aged paper with fibres, stains and a label strip."""
     tone = np.array([226, 212, 178]) + rng.normal(0, 10) + rng.normal(0, 3, 3)
     cloud = np.asarray(Image.fromarray(rng.normal(0, 1, (7, 7))).resize((96, 96), Image.Resampling.BICUBIC))
@@ -14,11 +14,8 @@ def paper(rng: Rng, canvas_px: int, clutter: float) -> Image.Image:
     sheet = sheet.resize((canvas_px, canvas_px), Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(sheet, "RGBA")
     for _ in range(70):
-        (x, y), turn, reach = (
-            rng.uniform(0, 1, 2) * canvas_px,
-            rng.uniform(0, 7),
-            rng.uniform(0.01, 0.05) * canvas_px,
-        )
+        (x, y), turn = rng.uniform(0, 1, 2) * canvas_px, rng.uniform(0, 7)
+        reach = rng.uniform(0.01, 0.05) * canvas_px
         end = (x + reach * np.cos(turn), y + reach * np.sin(turn))
         pen.line((x, y, *end), fill=(110, 84, 50, int(rng.integers(18, 60))), width=1)
     for _ in range(round(10 * clutter * rng.uniform(0.3, 1))):
@@ -36,8 +33,8 @@ def paper(rng: Rng, canvas_px: int, clutter: float) -> Image.Image:
     return sheet
 
 
-def pressed(layer: Image.Image, rng: Rng) -> Image.Image:
-    """Dry a plant: muted, brownish, flat and a little see-through."""
+def dry(layer: Image.Image, rng: Rng) -> Image.Image:
+    """Make a plant look dried: muted, brownish and a little transparent."""
     pixels = np.asarray(layer).astype(np.float64)
     grey = pixels[..., :3].mean(-1, keepdims=True)
     dried = grey + (pixels[..., :3] - grey) * rng.uniform(0.3, 0.55)

@@ -1,4 +1,4 @@
-"""A data set of rendered flowers, for when there are no photographs; each image a pure function."""
+"""Render a data set of flowers in class folders. Each image depends only on the arguments."""
 
 import os
 import signal
@@ -12,35 +12,35 @@ from PIL import Image
 from flowers.errors import UserError
 from flowers.sources.archives import whole_folder
 from flowers.sources.synthetic import herbarium, scene
-from flowers.sources.synthetic.composition import MEADOW, Knobs, Picture, choose_look, draw_plant, places
+from flowers.sources.synthetic.composition import MEADOW, Difficulty, Picture, choose_look, draw_plant, place_blossoms
 
 SUPERSAMPLING = 2
 JPEG_QUALITY = 92
 
 
 def paint(picture: Picture) -> Image.Image:
-    """Draw one image: what is behind, the plants, what is in front, the light."""
-    knobs, canvas_px = picture.knobs, picture.size_px * SUPERSAMPLING
+    """Draw one image: the background, the plants, what is in front of them, the light."""
+    difficulty, canvas_px = picture.difficulty, picture.size_px * SUPERSAMPLING
     on_paper = picture.domain == "herbarium"
     behind = picture.rng("behind")
     if on_paper:
-        canvas = herbarium.paper(behind, canvas_px, knobs.clutter)
+        canvas = herbarium.paint_sheet(behind, canvas_px, difficulty.clutter)
     else:
-        canvas = scene.backdrop(behind, canvas_px, knobs.clutter, knobs.variation)
-        scene.scatter(canvas, behind, knobs.clutter)
+        canvas = scene.paint_backdrop(behind, canvas_px, difficulty.clutter, difficulty.variation)
+        scene.draw_clutter(canvas, behind, difficulty.clutter)
     surface = picture.rng("surface")
     layer = Image.new("RGBA", (canvas_px, canvas_px))
     if picture.species != MEADOW:
         look = choose_look(picture)
-        for k, spot in enumerate(places(picture)):
+        for k, spot in enumerate(place_blossoms(picture)):
             draw_plant(layer, picture, look, spot, k)
-    layer = scene.warp(layer, surface, knobs.deformation)
+    layer = scene.warp(layer, surface, difficulty.deformation)
     if on_paper:
-        layer = herbarium.pressed(layer, surface)
-    scene.cast(canvas, layer, (0.012 if on_paper else 0.045) * canvas_px, 0.5)
-    scene.obstruct(canvas, picture.rng("front"), knobs.occlusion, picture.domain)
+        layer = herbarium.dry(layer, surface)
+    scene.paste_with_shadow(canvas, layer, (0.012 if on_paper else 0.045) * canvas_px, 0.5)
+    scene.draw_obstructions(canvas, picture.rng("front"), difficulty.occlusion, picture.domain)
     small = canvas.resize((picture.size_px, picture.size_px), Image.Resampling.LANCZOS)
-    light = knobs.illumination * (0.3 if on_paper else 1.0)  # a scanner's lamp is even
+    light = difficulty.illumination * (0.3 if on_paper else 1.0)  # a scanner's lamp is even
     pixels = scene.relight(np.asarray(small) / 255, picture.rng("light"), light, shadows=not on_paper)
     return Image.fromarray((np.clip(pixels, 0, 1) * 255).round().astype(np.uint8))
 
@@ -64,8 +64,9 @@ def draw(
         species: A key of :data:`flowers.sources.synthetic.species.SPECIES`, or `meadow` for no flower at all.
         index: Which one, from 1.
         seed: Non-negative; another seed gives other images.
-        size_px: Width and height, at least 16.
-        illumination: See :class:`flowers.sources.synthetic.composition.Knobs`, as are the four that follow; in [0, 1].
+        size_px: Width and height in pixels, at least 16.
+        illumination: In [0, 1]; what it and the next four do is said in
+            :class:`flowers.sources.synthetic.composition.Difficulty`.
         occlusion: In [0, 1].
         deformation: In [0, 1].
         clutter: In [0, 1].
@@ -78,8 +79,8 @@ def draw(
     Raises:
         UserError: An argument is unknown or out of range.
     """
-    knobs = Knobs(illumination, occlusion, deformation, clutter, variation)
-    return paint(Picture(species, index, seed, size_px, knobs, domain))
+    difficulty = Difficulty(illumination, occlusion, deformation, clutter, variation)
+    return paint(Picture(species, index, seed, size_px, difficulty, domain))
 
 
 def save(picture: Picture, path: Path) -> None:
@@ -105,7 +106,7 @@ def render(
 
     Args:
         root: Folder that does not exist yet, or is empty.
-        seed: See :func:`draw`, as are the others not told here.
+        seed: See :func:`draw`, as for the others not described here.
         size_px: Width and height, at least 16.
         counts: Number of images of each species, at least 1.
         illumination: In [0, 1].
@@ -114,16 +115,16 @@ def render(
         clutter: In [0, 1].
         variation: In [0, 1].
         domain: `garden` or `herbarium`.
-        workers: Number of processes; None: one for each usable processor. Does not change the images.
+        workers: Number of processes; None: one for each usable processor. The images do not depend on it.
 
     Raises:
         UserError: An argument is unknown or out of range, or the folder is not empty.
     """
-    knobs = Knobs(illumination, occlusion, deformation, clutter, variation)
+    difficulty = Difficulty(illumination, occlusion, deformation, clutter, variation)
     if not counts:
         raise UserError("counts names no species: set counts to, for example, {daisy: 100, roses: 100}.")
     for species, count in counts.items():
-        Picture(species, 1, seed, size_px, knobs, domain)  # refuses what cannot be drawn before anything is written
+        Picture(species, 1, seed, size_px, difficulty, domain)  # raises before anything is written
         if count < 1:
             raise UserError(f"counts.{species} is {count}, but must be at least 1: raise it or leave the species out.")
     if workers is not None and workers < 1:
@@ -133,7 +134,7 @@ def render(
         for species, count in counts.items():
             (building / species).mkdir(parents=True)
             for index in range(1, count + 1):
-                pictures.append(Picture(species, index, seed, size_px, knobs, domain))
+                pictures.append(Picture(species, index, seed, size_px, difficulty, domain))
                 paths.append(building / species / f"{species}_{index:04d}.jpg")
         run_all(pictures, paths, workers or usable_processors())
 
@@ -143,7 +144,7 @@ def usable_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def leave_interrupts_alone() -> None:
+def ignore_interrupts() -> None:
     """Let Ctrl-C reach only the parent, which then stops its workers and cleans up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -156,8 +157,8 @@ def run_all(pictures: list[Picture], paths: list[Path], workers: int) -> None:
         return
     pool = ProcessPoolExecutor(
         min(workers, len(pictures)),
-        mp_context=get_context("forkserver" if os.name == "posix" else "spawn"),  # fork would copy held locks
-        initializer=leave_interrupts_alone,
+        mp_context=get_context("forkserver" if os.name == "posix" else "spawn"),  # fork would copy locks in use
+        initializer=ignore_interrupts,
     )
     try:
         list(pool.map(save, pictures, paths, chunksize=8))

@@ -1,4 +1,4 @@
-"""All of a rendered image but the blossoms: background, stems, leaves, what stands in front, light."""
+"""Everything in a rendered image except the flower heads: background, stems, leaves, obstructions, light."""
 
 from collections.abc import Sequence
 
@@ -16,9 +16,7 @@ PETALS = (
     (250, 248, 244), (252, 214, 52), (242, 150, 40), (216, 44, 60),
     (240, 140, 176), (150, 100, 200), (96, 120, 220),
 )  # fmt: skip
-SURROUNDINGS: dict[
-    str, tuple[Colour, Colour, tuple[Colour, ...]]
-] = {  # colours of the backdrop's top and bottom, of its soft spots
+SURROUNDINGS: dict[str, tuple[Colour, Colour, tuple[Colour, ...]]] = {
     "meadow": (
         (168, 196, 120),
         (66, 108, 44),
@@ -30,10 +28,11 @@ SURROUNDINGS: dict[
     "dusk": ((238, 180, 130), (110, 92, 110), ((255, 214, 150), (230, 150, 120), (130, 110, 140))),
     "wall": ((196, 184, 168), (160, 146, 132), ((210, 198, 180), (150, 130, 116), (180, 160, 150))),
 }
+"""Colours of each backdrop's top, of its bottom, and of its soft spots."""
 
 
-def pick(rng: Rng, options: Sequence[Colour], spread: float = 14) -> Colour:
-    """Draw one of some colours and shift it a little."""
+def pick_colour(rng: Rng, options: Sequence[Colour], spread: float = 14) -> Colour:
+    """Choose one of some colours at random and shift it a little."""
     shifted = np.asarray(options[int(rng.integers(len(options)))]) + rng.normal(0, spread, 3)
     return tuple(int(c) for c in np.clip(shifted, 0, 255))
 
@@ -43,20 +42,20 @@ def tinted(colour: Colour, factor: float) -> Colour:
     return (*(int(min(255, c * factor)) for c in colour[:3]), *colour[3:])
 
 
-def curve(start: Point, bend: Point, end: Point, n: int = 14) -> Array:
+def bezier(start: Point, bend: Point, end: Point, n: int = 14) -> Array:
     """Sample a quadratic Bézier curve at n points (n,2)."""
     t = np.linspace(0, 1, n)[:, None]
     return (1 - t) ** 2 * np.asarray(start) + 2 * t * (1 - t) * np.asarray(bend) + t**2 * np.asarray(end)
 
 
-def stem(pen: ImageDraw.ImageDraw, spine: Array, width_px: float, colour: Colour) -> None:
+def draw_stem(pen: ImageDraw.ImageDraw, spine: Array, width_px: float, colour: Colour) -> None:
     """Draw a round stalk along a spine (n,2), lit from the left."""
     for shift, share, factor in ((0.0, 1.0, 0.72), (-0.14, 0.66, 1.0), (-0.24, 0.25, 1.25)):
         line = (spine + np.array([shift * width_px, 0.0])).ravel().tolist()
         pen.line(line, fill=tinted(colour, factor), width=max(1, round(width_px * share)), joint="curve")
 
 
-def leaf(pen: ImageDraw.ImageDraw, spine: Array, half_px: float, colour: Colour, kind: str) -> None:
+def draw_leaf(pen: ImageDraw.ImageDraw, spine: Array, half_px: float, colour: Colour, kind: str) -> None:
     """Draw a leaf along a spine (n,2) that starts at its foot.
 
     Args:
@@ -74,23 +73,23 @@ def leaf(pen: ImageDraw.ImageDraw, spine: Array, half_px: float, colour: Colour,
         outline = outline * np.where(np.arange(len(u)) % 3 == 1, 0.35, 1.0)
     along = np.gradient(spine, axis=0)
     along /= np.linalg.norm(along, axis=1, keepdims=True) + 1e-9
-    aside = np.stack([-along[:, 1], along[:, 0]], 1) * outline[:, None]
+    sideways = np.stack([-along[:, 1], along[:, 0]], 1) * outline[:, None]
     for side, factor in ((1, 0.84), (-1, 1.08)):
-        edge = (spine + side * aside)[::-1]
+        edge = (spine + side * sideways)[::-1]
         pen.polygon(np.concatenate([spine, edge]).ravel().tolist(), fill=tinted(colour, factor))
         if kind in ("oval", "heart") and half_px > 6:
             for k in range(2, len(u) - 2, 2):
-                vein = [*spine[k], *(spine + side * 0.85 * aside)[k + 1]]
+                vein = [*spine[k], *(spine + side * 0.85 * sideways)[k + 1]]
                 pen.line(vein, fill=tinted(colour, factor * 0.88), width=1)
     pen.line(spine.ravel().tolist(), fill=tinted(colour, 1.25), width=max(1, round(half_px * 0.09)))
 
 
-def backdrop(rng: Rng, canvas_px: int, clutter: float, variation: float) -> Image.Image:
-    """Paint what lies far behind the blossom: a studio's paper sheet, or something outdoors, out of focus."""
+def paint_backdrop(rng: Rng, canvas_px: int, clutter: float, variation: float) -> Image.Image:
+    """Paint the far background: a studio's paper sheet, or something outdoors, out of focus."""
     top: Colour
     bottom: Colour
     spots: tuple[Colour, ...]
-    n_px = 96  # soft things need no more, and this keeps them the same at any size
+    n_px = 96  # enough for what is out of focus, and it looks the same at any size
     if rng.random() >= 1.4 * clutter:
         shift = rng.normal(0, 22 * variation, 3)
         tone = (round(206 + shift[0]), round(212 + shift[1]), round(206 + shift[2]))
@@ -106,24 +105,24 @@ def backdrop(rng: Rng, canvas_px: int, clutter: float, variation: float) -> Imag
     if spots:
         for _ in range(30):
             (cx, cy), radius = rng.uniform(0, n_px, 2), rng.uniform(4, 20)
-            pen.ellipse((cx - radius, cy - radius, cx + radius, cy + radius), fill=(*pick(rng, spots), 90))
+            pen.ellipse((cx - radius, cy - radius, cx + radius, cy + radius), fill=(*pick_colour(rng, spots), 90))
         for _ in range(int(rng.integers(0, 40))):
             x0, lean = rng.uniform(0, n_px), rng.normal(0, 14)
             blade = (x0, n_px, x0 + lean, rng.uniform(0.1, 0.9) * n_px)
-            pen.line(blade, fill=(*pick(rng, GREENS), 120), width=int(rng.integers(1, 4)))
+            pen.line(blade, fill=(*pick_colour(rng, GREENS), 120), width=int(rng.integers(1, 4)))
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(1.2, 4)))
         pen = ImageDraw.Draw(image, "RGBA")
-        for _ in range(round(rng.uniform(0, 26) * clutter)):  # bokeh: lights out of focus are discs with a rim
+        for _ in range(round(rng.uniform(0, 26) * clutter)):  # lights out of focus are discs with a rim
             (cx, cy), radius = rng.uniform(0, n_px, 2), rng.uniform(2, 8)
-            colour = pick(rng, (*spots, *PETALS))
+            colour = pick_colour(rng, (*spots, *PETALS))
             box = (cx - radius, cy - radius, cx + radius, cy + radius)
             pen.ellipse(box, fill=(*colour, 70), outline=(*tinted(colour, 1.3), 110))
         image = image.filter(ImageFilter.GaussianBlur(0.8))
     return image.resize((canvas_px, canvas_px), Image.Resampling.BICUBIC)
 
 
-def scatter(image: Image.Image, rng: Rng, amount: float) -> None:
-    """Strew leaves, twigs, stones, loose petals and other plants' blossoms behind the blossom, in place."""
+def draw_clutter(image: Image.Image, rng: Rng, amount: float) -> None:
+    """Draw leaves, twigs, stones, loose petals and other plants' blossoms behind the blossom, in place."""
     size = image.width
     for blurred in (True, False):
         layer = Image.new("RGBA", image.size)
@@ -136,51 +135,57 @@ def scatter(image: Image.Image, rng: Rng, amount: float) -> None:
             end = (x + reach * np.cos(turn), y + reach * np.sin(turn))
             bend = ((x + end[0]) / 2 + rng.normal(0, reach / 5), (y + end[1]) / 2 + rng.normal(0, reach / 5))
             if kind == "twig":
-                far = curve((x, y), bend, (x + 4 * (end[0] - x), y + 4 * (end[1] - y)))
-                stem(
+                far = bezier((x, y), bend, (x + 4 * (end[0] - x), y + 4 * (end[1] - y)))
+                draw_stem(
                     pen,
                     far,
                     size * rng.uniform(0.006, 0.018),
-                    pick(rng, ((96, 74, 52), (120, 100, 70), *GREENS[:2])),
+                    pick_colour(rng, ((96, 74, 52), (120, 100, 70), *GREENS[:2])),
                 )
             elif kind == "stone":
-                pen.ellipse((x, y, x + reach, y + reach * 0.7), fill=pick(rng, ((150, 144, 136), (110, 104, 100))))
+                pen.ellipse(
+                    (x, y, x + reach, y + reach * 0.7), fill=pick_colour(rng, ((150, 144, 136), (110, 104, 100)))
+                )
             elif kind == "leaf":
                 shape = str(rng.choice(("strap", "oval", "lobed", "heart")))
-                leaf(pen, curve((x, y), bend, end), reach * rng.uniform(0.12, 0.4), pick(rng, GREENS), shape)
+                draw_leaf(
+                    pen, bezier((x, y), bend, end), reach * rng.uniform(0.12, 0.4), pick_colour(rng, GREENS), shape
+                )
             else:
                 n = 1 if kind == "petal" else int(rng.integers(5, 15))
-                colour = pick(rng, PETALS)
+                colour = pick_colour(rng, PETALS)
                 for k in range(n):
                     angle = turn + 2 * np.pi * k / n
                     tip = (x + 0.5 * reach * np.cos(angle), y + 0.5 * reach * np.sin(angle) * 0.8)
                     middle = ((x + tip[0]) / 2, (y + tip[1]) / 2)
-                    spine = curve((x, y), middle, tip, 6)
-                    leaf(pen, spine, reach * min(0.2, 1.3 / n), tinted(colour, rng.uniform(0.85, 1.05)), "oval")
+                    spine = bezier((x, y), middle, tip, 6)
+                    draw_leaf(pen, spine, reach * min(0.2, 1.3 / n), tinted(colour, rng.uniform(0.85, 1.05)), "oval")
                 if n > 1:
                     r = reach * rng.uniform(0.06, 0.2)
-                    pen.ellipse((x - r, y - 0.8 * r, x + r, y + 0.8 * r), fill=pick(rng, (*PETALS, (70, 46, 26))))
+                    pen.ellipse(
+                        (x - r, y - 0.8 * r, x + r, y + 0.8 * r), fill=pick_colour(rng, (*PETALS, (70, 46, 26)))
+                    )
         if blurred:
-            layer = soften(layer, rng.uniform(0.008, 0.025) * size)
+            layer = blur_layer(layer, rng.uniform(0.008, 0.025) * size)
         image.paste(layer, (0, 0), layer)
 
 
-def soften(layer: Image.Image, radius_px: float) -> Image.Image:
-    """Blur a layer with its opacity, at half its size, which is much quicker and looks the same."""
+def blur_layer(layer: Image.Image, radius_px: float) -> Image.Image:
+    """Blur a layer and its opacity, at half the size, which is much faster and looks the same."""
     small = layer.reduce(2).convert("RGBa").filter(ImageFilter.GaussianBlur(radius_px / 2))
     return small.convert("RGBA").resize(layer.size, Image.Resampling.BILINEAR)
 
 
-def cast(image: Image.Image, layer: Image.Image, shift_px: float, strength: float) -> None:
-    """Put a layer on an image with a soft shadow to its lower right, in place."""
+def paste_with_shadow(image: Image.Image, layer: Image.Image, shift_px: float, strength: float) -> None:
+    """Paste a layer on an image with a soft shadow to its lower right, in place."""
     eighth = layer.getchannel("A").reduce(4).filter(ImageFilter.GaussianBlur(max(1.0, shift_px / 5)))
     mask = eighth.resize(layer.size, Image.Resampling.BILINEAR).point(lambda a: int(a * strength))
     image.paste((14, 16, 20), (round(shift_px * 0.7), round(shift_px)), mask)
     image.paste(layer, (0, 0), layer)
 
 
-def obstruct(image: Image.Image, rng: Rng, amount: float, domain: str) -> None:
-    """Put grass, leaves, bars or fingers (on paper: strips of tape) in front of the blossom, in place."""
+def draw_obstructions(image: Image.Image, rng: Rng, amount: float, domain: str) -> None:
+    """Draw grass, leaves, bars or fingers (on paper: strips of tape) in front of the blossom, in place."""
     size = image.width
     count = int(rng.poisson(4.0 * amount)) + (amount > 0.5)
     layer = Image.new("RGBA", image.size)
@@ -189,45 +194,43 @@ def obstruct(image: Image.Image, rng: Rng, amount: float, domain: str) -> None:
         x, y = rng.uniform(0.18, 0.82, 2) * size
         if domain == "herbarium":
             turn, reach, half = rng.uniform(0, np.pi), 0.3 * size, rng.uniform(0.02, 0.045) * size
-            along, aside = (
-                np.array([np.cos(turn), np.sin(turn)]) * reach,
-                np.array([-np.sin(turn), np.cos(turn)]) * half,
-            )
-            corners = [along + aside, along - aside, -along - aside, -along + aside]
+            along = np.array([np.cos(turn), np.sin(turn)]) * reach
+            sideways = np.array([-np.sin(turn), np.cos(turn)]) * half
+            corners = [along + sideways, along - sideways, -along - sideways, -along + sideways]
             pen.polygon(
                 [c for k in corners for c in k + np.array([x, y])],
-                fill=(*pick(rng, ((226, 208, 160),), 4), 235),
+                fill=(*pick_colour(rng, ((226, 208, 160),), 4), 235),
             )
             continue
         kind = rng.choice(("blades", "leaf", "bar", "fingers"), p=(0.46, 0.3, 0.14, 0.1))
         if kind == "blades":
             for _ in range(int(rng.integers(1, 4))):
-                foot, tip = (
-                    x + rng.normal(0, 0.12) * size,
-                    (x + rng.normal(0, 0.2) * size, rng.uniform(-0.2, 0.4) * size),
-                )
-                spine = curve((foot, 1.08 * size), (x, y), tip, 18)
-                leaf(pen, spine, size * rng.uniform(0.012, 0.035), pick(rng, GREENS), "strap")
+                foot_x = x + rng.normal(0, 0.12) * size
+                tip = (x + rng.normal(0, 0.2) * size, rng.uniform(-0.2, 0.4) * size)
+                spine = bezier((foot_x, 1.08 * size), (x, y), tip, 18)
+                draw_leaf(pen, spine, size * rng.uniform(0.012, 0.035), pick_colour(rng, GREENS), "strap")
         elif kind == "leaf":
             turn = rng.uniform(0, 2 * np.pi)
             foot = (size / 2 + 0.75 * size * np.cos(turn), size / 2 + 0.75 * size * np.sin(turn))
             shape = str(rng.choice(("oval", "heart", "lobed")))
-            leaf(pen, curve(foot, (x, y), (x, y), 16), size * rng.uniform(0.06, 0.15), pick(rng, GREENS), shape)
+            draw_leaf(
+                pen, bezier(foot, (x, y), (x, y), 16), size * rng.uniform(0.06, 0.15), pick_colour(rng, GREENS), shape
+            )
         elif kind == "bar":
             lean, wide = rng.normal(0, 0.15) * size, size * rng.uniform(0.02, 0.07)
             bar = np.array([[x - lean, -0.1 * size], [x + lean, 1.1 * size]])
-            stem(
+            draw_stem(
                 pen,
                 bar if rng.random() < 0.7 else bar[:, ::-1],
                 wide,
-                pick(rng, ((120, 96, 70), (90, 92, 98), (214, 210, 200))),
+                pick_colour(rng, ((120, 96, 70), (90, 92, 98), (214, 210, 200))),
             )
         else:
-            skin = pick(rng, ((232, 190, 160), (190, 138, 104), (120, 80, 58)))
+            skin = pick_colour(rng, ((232, 190, 160), (190, 138, 104), (120, 80, 58)))
             for k in range(int(rng.integers(1, 4))):
                 tip = (x + 0.02 * k * size, y + k * 0.085 * size)
                 spine = np.linspace(((x > size / 2) * 1.2 * size - 0.1 * size, tip[1] + 0.08 * size), tip, 5)
-                stem(pen, spine, 0.085 * size, skin)
+                draw_stem(pen, spine, 0.085 * size, skin)
                 r = 0.042 * size
                 pen.ellipse((tip[0] - r, tip[1] - r, tip[0] + r, tip[1] + r), fill=tinted(skin, 0.98))
                 pen.ellipse(
@@ -235,16 +238,16 @@ def obstruct(image: Image.Image, rng: Rng, amount: float, domain: str) -> None:
                     fill=tinted(skin, 1.12),
                 )
     if count:
-        cast(
+        paste_with_shadow(
             image,
-            layer if domain == "herbarium" or rng.random() < 0.65 else soften(layer, 0.012 * size),
+            layer if domain == "herbarium" or rng.random() < 0.65 else blur_layer(layer, 0.012 * size),
             0.03 * size,
             0.4,
         )
 
 
 def warp(layer: Image.Image, rng: Rng, amount: float) -> Image.Image:
-    """Bend a layer smoothly: a few long waves, at most about a tenth of the image."""
+    """Bend a layer smoothly by a few long waves, by at most about a tenth of the image."""
     size, cells = layer.width, 6
     t = np.linspace(0, 1, cells + 1)
     phase = rng.uniform(0, 2 * np.pi, 4)

@@ -1,4 +1,4 @@
-"""The rendered species: a table of how each one's blossoms are built."""
+"""The table of rendered species: how the flower heads of each one are built."""
 
 from dataclasses import fields
 
@@ -7,8 +7,8 @@ import numpy as np
 from flowers.sources.synthetic.flower_head import Disc, Form, Ring
 
 
-def layers(outer: Ring, inner: Ring, n: int) -> tuple[Ring, ...]:
-    """Interpolate rings from the outermost to the innermost."""
+def interpolate_rings(outer: Ring, inner: Ring, n: int) -> tuple[Ring, ...]:
+    """Make n rings that change evenly from the outermost to the innermost."""
     steps = np.linspace(0, 1, n)
     pairs = [(f.name, getattr(outer, f.name), getattr(inner, f.name)) for f in fields(Ring)]
     return tuple(
@@ -17,7 +17,7 @@ def layers(outer: Ring, inner: Ring, n: int) -> tuple[Ring, ...]:
 
 
 def sepals(count: float, length: float, rise_deg: float, lift: float = -0.06) -> Ring:
-    """Green leaves under the petals, seen from the side."""
+    """Describe a ring of green leaves under the petals."""
     return Ring(count, length, length * 0.3, rise_deg, start=0.04, lift=lift, base=0.3, tip=0.8, tint=-1)
 
 
@@ -39,7 +39,7 @@ SPECIES: dict[str, tuple[Form, ...]] = {
             ("ffe02e fbc81a", "fff05a f2cf1e", "ffb52a ee8a10", "fff6b8 f0dc70", "f8c81c d98e08"),
             (
                 sepals(14, 0.4, -25),
-                *layers(
+                *interpolate_rings(
                     Ring(27, 0.98, 0.052, 0, -14, 0.04, base=0.3, tip=0.12, fringe=0.05),
                     Ring(9, 0.34, 0.045, 72, 12, 0.02, 0.12, base=0.3, tip=0.12, fringe=0.1),
                     7,
@@ -50,7 +50,7 @@ SPECIES: dict[str, tuple[Form, ...]] = {
         ),
         Form(
             ("ffffff a9a08c", "f3f1ea 9c9078", "fffdf2 b7ab90"),
-            layers(
+            interpolate_rings(
                 Ring(36, 0.94, 0.04, -70, base=5, tip=0.12, start=0.04, fringe=0.15, fade=0.8),
                 Ring(7, 0.94, 0.04, 82, base=5, tip=0.12, start=0.04, fringe=0.15, fade=0.8),
                 9,
@@ -66,7 +66,7 @@ SPECIES: dict[str, tuple[Form, ...]] = {
             ("e0243e 6e0618", "f7a4bc c43e6a", "fff8f0 dcb88a", "fddc58 dc8a10", "f9ac78 c84a24", "cc94d8 74408e"),
             (
                 sepals(5, 0.55, -10),
-                *layers(
+                *interpolate_rings(
                     Ring(5, 0.92, 0.5, 22, -34, 0.03, 0, 0.42, 0.3, 0.55, 0.04, fade=1),
                     Ring(3, 0.5, 0.2, 88, -10, 0.05, 0.2, 0.2, 0.2, 1.35, 0.02, fade=1),
                     8,
@@ -118,7 +118,7 @@ SPECIES: dict[str, tuple[Form, ...]] = {
                 Ring(3, 1.25, 0.34, 62, -12, 0.04, 0, 0.7, 0.45, 0.6),
                 sepals(5, 0.3, 80, -0.2),
             ),
-            stand="nodding",
+            arrangement="nodding",
             tilt_deg=(84, 60, 95),
             leaf="strap",
         ),
@@ -127,7 +127,7 @@ SPECIES: dict[str, tuple[Form, ...]] = {
         Form(
             ("6a78d8 4450b0", "8a6ad0 5a40a0", "f0e8fa c8b8e0", "e8a0c8 c070a0"),
             (Ring(6, 1.4, 0.26, 74, -60, 0.1, 0, 0.15, 0.5, 0.8),),
-            stand="bells",
+            arrangement="bells",
             leaf="strap",
         ),
     ),
@@ -212,7 +212,7 @@ SPECIES: dict[str, tuple[Form, ...]] = {
             (
                 sepals(8, 0.4, 60, -0.2),
                 Ring(11, 0.85, 0.17, 16, -14, 0.14, base=1.6, tip=0.08, cup_rad=0.8, fringe=0.4),
-                *layers(
+                *interpolate_rings(
                     Ring(12, 0.4, 0.03, 50, start=0.08, base=0.5, tip=0.3, tint=1),
                     Ring(7, 0.3, 0.03, 80, start=0.03, base=0.5, tip=0.3, tint=1),
                     2,
@@ -226,7 +226,7 @@ SPECIES: dict[str, tuple[Form, ...]] = {
         Form(
             ("8a6ac8 5a3a98", "b8a0e0 7a5ab0", "f0e8f8 b8b0c8"),
             (sepals(5, 0.8, 75), Ring(5, 1.0, 0.3, 40, -40, 0.1, tip=0.3)),
-            stand="spike",
+            arrangement="spike",
             leaf="strap",
         ),
     ),
@@ -234,7 +234,7 @@ SPECIES: dict[str, tuple[Form, ...]] = {
         Form(
             ("ffffff e8eed8", "f8e0e8 e8b8c8"),
             (Ring(6, 1.3, 0.52, 20, 70, 0.05, 0, 0.3, 0.1, 0.8), Ring(6, 0.4, 0.2, 0, -90, 0.6, 0.9)),
-            stand="bells",
+            arrangement="bells",
             leaf="oval",
         ),
     ),
@@ -243,7 +243,7 @@ SPECIES: dict[str, tuple[Form, ...]] = {
             ("8aa0e8 d8e0f8", "e88ab8 fae0ec", "f4f8ea d0e0b0", "b08ad8 e8dcf6"),
             (Ring(4, 0.98, 0.52, 6, -6, 0.03, tip=0.3, cup_rad=0.2),),
             Disc(0.12, 0.1, 8, "e8e0b0 c8c890"),
-            stand="globe",
+            arrangement="globe",
         ),
     ),
     "marigold": (
@@ -251,7 +251,7 @@ SPECIES: dict[str, tuple[Form, ...]] = {
             ("f88a10 e05a08", "fbd02a f0a010", "c8401c 8a1c10", "fff2b0 f0d870"),
             (
                 sepals(9, 0.5, 20),
-                *layers(
+                *interpolate_rings(
                     Ring(13, 0.95, 0.2, 4, -10, 0.05, 0, 0.5, 0.12, 0.5, 0.05, 0.1),
                     Ring(5, 0.35, 0.12, 70, 10, 0.04, 0.15, 0.5, 0.12, 0.8, 0.06, 0.1),
                     5,

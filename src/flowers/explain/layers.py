@@ -1,0 +1,341 @@
+"""Find the layers of a network that can be explained, and make a copy of it that explanations can hook into."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+_POOLINGS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.LPPool2d)
+_NO_CONVOLUTION = "has no convolution"
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Find the device that a network is on."""
+    for tensor in (*network.parameters(), *network.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+def to_batch(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Make a batch (B,3,H,W) float32, channels-last in memory, of photographs (B,H,W,3)."""
+    # A copy, because a store of pixels is read-only.
+    return torch.from_numpy(np.array(pixels)).to(device).permute(0, 3, 1, 2).float()
+
+
+def finite_logits(network: Callable[[Tensor], Tensor], batch: Tensor, numbers: NDArray[np.integer]) -> Tensor:
+    """Apply a network.
+
+    Raises:
+        ValueError: If a logit is not finite; it names the photograph's number.
+    """
+    logits = network(batch)
+    bad = (~torch.isfinite(logits).all(dim=1)).nonzero()
+    if len(bad):
+        raise ValueError(f"the network gives a logit that is not finite for photograph {numbers[int(bad[0])]}")
+    return logits
+
+
+@dataclass(frozen=True)
+class ExplainableNetwork:
+    """Two copies of a network, and the names of the layers that explanations need.
+
+    Attributes:
+        plain: A copy for logits only, in ``eval()``.
+        hookable: A copy for hooks: the same function, in ``eval()``, without operations in place, every ReLU and ReLU6
+            a module of its own, no parameter with a gradient. It takes more time and memory than `plain`.
+        first_convolution: Name of the convolution that reads the photograph; of several side by side the widest.
+        first_dense: Name of the first fully connected layer, if it reads the photograph itself.
+        map_layers: Names of layers whose outputs are maps (B,C,H,W) of the photograph: an early one, a middle one, and
+            the last that still has places. Empty if the class is not decided on maps.
+        places_alike: Whether what follows the last map treats all its places alike, as a mean over them does. Then
+            Grad-CAM is exact: its mean over the places (before negative values are cut) is what the map adds to the
+            logit. A dense layer over all places has a weight for each of them, which Grad-CAM replaces by their mean.
+        is_linear: Whether the whole network is one layer, so that its gradient does not depend on the photograph.
+        cannot: What cannot be shown for this network, by method (``grad_cam``, ``guided``, ``filters``,
+            ``feature_maps``): sentences without their subject, the network's name.
+    """
+
+    plain: nn.Module
+    hookable: nn.Module
+    first_convolution: str | None
+    first_dense: str | None
+    map_layers: tuple[str, ...]
+    places_alike: bool
+    is_linear: bool
+    cannot: dict[str, str]
+
+    def layer(self, name: str) -> nn.Module:
+        """Find a layer of the copy for hooks."""
+        return self.hookable.get_submodule(name)
+
+
+@dataclass(frozen=True)
+class _Call:
+    name: str
+    module: nn.Module
+    inputs: tuple[Tensor, ...]
+    output: Tensor
+
+
+def make_explainable(network: nn.Module, pixels: Tensor) -> ExplainableNetwork:
+    """Copy a network and find its layers.
+
+    Args:
+        network: Upright RGB pixels (B,3,H,W) float32 in [0, 255] to logits (B,K).
+        pixels: A photograph, (1,3,H,W), on the device of the network.
+    """
+    plain = copy.deepcopy(network).eval().requires_grad_(False)
+    plain.to(memory_format=torch.channels_last)  # several times faster on a processor
+    hookable = copy.deepcopy(plain)
+    for module in hookable.modules():
+        if getattr(module, "inplace", None) is True:
+            module.inplace = False  # type: ignore[assignment]  # hooks would see what has been overwritten
+    calls = _record_calls(hookable, pixels)
+    convolutions = [index for index, call in enumerate(calls) if isinstance(call.module, nn.Conv2d)]
+    dense = [call for call in calls if isinstance(call.module, nn.Linear)]
+    reads_pixels = bool(dense) and not convolutions and dense[0].inputs[0].numel() == pixels.numel()
+    layers, reason = _map_layers(calls, convolutions)
+    cannot = {} if layers else {"grad_cam": reason, "feature_maps": reason}
+    first = _first_convolution([calls[index] for index in convolutions], pixels)
+    if first is None:
+        cannot["filters"] = (
+            _NO_CONVOLUTION if not convolutions else "has no convolution that reads the photograph's three colours"
+        )
+    separate_relus(hookable)
+    if reason := why_not_guided(hookable, pixels):
+        cannot["guided"] = reason
+    return ExplainableNetwork(
+        plain=plain,
+        hookable=hookable,
+        first_convolution=first.name if first else None,
+        first_dense=dense[0].name if reads_pixels else None,
+        map_layers=tuple(layers),
+        places_alike=bool(layers) and _places_alike(hookable, pixels, layers[-1]),
+        is_linear=reads_pixels and len(dense) == 1,
+        cannot=cannot,
+    )
+
+
+def describe_limits(network: ExplainableNetwork, name: str) -> list[str]:
+    """Say what cannot be shown for a network, one sentence for each reason."""
+    words = {
+        "grad_cam": "Grad-CAM",
+        "guided": "guided backpropagation",
+        "filters": "first-layer filters",
+        "feature_maps": "feature maps",
+    }
+    by_reason: dict[str, list[str]] = {}
+    for method, reason in network.cannot.items():
+        by_reason.setdefault(reason, []).append(words[method])
+    said = [f"{name} {reason}: {_listed(methods)} cannot be shown." for reason, methods in by_reason.items()]
+    if {"grad_cam", "guided"} & network.cannot.keys():
+        said.append("Guided Grad-CAM needs both Grad-CAM and guided backpropagation, so there is none either.")
+    return said
+
+
+def describe_notes(network: ExplainableNetwork, name: str) -> list[str]:
+    """Say what to keep in mind when reading the maps of a network."""
+    said = []
+    if network.map_layers and not network.places_alike:
+        said.append(
+            f"{name} weighs each place of its last map by itself, where Grad-CAM takes one weight for all places: its "
+            "map is a rough guide here (Draelos and Carin 2020), so trust the occlusion more."
+        )
+    if network.first_dense:
+        what = "the template of a class" if network.is_linear else "the template of a unit"
+        said.append(f"{name} has a weight for each colour of each pixel, which are shown as images: {what} each.")
+    if network.is_linear:
+        said.append(f"{name} is linear: its gradient is the same for every photograph, the template of the class.")
+    return said
+
+
+def _record_calls(network: nn.Module, pixels: Tensor) -> list[_Call]:
+    """List the inputs and the output of each module, in the order in which they finish."""
+    calls: list[_Call] = []
+    names = {id(module): name for name, module in network.named_modules()}
+
+    def record(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        if isinstance(output, Tensor):
+            tensors = tuple(each for each in inputs if isinstance(each, Tensor))
+            calls.append(_Call(names[id(module)], module, tensors, output))
+
+    handles = [module.register_forward_hook(record) for module in network.modules()]
+    try:
+        with torch.no_grad():
+            network(pixels)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def _first_convolution(convolutions: list[_Call], pixels: Tensor) -> _Call | None:
+    """Find the convolution that reads the photograph's colours; the widest if there are several (as in a RepVGG)."""
+    readers = [call for call in convolutions if call.inputs[0].shape[1] == pixels.shape[1]]
+    return max(readers, key=lambda call: call.module.kernel_size, default=None)  # type: ignore[arg-type, return-value]
+
+
+def _map_layers(calls: list[_Call], convolutions: list[int]) -> tuple[list[str], str]:
+    """Choose the layers to show, the last of which is for Grad-CAM; or none, and say why.
+
+    `convolutions` holds their indices in `calls`.
+    """
+    if not convolutions:
+        return [], _NO_CONVOLUTION
+    # A pooled map is the same at half the side: Grad-CAM's weights would differ by a factor only.
+    pooled = {id(call.output) for call in calls if isinstance(call.module, _POOLINGS)}
+    maps = [index for index, call in enumerate(calls) if _gives_map(call) and id(call.output) not in pooled]
+    if not maps:
+        return [], "has convolutions, but none gives a map of more than one pixel"
+    if any(_gives_tokens(call) for call in calls[maps[-1] + 1 :]):
+        kernel = " × ".join(str(side) for side in calls[convolutions[0]].module.kernel_size)  # type: ignore[union-attr]
+        what = (
+            f"uses its one convolution to cut the photograph into patches of {kernel} pixels"
+            if len(convolutions) == 1
+            else "has convolutions"
+        )
+        return [], f"{what} but decides on tokens, which are no maps, since each may hold what it read elsewhere"
+    after = [_last_map_after(maps, convolutions, number, len(calls)) for number in range(len(convolutions))]
+    middle = [index for index in after[len(convolutions) // 2 :] if index is not None]
+    # Maps after a ReLU are easier to read than those before it.
+    rectified = [index for index in middle if calls[index].output.min() >= 0]
+    chosen = {index for index in (after[0], *(rectified or middle)[:1], maps[-1]) if index is not None}
+    return [calls[index].name for index in sorted(chosen)], ""
+
+
+def _last_map_after(maps: list[int], convolutions: list[int], number: int, end: int) -> int | None:
+    """Find the last map before the next convolution: after the norm and the ReLU, if there are any."""
+    until = convolutions[number + 1] if number + 1 < len(convolutions) else end
+    return max((index for index in maps if convolutions[number] <= index < until), default=None)
+
+
+def _gives_map(call: _Call) -> bool:
+    """Whether a module gives maps (B,C,H,W) of more than one pixel that convolutions made."""
+    if call.output.ndim != 4 or min(call.output.shape[2:]) < 2:
+        return False
+    module = call.module
+    if isinstance(module, nn.Conv2d | nn.modules.batchnorm._BatchNorm | nn.GroupNorm):
+        return True
+    if type(module).__module__ in ("torch.nn.modules.activation", "timm.layers.activations"):
+        return True
+    return any(isinstance(part, nn.Conv2d) for part in module.modules())
+
+
+def _gives_tokens(call: _Call) -> bool:
+    """Whether a module gives features (…,D) for each of several places, (B,N,D) or (B,H,W,D)."""
+    shape = call.output.shape
+    if call.output.ndim == 3:
+        return shape[1] > 1
+    return call.output.ndim == 4 and isinstance(call.module, nn.Linear)
+
+
+def _places_alike(network: nn.Module, pixels: Tensor, layer: str) -> bool:
+    """Whether the gradient of a logit is the same at all places of a layer's maps."""
+    held: list[Tensor] = []
+
+    def hold(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+        held.append(output.detach().requires_grad_())
+        return held[-1]
+
+    handle = network.get_submodule(layer).register_forward_hook(hold)
+    try:
+        with torch.enable_grad():
+            logit = network(pixels)[0].max()
+    finally:
+        handle.remove()
+    (gradient,) = torch.autograd.grad(logit, held[-1:])
+    return bool(gradient.std(dim=(2, 3)).max() <= 1e-3 * gradient.abs().max())
+
+
+def _listed(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+# Nonlinear functions for which guided backpropagation is not defined, by their names in autograd.
+_OTHER_NONLINEARITIES = {
+    "HardtanhBackward": "Hardtanh",
+    "SiluBackward": "SiLU",
+    "GeluBackward": "GELU",
+    "HardswishBackward": "Hardswish",
+    "LeakyReluBackward": "LeakyReLU",
+    "PreluKernelBackward": "PReLU",
+    "EluBackward": "ELU",
+    "MishBackward": "Mish",
+    "SoftplusBackward": "Softplus",
+}
+
+
+class _NewView(nn.Module):
+    """Passes a tensor on as a new one, so that a hook on its gradient sees only the gradient of this path.
+
+    Where a tensor enters a ReLU and a shortcut, captum's hook would hold back the gradients of both.
+    """
+
+    def forward(self, tensor: Tensor) -> Tensor:
+        return tensor.view_as(tensor)
+
+
+class _AtMostSix(nn.Module):
+    """The upper limit of a ReLU6: min(x, 6)."""
+
+    def forward(self, tensor: Tensor) -> Tensor:
+        return tensor.clamp(max=6.0)
+
+
+def separate_relus(module: nn.Module) -> None:
+    """Replace each ReLU6 by min(ReLU, 6), since captum knows only the ReLU, and give every ReLU an input of its own."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.ReLU6):
+            setattr(module, name, nn.Sequential(_NewView(), nn.ReLU(), _AtMostSix()))
+        elif isinstance(child, nn.ReLU):
+            setattr(module, name, nn.Sequential(_NewView(), child))
+        else:
+            separate_relus(child)
+
+
+def why_not_guided(network: nn.Module, pixels: Tensor) -> str:
+    """Say why guided backpropagation is not possible; the text is empty if it is.
+
+    The graph of a forward pass says which functions ran, as a module or not.
+    """
+    reached = 0
+
+    def count(*_: object) -> None:
+        nonlocal reached
+        reached += 1
+
+    handles = [module.register_forward_hook(count) for module in network.modules() if isinstance(module, nn.ReLU)]
+    try:
+        with torch.enable_grad():
+            logits = network(pixels.clone().requires_grad_())
+    finally:
+        for handle in handles:
+            handle.remove()
+    functions = [type(node).__name__.rstrip("0123456789") for node in _graph(logits.grad_fn)]
+    others = sorted({_OTHER_NONLINEARITIES[name] for name in functions if name in _OTHER_NONLINEARITIES})
+    if others:
+        return (
+            f"has {' and '.join(others)} for a nonlinearity, and guided backpropagation is defined for the ReLU alone "
+            "(it holds back negative gradients there)"
+        )
+    if functions.count("ReluBackward") > reached:
+        return "calls ReLU as a function, which cannot be hooked for guided backpropagation"
+    if not reached:
+        return "has no ReLU, so guided backpropagation would be the plain gradient"
+    return ""
+
+
+def _graph(node: torch.autograd.graph.Node | None) -> list[torch.autograd.graph.Node]:
+    """List all nodes of an autograd graph, each once."""
+    found: dict[torch.autograd.graph.Node, None] = {}
+    waiting = [node]
+    while waiting:
+        each = waiting.pop()
+        if each is not None and each not in found:
+            found[each] = None
+            waiting += [below for below, _ in each.next_functions]
+    return list(found)
