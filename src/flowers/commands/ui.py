@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from flowers.config.cli import exit_on_user_error, read_arguments
 from flowers.errors import UserError
 
+KIND = "?workflowType=machine_learning"
+"""Without it, a new browser gets MLflow's pages for another kind of work."""
 LOCAL = ("127.0.0.1", "localhost", "::1")
 ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
@@ -86,7 +88,7 @@ def prepare(uri: str, base: str) -> list[str]:
         raise UserError(f"there are no runs in {uri} yet; {nothing}")
     width = max(len(name) for _, name, _ in experiments)
     return [
-        f"  {name:{width}}  {count:4} {'run ' if count == 1 else 'runs'}  {base}/#/experiments/{number}/runs"
+        f"  {name:{width}}  {count:4} {'run ' if count == 1 else 'runs'}  {base}/#/experiments/{number}/runs{KIND}"
         for number, name, count in experiments
     ]
 
