@@ -187,7 +187,7 @@ def counting(*arguments, **named):
         os.kill(os.getpid(), signal.SIGKILL)
     return original(*arguments, **named)
 setattr(owner, method, counting)
-sys.argv = ["flowers train", *sys.argv[4:]]
+sys.argv = ["flowers train", *sys.argv[5:]]
 from flowers.commands.train import main
 main()
 """

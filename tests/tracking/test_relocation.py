@@ -151,3 +151,12 @@ def test_store_without_files_or_tables_is_left(project: Path, tmp_path: Path) ->
     (tmp_path / "mlruns").mkdir()
     sqlite3.connect(tmp_path / "empty.db").close()
     assert relocate(tmp_path / "empty.db", 1) == set()
+
+
+@pytest.mark.filterwarnings("ignore:::mlflow")
+def test_installed_schema_is_known(tmp_path: Path) -> None:
+    import mlflow
+
+    mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db").search_experiments()
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
+        assert set(connection.execute("SELECT version_num FROM alembic_version").fetchone()) <= SCHEMAS.keys()

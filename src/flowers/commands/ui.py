@@ -1,8 +1,7 @@
 """Look at every run: ``flowers ui``, or ``make ui``.
 
-Serves the pages of MLflow on this machine until Ctrl-C, and prints their addresses: one for each data set, with the
-columns and charts that fit this project. Before, runs whose process was killed are closed, and a project that was moved
-finds its figures again.
+Serves the pages of MLflow on this machine until Ctrl-C, and prints their addresses, one for each data set. Before, runs
+whose process was killed are closed, and a project that was moved finds its figures again.
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""What a learning curve leaves: tables, the figure, words for a terminal, and the record in MLflow."""
+"""What a learning curve leaves: tables, the figure, and words for a terminal."""
 
 import json
 from collections.abc import Sequence

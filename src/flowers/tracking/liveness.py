@@ -13,11 +13,11 @@ import os
 import socket
 from collections.abc import Generator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 FOLDER = Path("mlruns/.running")
 """Where the files are, beside the store. The name is hidden, so that MLflow does not read it as an experiment."""
-_held: dict[str, IO[str]] = {}  # open files by run, whose locks end with this process at the latest
+_held: dict[str, int] = {}  # file descriptors by run, whose locks end with this process at the latest
 
 
 class Orphan(NamedTuple):
@@ -32,8 +32,7 @@ def hold(store: Path | None, run_id: str) -> None:
     """Show that a run has a process, until this one ends or calls :func:`release`.
 
     Args:
-        store: Folder of the store. If it is None or cannot be written, nothing is shown, and nobody takes the run for
-            dead.
+        store: Folder of the store; if it is None or cannot be written, nothing is shown.
         run_id: The run.
     """
     if store is None:
@@ -42,25 +41,24 @@ def hold(store: Path | None, run_id: str) -> None:
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         while run_id not in _held:
-            opened = file.open("a")
-            fcntl.flock(opened, fcntl.LOCK_SH)  # shared: two evaluations may add to one run
-            if os.fstat(opened.fileno()).st_nlink == 0:  # removed in between, by a process that took the run for dead
-                opened.close()
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT)
+            fcntl.flock(descriptor, fcntl.LOCK_SH)  # shared: two evaluations may add to one run
+            if os.fstat(descriptor).st_nlink == 0:  # removed in between, by a process that took the run for dead
+                os.close(descriptor)
                 continue
-            _held[run_id] = opened
+            _held[run_id] = descriptor
             facts = {"host": socket.gethostname(), "boot": _boot(), "status": "KILLED", "ended_s": None}
             file.write_text(json.dumps(facts))
 
 
 def release(store: Path | None, run_id: str, status: str | None = None, ended_s: float | None = None) -> None:
     """End what :func:`hold` began; with a status if the store could not be told how and when the run ended."""
-    opened = _held.pop(run_id, None)
-    if store is None or opened is None:
+    if store is None or run_id not in _held:
         return
     file = store / FOLDER / f"{run_id}.json"
     # An error means that another process still adds to the run, or that the file is gone.
-    with opened, contextlib.suppress(OSError, ValueError):
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with os.fdopen(_held.pop(run_id)) as held, contextlib.suppress(OSError, ValueError):
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if status is None:
             _remove(file)
         else:

@@ -101,24 +101,27 @@ class OpenRun:
         """Label the run."""
         self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
-    def close(self, status: str, ended_ms: int | None = None) -> UserError | None:
-        """Close the run as FINISHED, FAILED or KILLED, now or at a time in milliseconds since 1970.
+    def close(self, status: str, ended_ms: int | None = None, *, quiet: bool = False) -> None:
+        """Close the run. If the store cannot be told, that is said, and whoever opens it next tells it.
 
-        Returns:
-            What is wrong with the store, if it could not be told. That loses nothing: whoever opens it next tells it.
+        Args:
+            status: FINISHED, FAILED or KILLED.
+            ended_ms: When it ended, in milliseconds since 1970; null: now.
+            quiet: Say nothing.
         """
         folder = store_folder(self.uri)
         liveness.hold(folder, self.run_id)  # again, if it is closed a second time
+        untold: tuple[str, float] | tuple[()] = ()
         try:
             with store_access(self.uri):
                 if self._monitor is not None:
                     self._monitor.finish()
                 self.client.set_terminated(self.run_id, status, end_time=ended_ms)
         except UserError as error:
-            liveness.release(folder, self.run_id, status, time.time() if ended_ms is None else ended_ms / 1000)
-            return error
-        liveness.release(folder, self.run_id)
-        return None
+            untold = (status, time.time() if ended_ms is None else ended_ms / 1000)
+            if not quiet:
+                print(f"flowers: {error} It is told how the run ended when it is next used.", file=sys.stderr)
+        liveness.release(folder, self.run_id, *untold)
 
 
 def find_run(client: mlflow.MlflowClient, run_id: str) -> Any:
@@ -153,9 +156,8 @@ def tracked_run(tracking: "Tracking", *, experiment: str, system_metrics: bool =
     """
     sample_s = tracking.system_metrics_s if system_metrics else 0
     run = OpenRun(tracking.uri, experiment, system_metrics_s=sample_s, **about)
-    info = None if run.before is None else run.before.info
     # What is added later does not make a finished training longer.
-    ended_ms = info.end_time if info is not None and info.status == "FINISHED" else None
+    ended_ms = run.before.info.end_time if run.before and run.before.info.status == "FINISHED" else None
     _runs.append(run)
     status = "KILLED"
     try:
@@ -167,8 +169,7 @@ def tracked_run(tracking: "Tracking", *, experiment: str, system_metrics: bool =
         raise
     finally:
         _runs.remove(run)
-        if error := run.close(status, ended_ms):
-            print(f"flowers: {error} It is told how the run ended when it is next used.", file=sys.stderr)
+        run.close(status, ended_ms)
 
 
 def log_metrics(metrics: Mapping[str, float], step: int | None = None) -> None:

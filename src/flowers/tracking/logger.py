@@ -1,6 +1,7 @@
 """MLflow as a logger of Lightning, which as a callback too tells all that belongs to a training."""
 
 import atexit
+import contextlib
 import os
 import re
 import sys
@@ -12,18 +13,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning
 import mlflow
 import numpy as np
 import pandas as pd
 import torch
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.entities import Dataset, DatasetInput, InputTag
-from mlflow.exceptions import MlflowException
-from mlflow.models import infer_signature
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from torch import nn
@@ -60,24 +59,21 @@ class RetryQueue:
         try:
             while self._waiting:
                 with store_access(self._uri):
-                    self._hand_over(self._waiting[0])
+                    self._waiting[0]()
                 del self._waiting[0]
         except (UserError, OSError) as error:
+            if getattr(error.__cause__, "error_code", None) == "INVALID_PARAMETER_VALUE":  # waiting would not help
+                print(f"flowers: MLflow refused a record: {error.__cause__}", file=sys.stderr)
+                del self._waiting[0]
+                self.add()
+                return
             if not self.told:
                 print(f"flowers: {error} The training goes on; its record is kept until then.", file=sys.stderr)
-                atexit.register(self.give_up, "")
+                atexit.register(self.give_up)
             self.told = True
 
-    def _hand_over(self, record: Callable[[], object]) -> None:
-        try:
-            record()
-        except MlflowException as error:
-            if error.error_code != "INVALID_PARAMETER_VALUE":
-                raise
-            print(f"flowers: MLflow refused a record: {str(error).splitlines()[0]}", file=sys.stderr)
-
-    def give_up(self, rest: str) -> None:
-        """Try a last time, and say what is missing then, and something about the rest."""
+    def give_up(self, rest: str = "") -> None:
+        """Try a last time, and say what is missing then."""
         self.add()
         if self._waiting:
             print(f"flowers: the MLflow run lacks the last {self.missing} records{rest}.", file=sys.stderr)
@@ -92,8 +88,8 @@ class MLflowLogger(Logger, Callback):
 
     Given to ``callbacks`` too, it records the data sets, stages, rates, the rows of
     :class:`flowers.training.history.History` and the confusion matrix of each validation, as far as the module and the
-    DataModule have them, and continues the run of an interrupted training, whose id it keeps in the trainer's
-    ``default_root_dir``.
+    DataModule have them, and continues the run of an interrupted training. The trainer's ``default_root_dir`` keeps the
+    run's id, unless it is the working folder.
 
     Attributes:
         run_id: The run; None before there is one.
@@ -122,13 +118,12 @@ class MLflowLogger(Logger, Callback):
         self._system_metrics_s, self._draw_confusion = system_metrics_s, draw_confusion
         self._queue = RetryQueue(uri)
         self._run: OpenRun | None = None
-        self._trainer: lightning.Trainer | None = None
+        self._trainer: Trainer | None = None
+        self._closed = self._resumed = False
         self._config: dict[str, Any] = {}
-        self._params: dict[str, Any] = {}
         self._recorded: defaultdict[str, set[int]] = defaultdict(set)  # steps by metric
-        self._last_epoch: dict[str, int] = {}  # by metric
-
-    # What Lightning asks of a logger
+        self._last_epoch: dict[str, float | None] = {}  # by metric
+        self._of_steps: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -137,106 +132,79 @@ class MLflowLogger(Logger, Callback):
 
     @property
     def version(self) -> str:
-        """The run's id. Lightning names folders by it, so the run is opened."""
-        return self._open().run_id
+        """The run's id, or nothing before there is a run."""
+        return self.run_id or ""
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Record parameters: a whole configuration in short and as a file, others flat.
-
-        Args:
-            params: A configuration is known by the ``_target_`` of its ``model``.
-            *args: Of other loggers.
-            **kwargs: Of other loggers.
-        """
+        """Record parameters: flat; or of a whole configuration, which has a ``model._target_``, the short ones."""
         given = dict(vars(params) if isinstance(params, Namespace) else params)
-        if isinstance(given.get("model"), Mapping) and "_target_" in given["model"]:
-            self._config = given
-            self._params |= short_params(given)
+        if "model/_target_" in flat(given) and self._run is None:
+            self._config = given  # recorded when the run is opened, which is named by it
         else:
-            self._params |= flat(given)
-        if self._run is not None:
-            self._log_params(self._run)
+            self._queue.add(partial(self._open().log_params, {_allowed(key): flat(given)[key] for key in flat(given)}))
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Record metrics at their epoch, counted from 1, if they tell one, or at the step."""
-        self._open()
-        epoch = metrics.get("epoch")
-        for name, value in metrics.items():
-            place = step or 0
-            # Lightning tells the epoch always; what comes twice in one is of steps.
-            if epoch is not None and self._last_epoch.get(name) != int(epoch):
-                place = self._last_epoch[name] = int(epoch)
-                place += 1
-            if name != "epoch":
-                self._log_points({name: value}, place)
-
-    @rank_zero_only
-    def save(self) -> None:
-        """Open the run, if it is not open yet: Lightning calls this when parameters were logged."""
-        self._open()
+        epoch, run = metrics.get("epoch"), self._open()
+        # Lightning always tells the epoch; what comes twice in one is of steps.
+        self._of_steps |= {name for name in metrics if epoch is None or self._last_epoch.get(name) == epoch}
+        self._last_epoch |= dict.fromkeys(metrics, epoch)
+        of_steps = {_allowed(name): metrics[name] for name in metrics if name in self._of_steps - {"epoch"}}
+        if of_steps:
+            self._queue.add(partial(run.log_metrics, of_steps, step))
+        if epoch is not None:
+            self._log_new({name: metrics[name] for name in metrics.keys() - self._of_steps - {"epoch"}}, int(epoch) + 1)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Close the run.
+        """Close the run, with Lightning's ``success``, ``failed`` or ``aborted``."""
+        if self._run is not None:
+            self._log_history()
+            self._queue.add()
+            killed = status == "aborted" or isinstance(sys.exception(), KeyboardInterrupt)  # called failed by Lightning
+            self._close("FINISHED" if status == "success" else "KILLED" if killed else "FAILED")
 
-        Args:
-            status: ``success``, ``failed`` or ``aborted``.
-        """
-        if self._run is None:
-            return
-        self._queue.add()
-        interrupted = isinstance(sys.exception(), KeyboardInterrupt)  # which Lightning calls failed
-        failed = "KILLED" if interrupted or status == "aborted" else "FAILED"
-        self._close("FINISHED" if status in ("success", "finished") else failed)
-
-    # What it knows as a callback
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Note that a training goes on."""
+        self._resumed = True
 
     @rank_zero_only
-    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """Remember the trainer, by which the run of an interrupted training is found."""
-        self._trainer = trainer
-
-    @rank_zero_only
-    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open or continue the run, and tell what is about to be trained, and on what."""
-        run, split = self._open(), self._split()
-        records: list[Callable[[], object]] = []
-        stages = getattr(pl_module, "stages", None)
+        self._trainer = trainer
+        if self._closed:  # by an earlier fit, whose run goes on
+            self._run, self._closed = None, False
+        run, split, stages = self._open(), self._split(), getattr(pl_module, "stages", None)
         if stages:
-            records.append(lambda: run.log_tags({"stages": describe_stages(stages)}))
+            self._queue.add(lambda: run.log_tags({"stages": describe_stages(stages)}))
         if split is not None:
-            root = getattr(_datamodule(trainer), "root", ".")
-            records.append(lambda: run.client.log_inputs(run.run_id, self._data_sets(split, str(root))))
-            refused = self._refused(Path(root))
+            root = Path(getattr(trainer.datamodule, "root", "."))  # type: ignore[attr-defined]
+            name = (self._config.get("data") or {}).get("name", self._experiment)
+            self._queue.add(lambda: run.client.log_inputs(run.run_id, data_sets(split, root, name)))
+            refused = refused_files(self._config.get("data") or {}, root)
             if not refused.empty:
-                records.append(lambda: run.client.log_text(run.run_id, refused.to_csv(index=False), "refused.csv"))
-        self._queue.add(*records)
+                self._queue.add(lambda: run.client.log_text(run.run_id, refused.to_csv(index=False), "refused.csv"))
 
     @rank_zero_only
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Tell the confusion matrix, the stage and rates, and the history's row."""
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tell the confusion matrix, the stage and its rates, and what the history has that was not told yet."""
         run, epoch = self._open(), trainer.current_epoch + 1
         confusion = getattr(pl_module, "val_confusion", None)
         if self._draw_confusion and confusion is not None and epoch not in self._recorded["epoch_s"]:
             counts = confusion.compute().cpu().numpy()
-            classes = getattr(_datamodule(trainer), "classes", [str(number) for number in range(len(counts))])
+            classes = getattr(trainer.datamodule, "classes", [str(label) for label in range(len(counts))])  # type: ignore[attr-defined]
             image = self._draw_confusion(counts, classes, f"validation, epoch {epoch}")
             self._queue.add(lambda: run.client.log_image(run.run_id, image, key="val/confusion", step=epoch))
-        self._log_points(stage_metrics(epoch, pl_module, int(trainer.num_training_batches)), epoch)
-        self._log_history(trainer)
-
-    @rank_zero_only
-    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Tell the history's last row, if it was made after this callback had its turn."""
-        self._log_history(trainer)
+        self._log_new(stage_metrics(epoch, pl_module, int(trainer.num_training_batches)), epoch)
+        self._log_history()
 
     @rank_zero_only
     def log_trained(
         self, out: Path, net: nn.Module, temperature: float, pixels: NDArray[np.uint8], classes: list[str]
     ) -> None:
-        """Record a trained model and its files, and close the run. An error here does not lose the training.
+        """Record a trained model and its files, and close the run. What goes wrong is said and does not lose the model.
 
         Args:
             out: The trained model's folder.
@@ -245,73 +213,72 @@ class MLflowLogger(Logger, Callback):
             pixels: (N,H,W,3) of which two become the model's input example.
             classes: Names of the K outputs.
         """
-        run = self._open()
-        files = [out / name for name in ("run.json", "history.csv", "split.csv")]
-        records = [partial(run.client.log_artifact, run.run_id, str(file)) for file in files if file.exists()]
         try:
+            run = self._open()
+            files = [out / name for name in ("run.json", "history.csv", "split.csv")]
+            records = [partial(run.client.log_artifact, run.run_id, str(file)) for file in files if file.exists()]
             self._queue.add(*records, lambda: log_model(run, Scorer(net, temperature), pixels, classes))
+            self._queue.give_up(f"; {out} is whole")
         except Exception as error:  # torch cannot export every network
-            print(f"flowers: MLflow does not have the model ({error}); {out} is whole.", file=sys.stderr)
-        self._queue.give_up(f"; {out} is whole")
+            print(f"flowers: the MLflow run lacks the model: {error}; {out} is whole.", file=sys.stderr)
         self._close("FINISHED")
 
     def _open(self) -> OpenRun:
+        """Open or continue the run, unless it is open."""
         if self._run is not None:
             return self._run
-        folder, split, config = self._folder(), self._split(), self._config
+        config, split, folder, known = self._config, self._split(), self._folder(), None
+        if folder is not None:
+            note = read_note(folder)
+            # In a folder whose training has finished, only a checkpoint means that the same one goes on.
+            known = note.get("run_id") if self._resumed or not note.get("finished") else None
         commit = git_commit()
         tags = {"recipe": config.get("name"), "git_commit": commit or "unknown"}
-        tags["split"] = None if split is None else split_digest(split)
-        tags[PARENT] = os.environ.get(PARENT_VARIABLE)
-        known = None
-        if folder is not None:
-            known = read_note(folder).get("run_id")
-        photographs = None if split is None else int((split["split"] == "train").sum())
+        tags |= {PARENT: os.environ.get(PARENT_VARIABLE), "split": None if split is None else split_digest(split)}
+        count = None if split is None else int((split["split"] == "train").sum())
         self._run = run = OpenRun(
             self._uri,
-            experiment=self._experiment,
+            self._experiment,
             name=self._run_name or run_name(config),
-            run_id=known,
+            run_id=self.run_id or known,
             tags={key: str(value) for key, value in tags.items() if value},
-            note=run_note(config, commit, photographs) if config else None,
+            note=run_note(config, commit, count) if config else None,
             system_metrics_s=self._system_metrics_s,
         )
         self.run_id = run.run_id
         if folder is not None:
             write_note(folder, {"run_id": run.run_id})
-        if run.before is not None:  # so that nothing is told twice
-            with store_access(self._uri):
-                for name in run.before.data.metrics:
-                    history = run.client.get_metric_history(run.run_id, name)
-                    self._recorded[name] |= {point.step for point in history}
-        self._log_params(run)
+        self._queue.add(partial(self._remember, run))
+        if config:
+            text = OmegaConf.to_yaml(OmegaConf.create(config))
+            self._queue.add(lambda: run.client.log_text(run.run_id, text, "config.yaml"))
+            self._queue.add(lambda: run.log_params(short_params(config)))
         return run
 
     def _folder(self) -> Path | None:
-        """Find where the run's id is kept; None if the trainer has no folder of its own, but the working folder."""
-        if self._trainer is None or Path(self._trainer.default_root_dir).resolve() == Path.cwd():
-            return None
-        return Path(self._trainer.default_root_dir)
+        """Find the folder that keeps the run's id; Lightning's default, the working folder, belongs to no training."""
+        folder = None if self._trainer is None else Path(self._trainer.default_root_dir)
+        return None if folder is None or folder.resolve() == Path.cwd() else folder
+
+    def _remember(self, run: OpenRun) -> None:
+        """Read what a continued run has, so that nothing is told twice."""
+        for name in run.before.data.metrics if run.before is not None else ():
+            self._recorded[name] |= {point.step for point in run.client.get_metric_history(run.run_id, name)}
 
     def _split(self) -> pd.DataFrame | None:
-        split = getattr(_datamodule(self._trainer), "split", None)
+        split = getattr(getattr(self._trainer, "datamodule", None), "split", None)
         wanted = {"path", "label", "split", "sha256"}
         return split if isinstance(split, pd.DataFrame) and wanted <= set(split.columns) else None
 
     def _close(self, status: str) -> None:
-        assert self._run is not None
-        error = self._run.close(status)
-        if error is not None and not self._queue.told:
-            print(f"flowers: {error} It is told how the run ended when it is next used.", file=sys.stderr)
+        if self._run is not None:
+            self._run.close(status, quiet=self._queue.told)
+            self._closed = True
+        if (folder := self._folder()) is not None:
+            with contextlib.suppress(OSError):
+                write_note(folder, {"run_id": self.run_id, "finished": status == "FINISHED"})
 
-    def _log_params(self, run: OpenRun) -> None:
-        params = {_allowed(name): value for name, value in self._params.items()}
-        self._queue.add(lambda: run.log_params(params))
-        if self._config:
-            text = OmegaConf.to_yaml(OmegaConf.create(self._config))
-            self._queue.add(lambda: run.client.log_text(run.run_id, text, "config.yaml"))
-
-    def _log_points(self, metrics: Mapping[str, Any], step: int) -> None:
+    def _log_new(self, metrics: Mapping[str, Any], step: int) -> None:
         """Record the metrics that are numbers and not there yet."""
         run = self._open()
         new = {_allowed(name): value for name, value in metrics.items() if not isinstance(value, str)}
@@ -321,29 +288,33 @@ class MLflowLogger(Logger, Callback):
         if new:
             self._queue.add(lambda: run.log_metrics(new, step))
 
-    def _log_history(self, trainer: lightning.Trainer) -> None:
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    def _log_history(self) -> None:
+        for callback in self._trainer.callbacks if self._trainer is not None else ():  # type: ignore[attr-defined]
             for row in callback.rows if isinstance(callback, History) else ():
-                self._log_points({name: row[name] for name in row if name != "epoch"}, int(row["epoch"]))
+                self._log_new({name: row[name] for name in row if name != "epoch"}, int(row["epoch"]))
 
-    def _data_sets(self, split: pd.DataFrame, root: str) -> list[DatasetInput]:
-        name = self._config.get("data", {}).get("name", self._experiment)
-        inputs = []
-        for part, context in (("train", "training"), ("val", "validation")):
-            rows = split.loc[split["split"] == part, ["path", "label"]].reset_index(drop=True)
-            digest = split_digest(split)[:36]  # MLflow keeps no more
-            origin = LocalArtifactDatasetSource(root)
-            data = mlflow.data.from_pandas(rows, origin, targets="label", name=f"{name}-{part}", digest=digest)
-            inputs.append(DatasetInput(Dataset(**data.to_dict()), [InputTag("mlflow.data.context", context)]))
-        return inputs
 
-    def _refused(self, root: Path) -> pd.DataFrame:
-        """List the files that intake refused, where the training made it on the way."""
-        data = self._config.get("data", {})
-        if data.get("split_csv") is not None or not {"strict", "cache_dir"} <= data.keys():
-            return pd.DataFrame()
-        manifest, _ = remembered_scan(root, data["strict"], Path(data["cache_dir"]))
-        return manifest.loc[manifest["status"] == "refused", ["path", "label", "reason"]]
+def _allowed(name: str) -> str:
+    """Replace the characters that MLflow does not allow in names."""
+    return re.sub(r"[^\w./ :-]", "_", name)[:250]
+
+
+def data_sets(split: pd.DataFrame, root: Path, name: str) -> list[DatasetInput]:
+    """Describe the training and the validation photographs for MLflow, whose digests have 36 characters at most."""
+    inputs, digest, source = [], split_digest(split)[:36], LocalArtifactDatasetSource(str(root))
+    for part, context in (("train", "training"), ("val", "validation")):
+        rows = split.loc[split["split"] == part, ["path", "label"]].reset_index(drop=True)
+        data = mlflow.data.from_pandas(rows, source, targets="label", name=f"{name}-{part}", digest=digest)
+        inputs.append(DatasetInput(Dataset(**data.to_dict()), [InputTag("mlflow.data.context", context)]))
+    return inputs
+
+
+def refused_files(data: Mapping[str, Any], root: Path) -> pd.DataFrame:
+    """List path, label and reason of the files that intake refused, where the training made it on the way."""
+    if data.get("split_csv") is not None or not {"strict", "cache_dir"} <= data.keys():
+        return pd.DataFrame()
+    manifest, _ = remembered_scan(root, data["strict"], Path(data["cache_dir"]))
+    return manifest.loc[manifest["status"] == "refused", ["path", "label", "reason"]]
 
 
 def stage_metrics(epoch: int, module: Any, steps: int) -> dict[str, float]:
@@ -385,17 +356,8 @@ def log_model(run: OpenRun, scorer: nn.Module, pixels: NDArray[np.uint8], classe
             model_id=model.model_id,
             run_id=run.run_id,
             serialization_format="pt2",
-            signature=infer_signature(examples, probabilities),
+            signature=mlflow.models.infer_signature(examples, probabilities),
             input_example=examples,
             pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", f"numpy=={np.__version__}"],
             metadata={"classes": classes},
         )
-
-
-def _datamodule(trainer: lightning.Trainer | None) -> Any:
-    return getattr(trainer, "datamodule", None)
-
-
-def _allowed(name: str) -> str:
-    """Replace the characters that MLflow does not allow in names."""
-    return re.sub(r"[^\w./ :-]", "_", str(name))

@@ -77,15 +77,15 @@ def short_params(config: Mapping[str, Any]) -> dict[str, Any]:
     params |= {"batch_size": data.get("batch_size"), "sampling": data.get("sampling")}
     for path, value in flat(model).items():
         *nodes, key = path.split("/")
-        if key == "_target_" and nodes:  # the network, loss and optimizer by their classes
-            params[nodes[-1]] = str(value).rpartition(".")[2]
-        elif value != "none" and not key.startswith("_") and key != "stages":
+        if key == "_target_" and nodes in (["net"], ["loss"], ["optimizer"]):
+            params[nodes[0]] = str(value).rpartition(".")[2]
+        elif not key.startswith("_") and key != "stages":
             params[key] = value
     params["stages"] = ", ".join(f"{stage.get('name')} {stage.get('epochs')}" for stage in stages)
     params["max_lr"] = ", ".join(str(stage.get("max_lr")) for stage in stages)
     params["split_seed"] = (data.get("split") or {}).get("seed")
-    told = {key: value for key, value in params.items() if value and value != "none"}
-    return told | {key: params[key] for key in ("seed", "split_seed") if params[key] is not None}
+    off: tuple[object, ...] = ("none", None, False, "", 0, [])
+    return {key: value for key, value in params.items() if value not in off or (key.endswith("seed") and value == 0)}
 
 
 def _place(folder: Path) -> str:
@@ -111,25 +111,24 @@ def run_note(config: Mapping[str, Any], commit: str | None, photographs: int | N
         commit: Of the project, with ``-dirty`` if its files differ; None if unknown.
         photographs: How many it learns from; None if unknown.
     """
-    net, epochs = short_params(config).get("net"), sum(stage.get("epochs", 0) for stage in config["model"]["stages"])
+    data, model = config.get("data") or {}, config.get("model") or {}
+    epochs = sum(stage.get("epochs", 0) for stage in model.get("stages") or [])
     source = "outside a git repository, so the code is known by the version in `run.json` alone"
     if commit is not None:
         dirty = " **with changes that were not committed**" if commit.endswith("-dirty") else ""
         source = f"commit `{commit.removesuffix('-dirty')}`{dirty}"
-    folder = Path(config["out_dir"])
-    out = _place(folder)
-    return f"""**{config["name"]}**: the network {net}, trained for {epochs} epochs on {photographs} photographs of \
-`{config["data"]["name"]}`, seed {config["seed"]}.
-
-Reproduce this run, with equal weights, in the project's folder:
-```
-{remake_command(folder)}
-```
-Code: {source}.
-
-The trained model is in `{out}`, and here under *Artifacts*. Measure it on the test photographs (the results are then \
-under *Artifacts*, *test*), and use it:
-```
-flowers evaluate model={out}
-flowers predict model={out} photos=PHOTOS
-```"""
+    lines = [
+        f"**{config.get('name')}**: the network {short_params(config).get('net')}, trained for {epochs} epochs on "
+        f"{photographs} photographs of `{data.get('name')}`, seed {config.get('seed')}.",
+        f"Code: {source}.",
+    ]
+    if config.get("out_dir"):
+        folder = Path(config["out_dir"])
+        out = _place(folder)
+        lines += [
+            f"Reproduce this run, with equal weights, in the project's folder:\n```\n{remake_command(folder)}\n```",
+            f"The trained model is in `{out}`, and here under *Artifacts*. Measure it on the test photographs (the "
+            "results are then under *Artifacts*, *test*), and use it:",
+            f"```\nflowers evaluate model={out}\nflowers predict model={out} photos=PHOTOS\n```",
+        ]
+    return "\n\n".join(lines)

@@ -84,4 +84,4 @@ class SweepSummary(Callback):
                     run.log_metrics({"best/val/acc": table["val/acc"][0]})
         except UserError as error:
             print(f"flowers: {error} The sweep's own run there is incomplete.", file=sys.stderr)
-        run.close(status)
+        run.close(status, quiet=True)

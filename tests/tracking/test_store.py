@@ -57,6 +57,10 @@ def test_curves_have_a_row_for_each_epoch(store: str) -> None:
     assert curves["train/acc"].isna().all()
 
 
+def test_more_than_a_page_is_listed(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(list_trainings(store, "garden", "abc")) == 2
+
+
 def test_what_is_not_there_is_empty_and_not_made(store: str, tmp_path: Path) -> None:
     missing = tmp_path / "none.db"
     table = list_trainings(f"sqlite:///{missing}", "garden", "abc")
