@@ -45,7 +45,8 @@ def check(config: Mapping[str, Any], packages: Sequence[str] | None = None) -> N
     source = config["data"].get("source")
     if source is not None:
         check_node("data.source", source, ["flowers.sources"], config)
-    for group in ("callbacks", "logger"):
+    # Of a trained model that is opened again, callbacks and loggers are never made.
+    for group in ("callbacks", "logger") if packages is None else ():
         for name, node in config[group].items():
             if node is not None:
                 check_node(f"{group}.{name}", node, packages, config)
