@@ -333,7 +333,7 @@ def test_terminal_gets_a_bar(make_settings: Make, tmp_path: Path) -> None:
     os.close(terminal)
     assert process.returncode == 0
     text = shown.decode()
-    assert re.search(r"all 2/2 100%\|.*img/s=\d+, left=0:00", text), text[-600:]
+    assert re.search(r"all 2/2: +100%\|.*img/s=\d+, left=0:00", text), text[-600:]
     assert "val/acc=" in text
     assert all(len(line) <= 80 for line in re.split(r"[\r\n]", re.sub(r"\x1b\[\w+", "", text)) if "img/s" in line)
     assert "Warning" not in text
