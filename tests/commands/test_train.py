@@ -187,7 +187,7 @@ def counting(*arguments, **named):
         os.kill(os.getpid(), signal.SIGKILL)
     return original(*arguments, **named)
 setattr(owner, method, counting)
-sys.argv = ["flowers train", *sys.argv[5:]]
+sys.argv = ["flowers train", *sys.argv[4:]]
 from flowers.commands.train import main
 main()
 """
@@ -207,7 +207,7 @@ def test_killed_at_any_point_and_started_again_is_the_same(make_settings: Make, 
     whole = command(make_settings(*changes, "out_dir=whole"), tmp_path / "whole.yaml")
     subprocess.run(whole, cwd=tmp_path, capture_output=True, check=True)
     tracked = ("tracking.enabled=true", f"tracking.uri={store}", "out_dir=broken", "progress=lines")
-    words = command(make_settings(*changes, *tracked), tmp_path / "broken.yaml")[3:]
+    words = command(make_settings(*changes, *tracked), tmp_path / "broken.yaml")[4:]
     points = [
         ("Classifier", "training_step", 1),  # the first batch of all
         ("Classifier", "validation_step", 1),  # the first epoch's validation
