@@ -51,7 +51,7 @@ def batches_of(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> C
             source=None,
             strict=True,
             decisions=None,
-            split=vars(shares),
+            split=shares,
             split_csv=str(folder / "split.csv"),
             cache_dir=str(folder),
             image_px=32,

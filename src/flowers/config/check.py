@@ -3,11 +3,13 @@
 What a node with a ``_target_`` may hold is read from the signature of the class that it names; pydantic judges types.
 """
 
+import dataclasses
 import importlib
 import inspect
+import json
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -18,7 +20,7 @@ from flowers.errors import UserError, suggestion
 
 OFFERED = ("flowers", "torch", "torchmetrics", "timm", "lightning")
 """Packages that a configuration from elsewhere may name something of."""
-GIVEN = {"num_classes", "callbacks", "logger", "root"}
+GIVEN = {"num_classes", "callbacks", "logger"}
 """Parameters that are given when an object is made, and need not stand in the configuration."""
 _HYDRA = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
 
@@ -44,7 +46,7 @@ def check(config: Mapping[str, Any], packages: Sequence[str] | None = None) -> N
         check_node(name, node, packages, config)
     source = config["data"].get("source")
     if source is not None:
-        check_node("data.source", source, ["flowers.sources"], config)
+        check_node("data.source", source, ["flowers.sources"], config, given={"root"})
     # Of a trained model that is opened again, callbacks and loggers are never made.
     for group in ("callbacks", "logger") if packages is None else ():
         for name, node in config[group].items():
@@ -52,7 +54,13 @@ def check(config: Mapping[str, Any], packages: Sequence[str] | None = None) -> N
                 check_node(f"{group}.{name}", node, packages, config)
 
 
-def check_node(key: str, node: Any, packages: Sequence[str] | None, config: Mapping[str, Any]) -> None:
+def check_node(
+    key: str,
+    node: Any,
+    packages: Sequence[str] | None,
+    config: Mapping[str, Any],
+    given: Collection[str] = GIVEN,
+) -> None:
     """Hold a node with a ``_target_`` against the signature of what it names, and so the nodes in it."""
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise UserError(f"'{key}' names no class; give {key}._target_=PACKAGE.CLASS.")
@@ -66,19 +74,35 @@ def check_node(key: str, node: Any, packages: Sequence[str] | None, config: Mapp
     }
     if inspect.Parameter.VAR_KEYWORD in kinds:
         known |= {str(name): False for name in node if name not in known}
-    given = {name: value for name, value in node.items() if name not in _HYDRA}
-    check_keys(key, given, {name: needed and name not in GIVEN for name, needed in known.items()}, config)
+    values = {name: value for name, value in node.items() if name not in _HYDRA}
+    check_keys(key, values, {name: needed and name not in given for name, needed in known.items()}, config)
     hints = _hints(target)
-    for name, value in given.items():
+    for name, value in values.items():
         if isinstance(value, Mapping) and "_target_" in value:
             if f"{key}.{name}" != "data.source":
                 check_node(f"{key}.{name}", value, packages, config)
         elif name in hints:
-            _check_type(f"{key}.{name}", value, hints[name])
+            check_value(f"{key}.{name}", value, hints[name], config)
 
 
-def check_fields(key: str, node: Mapping[str, Any], schema: type, config: Mapping[str, Any]) -> None:
+def check_value(key: str, value: Any, wanted: Any, config: Mapping[str, Any]) -> None:
+    """Hold a value against an annotation: a dataclass or a list of them field by field, others by their type."""
+    (row, *_) = typing.get_args(wanted) or (None,)
+    if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
+        check_fields(key, value, wanted, config)
+    elif typing.get_origin(wanted) is list and dataclasses.is_dataclass(row) and isinstance(row, type):
+        if not isinstance(value, list):
+            raise UserError(f"'{key}' must be a list; correct the recipe.")
+        for number, each in enumerate(value):
+            check_fields(f"{key}.{number}", each, row, config)
+    else:
+        _check_type(key, value, wanted)
+
+
+def check_fields(key: str, node: Any, schema: type, config: Mapping[str, Any]) -> None:
     """Hold a node against a dataclass."""
+    if not isinstance(node, Mapping):
+        raise UserError(f"'{key}' is {node!r}, but must have keys, as a {schema.__name__.lower()} has; correct it.")
     parameters = inspect.signature(schema).parameters
     check_keys(key, node, {name: each.default is each.empty for name, each in parameters.items()}, config)
     for name, value in node.items():
@@ -179,26 +203,24 @@ def _check_type(key: str, value: Any, wanted: Any) -> None:
         UserError: Naming the key, down to the item of a list.
     """
     try:
-        adapter = TypeAdapter(wanted, config=ConfigDict(arbitrary_types_allowed=True, extra="forbid"))
-    except PydanticUserError:  # a dataclass brings its own configuration, and some types have no schema
-        try:
-            adapter = TypeAdapter(wanted)
-        except Exception:
-            return
+        adapter = TypeAdapter(wanted, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticUserError:  # what pydantic has no rule for promises nothing
+        return
     try:
-        adapter.validate_python(value)
-        wrong_bool = isinstance(value, bool) and bool not in (wanted, *typing.get_args(wanted)) and wanted is not Any
-        if wrong_bool and not typing.get_args(wanted):
-            raise UserError(f"'{key}' is {value!r}, but must be of type {wanted.__name__}; correct it where it is set.")
+        # As JSON, which like YAML has lists but no tuples; strictly, as true is no 1 and "16" no 16.
+        adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        places = [str(part) for part in first["loc"] if isinstance(part, int) or str(part).isidentifier()]
-        spot = ".".join([key, *[part for part in places if part not in ("int", "float", "str", "bool")]])
-        if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-            raise UserError(f"the configuration has no key '{spot}'; correct it where it is set.") from error
-        if first["type"] in ("missing", "missing_argument"):
-            raise UserError(f"'{spot.rpartition('.')[0]}' lacks '{places[-1]}'; add it to the recipe.") from error
+        # Besides keys and numbers, a place names the branch of a union, which is no part of the key.
+        place = [str(part) for part in first["loc"] if part in _keys_in(value)]
         kind = inspect.formatannotation(wanted).replace("collections.abc.", "").replace("typing.", "")
         raise UserError(
-            f"'{spot}' is {first['input']!r}, but must be of type {kind} ({first['msg']}); correct it where it is set."
+            f"'{'.'.join([key, *place])}' is {first['input']!r}, but must be of type {kind} ({first['msg']}); "
+            "correct it where it is set."
         ) from error
+
+
+def _keys_in(value: Any) -> set[Any]:
+    """List the keys and item numbers that occur anywhere in a value."""
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    return {key for name, each in items for key in (name, *_keys_in(each))}

@@ -1,6 +1,7 @@
 """From ``conf/`` to objects: Hydra composes a configuration, it is checked to the last key, its classes are made."""
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -36,6 +37,7 @@ def groups() -> set[str]:
     return {folder.name for folder in folders} - {"hydra", "decisions"}
 
 
+@functools.cache  # once for a process
 def search_project_first() -> None:
     """Have Hydra look into the working folder's own ``conf`` before the package's."""
     from hydra.core.config_search_path import ConfigSearchPath
@@ -47,8 +49,7 @@ def search_project_first() -> None:
             for folder in conf_dirs()[:-1]:
                 search_path.prepend("project", f"file://{folder}")
 
-    if not any(plugin.__name__ == "ProjectFirst" for plugin in Plugins.instance().discover(SearchPathPlugin)):
-        Plugins.instance().register(ProjectFirst)
+    Plugins.instance().register(ProjectFirst)
 
 
 def compose_config(overrides: Sequence[str]) -> DictConfig:
@@ -89,7 +90,8 @@ def complete_words(words: Sequence[str]) -> list[str]:
         return list(words)
     if not any("." in key and key[0] not in "+~" for key in given):
         return list(words)
-    choices = [f"{key}={value.partition(',')[0]}" for key, value in given.items() if key in groups()]
+    known_groups = groups()
+    choices = [f"{key}={value.partition(',')[0]}" for key, value in given.items() if key in known_groups]
     plain = OmegaConf.to_container(_compose(["name=none", "out_dir=none", *choices]), resolve=False)
     assert isinstance(plain, dict)
     config: dict[str, Any] = {str(name): value for name, value in plain.items()}
@@ -180,28 +182,8 @@ def read_settings(config: DictConfig, packages: Sequence[str] | None = None) -> 
             config = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
-    stages = plain.get("model", {}).get("stages") if isinstance(plain.get("model"), dict) else None
-    if stages is not None:
-        _check_stages(stages)
     check({str(name): value for name, value in plain.items()}, packages)
     return OmegaConf.create(_literal(plain))
-
-
-def _check_stages(stages: Any) -> None:
-    """Refuse a row of the stage table that lacks a key or has one too many, by the row's number."""
-    if not isinstance(stages, list):
-        raise UserError("'model.stages' must be a list of stages; correct the recipe.")
-    for number, stage in enumerate(stages):
-        key = f"model.stages.{number}"
-        if not isinstance(stage, dict):
-            raise UserError(f"'{key}' is {stage!r}, but must be a stage with a name; correct the recipe.")
-        known = {field.name: field.default for field in fields(Stage)}
-        for name in stage:
-            if name not in known:
-                raise UserError(f"the configuration has no key '{key}.{name}': {suggestion(name, known)}")
-        for name in ("name", "epochs", "train", "max_lr"):
-            if name not in stage:
-                raise UserError(f"'{key}' lacks '{name}'; add it to the recipe.")
 
 
 def change(settings: Settings, changes: Mapping[str, Any]) -> Settings:

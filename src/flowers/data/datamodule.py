@@ -153,7 +153,7 @@ class PhotoDataModule(lightning.LightningDataModule):
         source: dict[str, Any] | None,
         strict: bool,
         decisions: str | None,
-        split: dict[str, Any],
+        split: Split,
         split_csv: str | None,
         cache_dir: str,
         image_px: int | None,
@@ -185,7 +185,8 @@ class PhotoDataModule(lightning.LightningDataModule):
         if batch_size < 1:
             raise UserError(f"data.batch_size={batch_size} must be at least 1; correct the recipe.")
         photograph_weights("data.sampling", sampling, torch.zeros(1, dtype=torch.int64))  # refuses unknown words
-        self.data = Data(name, root, source, strict, decisions, Split(**split), split_csv, cache_dir)
+        divided = split if isinstance(split, Split) else Split(**split)  # Hydra gives the keys
+        self.data = Data(name, root, source, strict, decisions, divided, split_csv, cache_dir)
         self.image_px = image_px
         self.batch_size = batch_size
         self.sampling = sampling
