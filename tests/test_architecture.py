@@ -3,47 +3,19 @@
 Both are read from the source, function-level imports included; nothing is executed.
 """
 
-import ast
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from tests import house
 
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src"
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 ROOMS = sorted(file.parent.name for file in (SRC / "flowers").glob("*/__init__.py"))
-
-
-def module_file(name: str) -> Path | None:
-    file = SRC.joinpath(*name.split(".")).with_suffix(".py")
-    return file if file.is_file() else None
-
-
-def executed(node: ast.AST) -> Iterator[ast.AST]:
-    """Visit what can run: everything but `if TYPE_CHECKING:`."""
-    if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-        for other in node.orelse:
-            yield from executed(other)
-        return
-    yield node
-    for child in ast.iter_child_nodes(node):
-        yield from executed(child)
-
-
-def imports(file: Path) -> set[str]:
-    """List the modules of ours that a file imports."""
-    found: set[str] = set()
-    for node in executed(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
-    return {name for name in found if name.startswith("flowers.") and module_file(name)}
 
 
 def reached(start: Path) -> set[Path]:
@@ -54,7 +26,7 @@ def reached(start: Path) -> set[Path]:
         file = waiting.pop()
         if file not in seen:
             seen.add(file)
-            waiting += [each for name in imports(file) for each in [module_file(name)] if each]
+            waiting += house.imports(file)
     return seen
 
 

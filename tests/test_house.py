@@ -1,10 +1,10 @@
 """The figures of `make house` are counted by the rules that it states."""
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tests import house as script
 
 CONTENT = '''"""What the module is for."""
 
@@ -35,11 +35,6 @@ def function() -> None:
 @pytest.fixture
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script, set on a small package: each file holds its text."""
-    spec = importlib.util.spec_from_file_location("house", Path(__file__).parent / "house.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     files = {
         "src/flowers/__init__.py": '"""Nothing but words."""\n',
         "src/flowers/errors.py": "A = 1\n",
@@ -58,9 +53,9 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.setattr(module, "PACKAGE", tmp_path / "src/flowers")
-    return module
+    monkeypatch.setattr(script, "ROOT", tmp_path)
+    monkeypatch.setattr(script, "PACKAGE", tmp_path / "src/flowers")
+    return script
 
 
 def test_figures_of_a_file(house: ModuleType) -> None:

@@ -1,4 +1,4 @@
-"""The one kind of error that is the user's to mend."""
+"""The one kind of error for what a user can correct."""
 
 import difflib
 from collections.abc import Iterable

@@ -25,7 +25,8 @@ def start() -> None:
     """Make a notebook ready: call it first.
 
     The working folder becomes the project's, wherever below it Jupyter was started. matplotlib's figures show without
-    pyplot. What is the reader's to mend is one sentence instead of a traceback, and still ends what "run all" does.
+    pyplot. An error that the reader can correct is one sentence instead of a traceback, and still
+    ends what "run all" does.
 
     Raises:
         UserError: If the notebook lies in no project.

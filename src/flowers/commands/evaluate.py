@@ -21,7 +21,6 @@ from flowers.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
     from flowers.models.trained import TrainedModel
 
@@ -123,7 +122,7 @@ def measure(
 
 
 def _record(
-    model: "TrainedModel", out: Path, metrics: dict[str, Any], confusions: "pd.DataFrame", figure: "Figure", where: str
+    model: "TrainedModel", out: Path, metrics: dict[str, Any], confusions: "pd.DataFrame", figure: Any, where: str
 ) -> None:
     """Add the results to the training's MLflow run."""
     from flowers.tracking import log as tracking

@@ -146,25 +146,14 @@ def _judge_fold(settings: Settings, root: Path, table: "pd.DataFrame", fold: int
     from flowers.curation.split_table import write_splits
     from flowers.models.inference import calibrated
     from flowers.models.trained import open_model
+    from flowers.training.series import placed
 
     folder = work / f"fold-{fold}"
     cache = Path(settings.data.cache_dir) / f"suspects-{work.name}-{fold}"  # of no use to anything else
     parts = table.assign(split=["val" if each == fold else "train" for each in table["fold"]])
-    write_splits(parts, folder / "split-of-fold.csv")
-    train(
-        change(
-            settings,
-            {
-                "out_dir": str(folder),
-                "data.root": str(root),
-                "data.source": None,
-                "data.decisions": None,
-                "data.split_csv": str(folder / "split-of-fold.csv"),
-                "data.cache_dir": str(cache),
-                "tracking.enabled": False,
-            },
-        )
-    )
+    split_csv = folder / "split-of-fold.csv"
+    write_splits(parts, split_csv)
+    train(change(placed(settings, root, split_csv, folder, cache), {"tracking.enabled": False}))
     model = open_model(folder)
     assert model.validation is not None  # this version trained it
     # Not calibrated, for the temperature was fitted on these very labels, right or wrong.

@@ -36,7 +36,7 @@ T = TypeVar("T", bound="DataclassInstance")
 
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Turn what is the user's to mend into one sentence on stderr and exit code 2, and Ctrl-C into 130."""
+    """Print an error that the user can correct as one sentence on stderr with exit code 2; Ctrl-C ends with 130."""
     try:
         yield
         sys.stdout.flush()
@@ -138,7 +138,7 @@ def read_arguments(schema: type[T], description: str) -> T:
         UserError: If a key is unknown, missing or of the wrong type.
     """
     words = sys.argv[1:]
-    if {"--help", "-h"} & set(words):
+    if asks_help(words):
         print(describe_keys(schema, description))
         sys.exit(0)
     for word in words:

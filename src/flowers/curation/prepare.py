@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from filelock import FileLock
@@ -21,10 +21,6 @@ from flowers.curation.split_table import read_splits
 from flowers.curation.splits import divide
 from flowers.errors import UserError, suggestion
 from flowers.sources.photograph import FORMATS
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 Fill = Callable[..., None]
 """Writes class folders into an empty ``root``, for example :func:`flowers.sources.synthetic.sample.render`."""

@@ -1,4 +1,4 @@
-"""A trained model's folder: how it is written, and how it is opened again."""
+"""A trained model's folder, opened again; :mod:`flowers.training.save` writes it."""
 
 import json
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class Validation(NamedTuple):
     logits: np.ndarray
     """(M,K) float32."""
     features: np.ndarray
-    """(M,D) float32, see :class:`Answers`."""
+    """(M,D) float32, see :class:`flowers.models.inference.Answers`."""
     labels: np.ndarray
     """(M,) int64 true classes."""
 

@@ -142,7 +142,8 @@ class MLflowLogger(Logger, Callback):
         if "model/_target_" in flat(given) and self._run is None:
             self._config = given  # recorded when the run is opened, which is named by it
         else:
-            self._queue.add(partial(self._open().log_params, {_allowed(key): flat(given)[key] for key in flat(given)}))
+            params = {_allowed(key): value for key, value in flat(given).items()}
+            self._queue.add(partial(self._open().log_params, params))
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

@@ -110,12 +110,12 @@ class Classifier(lightning.LightningModule):
             UserError: If the stage table, the weights or a number cannot be used.
         """
         super().__init__()
-        given = {"num_classes": num_classes, "net": net, "loss": loss, "optimizer": optimizer, "augment": augment}
-        kept = {name: value for name, value in given.items() if isinstance(value, Mapping | int)}
+        parts = {"net": net, "loss": loss, "optimizer": optimizer, "augment": augment}
         table = [stage if isinstance(stage, Stage) else Stage(**stage) for stage in stages]
         self.save_hyperparameters(
             {
-                **kept,
+                **{name: part for name, part in parts.items() if isinstance(part, Mapping)},
+                "num_classes": num_classes,
                 "stages": [vars(stage).copy() for stage in table],
                 "ema_decay": ema_decay,
                 "class_weights": class_weights,
@@ -149,8 +149,7 @@ class Classifier(lightning.LightningModule):
             raise UserError(
                 f"model.loss.label_smoothing={smoothing} must be at least 0 and less than 1; correct the recipe."
             )
-        decay = getattr(self.optimizer, "keywords", {}).get("weight_decay", 0)
-        self.weight_decay = float(decay)
+        self.weight_decay = float(getattr(self.optimizer, "keywords", {}).get("weight_decay", 0))
         self.augment = instantiate("model.augment", augment) if isinstance(augment, Mapping) else augment
         self.averaged: AveragedModel | None = None
         if ema_decay > 0:

@@ -74,7 +74,8 @@ def predict_validation(net: nn.Module, datamodule: Any) -> Validation:
         pixels = as_pixels(batch[0]).permute(0, 2, 3, 1).numpy()
         logits.append(answer(net, pixels, [f"image {number} of a batch" for number in range(len(pixels))]).logits)
         labels.append(batch[1].numpy())
-    return Validation(np.concatenate(logits), np.concatenate(logits), np.concatenate(labels))
+    found_logits = np.concatenate(logits)
+    return Validation(found_logits, found_logits, np.concatenate(labels))
 
 
 def some_pixels(datamodule: Any) -> np.ndarray:

@@ -124,7 +124,8 @@ def train_members(work: Path, root: Path, members: Sequence[Member], train: Call
     for number, member in enumerate(members):
         folder = work / member.name.replace(",", "").replace(" ", "-")
         cache = _cache(member, work)
-        settings = _placed(member, root, folder, cache)
+        split_csv = folder / "split-of-member.csv"
+        settings = placed(member.settings, root, split_csv, folder, cache)
         speaks = settings.progress != "none"
         done = _finished(folder, settings, member.split)
         if done is None:
@@ -132,7 +133,7 @@ def train_members(work: Path, root: Path, members: Sequence[Member], train: Call
                 print(f"\n{member.name} ({number + 1} of {len(members)})", flush=True)
             # What lies there is of this very training, but without its end.
             (folder / "model.safetensors").unlink(missing_ok=True)
-            write_splits(member.split, folder / "split-of-member.csv")
+            write_splits(member.split, split_csv)
             train(settings, called=member.name)
             done = json.loads((folder / "run.json").read_text())
             for stage in folder.glob("stage-*.ckpt"):  # no series goes on from a stage
@@ -149,15 +150,24 @@ def _cache(member: Member, work: Path) -> Path:
     return Path(member.settings.data.cache_dir) / f"series-{work.name}-{split_digest(member.split)[:8]}"
 
 
-def _placed(member: Member, root: Path, folder: Path, cache: Path) -> Settings:
+def placed(settings: Settings, root: Path, split_csv: Path, folder: Path, cache: Path) -> Settings:
+    """Have a recipe train on a split that was made for it.
+
+    Args:
+        settings: The recipe.
+        root: Where the photographs lie.
+        split_csv: The split, in which the decisions about photographs are carried out already.
+        folder: For the model.
+        cache: For the decoded pixels.
+    """
     return change(
-        member.settings,
+        settings,
         {
             "out_dir": str(folder),
             "data.root": str(root),
             "data.source": None,
             "data.decisions": None,
-            "data.split_csv": str(folder / "split-of-member.csv"),
+            "data.split_csv": str(split_csv),
             "data.cache_dir": str(cache),
         },
     )
