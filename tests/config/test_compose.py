@@ -194,6 +194,12 @@ def test_network_that_cannot_be_built_is_refused(override: str, part: str) -> No
         build_network(settings.model.net, num_classes=3)
 
 
+def test_images_have_one_size() -> None:
+    settings = read("data.image_px=64")
+    with pytest.raises(UserError, match=r"data\.image_px=64, but the network takes images of 128 px; leave"):
+        build_network(settings.model.net, num_classes=3, image_px=settings.data.image_px)
+
+
 @pytest.mark.parametrize(
     "target",
     [

@@ -177,7 +177,7 @@ def build_network(node: Mapping[str, Any], num_classes: int, image_px: int | Non
         image_px: Side of the images, for a network that does not say it.
 
     Raises:
-        UserError: If the parameters do not fit each other, or nobody knows the size of the images.
+        UserError: If the parameters do not fit each other, or nobody knows the size of the images, or two are said.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Initializing zero-element tensors")  # said better below
@@ -187,7 +187,13 @@ def build_network(node: Mapping[str, Any], num_classes: int, image_px: int | Non
             raise UserError(
                 f"'model.net' cannot be built: {name} would be empty; make every size of the recipe positive."
             )
-    size = getattr(network, "image_px", None) or image_px
+    own_px = getattr(network, "image_px", None)
+    if image_px is not None and own_px is not None and own_px != image_px:
+        raise UserError(
+            f"data.image_px={image_px}, but the network takes images of {own_px} px; leave data.image_px out, or set "
+            f"model.net.image_px={image_px} where the network has that key."
+        )
+    size = own_px or image_px
     if size is None:
         raise UserError(
             f"{node['_target_']} does not say which images it wants (image_px); add data.image_px=128, say, to the "
