@@ -1,4 +1,4 @@
-"""A model on spoilt test photographs."""
+"""A model on corrupted test photographs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ from flowers.report.robustness import corruptions_figure
 
 
 @pytest.mark.slow
-def test_table_and_figure_of_spoilt_photographs(
+def test_table_and_figure_of_corrupted_photographs(
     make_settings: Callable[..., Settings], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(make_settings("model.stages.0.epochs=1"))

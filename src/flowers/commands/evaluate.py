@@ -6,7 +6,7 @@ the model, and adds them to the MLflow run that the training opened.
 
 ``explanations=false`` leaves out what takes most of the page's time: why the network answers as it does.
 ``outliers=NAME`` or ``outliers=DIR`` asks whether the model notices photographs of what it was never taught.
-``corruptions=true`` also spoils the test photographs in six ways and writes ``corruptions.csv`` and its figure.
+``corruptions=true`` also corrupts the test photographs in six ways and writes ``corruptions.csv`` and its figure.
 ``data=NAME`` or ``data=DIR`` tests on another data set instead, as far as its classes are the model's.
 """
 
@@ -45,7 +45,7 @@ def evaluate(
     Args:
         model_dir: A folder that ``train`` wrote.
         out: Folder for the results.
-        corruptions: Score it also on the same photographs when they are spoilt.
+        corruptions: Score it also on the same photographs when they are corrupted.
         outliers: Photographs of none of its classes to confront it with: a name of ``conf/data``, or a folder.
         explanations: Whether the page says why the network answers as it does.
 
@@ -71,7 +71,7 @@ def evaluate(
     low, high = metrics["interval"]["test/acc"]
     print(f"{out}: test/acc {metrics['test/acc']:.3f} (95 % interval {low:.3f} to {high:.3f})", flush=True)
     if corruptions:
-        evaluate_spoilt(model, test, out)
+        evaluate_corrupted(model, test, out)
     if outliers:
         metrics["strangers"] = evaluate_strangers(model, outliers, out)
     report(model, out, explanations)
@@ -152,7 +152,7 @@ def evaluate_strangers(model: "TrainedModel", data: str, out: Path) -> dict[str,
 
     Returns:
         What is added to `metrics.json` under `strangers`: `data`, `root`, `photographs`; `separation`, for each score
-        the chance that a stranger's is higher than a test photograph's (0.5: no better than a lot); `noticed_frac` of
+        the chance that a stranger's is higher than a test photograph's (0.5: no better than chance); `noticed_frac` of
         the strangers and `alarmed_frac` of the test photographs (strangeness above :data:`ALARM`; null where the model
         kept no validation features); `refused`, files that could not be read.
 
@@ -215,8 +215,8 @@ def _alarmed(table: "pd.DataFrame") -> float:
     return float(np.mean(table["strangeness"].to_numpy() > ALARM))
 
 
-def evaluate_spoilt(model: "TrainedModel", test: "pd.DataFrame", out: Path) -> None:
-    """Score a model on spoilt photographs, and write and record the results.
+def evaluate_corrupted(model: "TrainedModel", test: "pd.DataFrame", out: Path) -> None:
+    """Score a model on corrupted photographs, and write and record the results.
 
     Args:
         model: The model.
@@ -231,14 +231,14 @@ def evaluate_spoilt(model: "TrainedModel", test: "pd.DataFrame", out: Path) -> N
     pixels = open_store(Path(model.run["photographs"]), test, model.net.image_px, Path(model.settings.data.cache_dir))
     table = measure_corruptions(model, pixels, test)
     chance = float(test["label"].value_counts(normalize=True).iloc[0])
-    title = f"{model.settings.name}: {len(test)} test photographs, spoilt"
+    title = f"{model.settings.name}: {len(test)} test photographs, corrupted"
     figure = corruptions_figure(table, examples(pixels[0], test["sha256"][0]), chance, title)
     table.to_csv(out / "corruptions.csv", index=False, float_format="%.6f")
     figure.savefig(out / "figures/corruptions.png", dpi=150)
-    spoilt = table[table["strength"] > 0]
-    for name, rows in spoilt.groupby("corruption", sort=False):
+    corrupted = table[table["strength"] > 0]
+    for name, rows in corrupted.groupby("corruption", sort=False):
         print(f"{name}: " + ", ".join(f"{row.acc:.3f} ({row.setting})" for row in rows.itertuples()))
-    mean = float(spoilt["acc"].mean())
+    mean = float(corrupted["acc"].mean())
     print(f"{out}/figures/corruptions.png: mean accuracy {mean:.3f} over all corruptions", flush=True)
     if model.settings.tracking.enabled:
         from flowers.tracking import log as tracking

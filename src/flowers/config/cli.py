@@ -53,7 +53,7 @@ def exit_on_user_error() -> Iterator[None]:
         if error.filename is None:
             raise
         print(
-            f"flowers: {error.filename} cannot be used ({error.strerror}); mend that, or name another place.",
+            f"flowers: {error.filename} cannot be used ({error.strerror}); correct that, or name another place.",
             file=sys.stderr,
         )
         sys.exit(2)

@@ -140,9 +140,9 @@ def read_class_names(path: Path) -> dict[str, str]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, OSError) as error:
-        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}); mend it.") from error
+        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}); correct it.") from error
     if not isinstance(content, dict) or not all(isinstance(others, list) for others in content.values()):
-        raise UserError(f"{path} must give each name a list of names that mean the same; mend it.")
+        raise UserError(f"{path} must give each name a list of names that mean the same; correct it.")
     meaning: dict[str, str] = {}
     for first, others in content.items():
         plain = plain_name(str(first))

@@ -89,7 +89,7 @@ def separation(ordinary: NDArray[np.floating], outlying: NDArray[np.floating]) -
         outlying: Scores (M,), M > 0.
 
     Returns:
-        In [0, 1]; 0.5 is no better than a lot.
+        In [0, 1]; 0.5 is no better than chance.
     """
     truth = np.repeat([0, 1], [len(ordinary), len(outlying)])
     return float(roc_auc_score(truth, np.concatenate([ordinary, outlying])))

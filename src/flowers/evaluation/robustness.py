@@ -1,4 +1,4 @@
-"""How much accuracy a model loses on spoilt photographs."""
+"""How much accuracy a model loses on corrupted photographs."""
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from flowers.models.inference import probabilities
 from flowers.models.trained import TrainedModel
 
 AT_ONCE = 64
-"""Photographs that are spoilt at a time, which bounds the memory."""
+"""Photographs that are corrupted at a time, which bounds the memory."""
 
 
 def measure_corruptions(model: TrainedModel, pixels: np.ndarray, test: pd.DataFrame) -> pd.DataFrame:
@@ -33,7 +33,7 @@ def measure_corruptions(model: TrainedModel, pixels: np.ndarray, test: pd.DataFr
     cases = [("none", 0, "as it is")]
     cases += [(name, level, CORRUPTIONS[name][1][level - 1]) for name in CORRUPTIONS for level in STRENGTHS]
     rows = []
-    for name, strength, setting in tqdm(cases, desc="spoiling", unit=" ways", disable=None, leave=False):
+    for name, strength, setting in tqdm(cases, desc="corrupting", unit=" ways", disable=None, leave=False):
         parts = []
         for first in range(0, len(pixels), AT_ONCE):
             batch = np.asarray(pixels[first : first + AT_ONCE])
@@ -53,7 +53,7 @@ def measure_corruptions(model: TrainedModel, pixels: np.ndarray, test: pd.DataFr
 
 
 def examples(photograph: np.ndarray, digest: str) -> dict[str, list[np.ndarray]]:
-    """Spoil one photograph in every way: for each corruption itself and the three strengths, (H,H,3) uint8 each."""
+    """Corrupt one photograph in every way: for each corruption itself and the three strengths, (H,H,3) uint8 each."""
     return {
         name: [photograph, *(corrupt(photograph, name, strength, digest) for strength in STRENGTHS)]
         for name in CORRUPTIONS
