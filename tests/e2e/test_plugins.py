@@ -112,6 +112,7 @@ def run(package: Path, folder: Path, *words: str) -> subprocess.CompletedProcess
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_parts_of_another_package_train_and_are_opened_again(package: Path, photographs: Path, tmp_path: Path) -> None:
     done = run(
         package,
@@ -144,6 +145,7 @@ def test_parts_of_another_package_train_and_are_opened_again(package: Path, phot
     assert len(pd.read_csv(tmp_path / "answers.csv")) == 36
 
 
+@pytest.mark.slow
 def test_another_package_gives_the_batches(package: Path, tmp_path: Path) -> None:
     (tmp_path / "conf/data").mkdir(parents=True)
     node = "_target_: mypackage.Noise\nclasses: [a, b, c]\nbatch_size: 4\n"

@@ -58,6 +58,9 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     Raises:
         UserError: If a name or key in the overrides does not exist.
     """
+    if not any("._target_" in word for word in overrides):
+        with contextlib.suppress(UserError):  # mostly all keys are there, and nothing needs to be looked up
+            return _compose(list(overrides))
     return _compose(complete_words(overrides))
 
 
