@@ -39,7 +39,7 @@ def test_imports_point_down() -> None:
 
 @pytest.mark.parametrize("stage", sorted(STAGES))
 def test_stage_lists_the_rooms_that_its_command_reaches(stage: str) -> None:
-    name = STAGES[stage]["cmd"].partition("flowers ")[2].split()[0]
+    name = str(STAGES[stage]["cmd"]).partition("flowers ")[2].split()[0]
     command = SRC / "flowers/commands" / f"{name}.py"
     wanted = set()
     for file in reached(command):

@@ -37,8 +37,10 @@ def main() -> None:
     if command not in {file.stem for file in command_files()}:
         print(f"flowers: there is no command '{name}': {suggestion(name, summaries())}", file=sys.stderr)
         sys.exit(2)
-    sys.argv = [f"flowers {command}", *words]
-    importlib.import_module(f"flowers.commands.{command}").main()
+    following: list[str] | None = [command, *words]
+    while following:  # a command may name the one that follows it, as no command imports another
+        sys.argv = [f"flowers {following[0]}", *following[1:]]
+        following = importlib.import_module(f"flowers.commands.{following[0]}").main()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from flowers.commands.evaluate import evaluate
+from flowers.commands.report import report
 from flowers.commands.train import train
 from flowers.config.schema import Settings
 from flowers.curation.split_table import read_splits
@@ -58,11 +59,15 @@ def test_probabilities_do_not_depend_on_the_batch(model: Path) -> None:
 def test_writes_figures_of_the_test_split(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "evaluated"
     metrics = evaluate(model, out)
+    report(out, out)
     assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == {
         "metrics.json",
         "predictions.csv",
         "confusion.csv",
         "outliers/test.csv",
+        "pictures.npz",
+        "explanations.npz",
+        *(f"trained/{name}" for name in ("config.yaml", "run.json", "history.csv", "split.csv")),
         "report.html",
         *(
             f"figures/{name}.png"
@@ -178,6 +183,7 @@ def test_model_of_a_version_without_validation_answers(model: Path, tmp_path: Pa
     assert metrics["temperature"] == 1
     assert metrics["withholding"] == []
     assert pd.read_csv(tmp_path / "evaluated/outliers/test.csv")["distance"].isna().all()
+    report(tmp_path / "evaluated", tmp_path / "evaluated")
     assert "No thresholds" in (tmp_path / "evaluated/report.html").read_text()
 
 
@@ -206,6 +212,7 @@ def test_strangers_are_scored_beside_the_test(model: Path, photographs: Path, tm
     pairs = table["distance"].to_numpy()[:, None] - own["distance"].to_numpy()
     assert found["separation"]["distance"] == pytest.approx((np.sign(pairs) / 2 + 0.5).mean(), abs=1e-5)
     assert found["noticed_frac"] == (table["strangeness"] > 0.95).mean()
+    report(out, out)
     assert (out / "figures/strangers.png").is_file()
     with pytest.raises(UserError, match="outliers=nowhere is neither a folder nor a data set"):
         evaluate(model, tmp_path / "again", outliers="nowhere")

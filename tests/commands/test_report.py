@@ -1,6 +1,5 @@
 """The page can be made anew from what the stages left, with or without the photographs."""
 
-import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -13,7 +12,6 @@ from flowers.commands.report import main, read_run, report
 from flowers.commands.train import train
 from flowers.config.schema import Settings
 from flowers.errors import UserError
-from flowers.models.trained import open_model
 
 
 @pytest.fixture
@@ -25,38 +23,38 @@ def model(make_settings: Callable[..., Settings], tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_command_makes_the_same_page_again(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = report(open_model(model), model / "test")
+def test_page_is_made_of_what_evaluate_left(
+    make_settings: Callable[..., Settings], photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, root = tmp_path / "out", Path(shutil.copytree(photographs, tmp_path / "photographs"))
+    train(make_settings(f"data.root={root}", "model.stages.0.epochs=2", "trainer.precision=32-true"))
+    evaluate(model, model / "test")
+    report(model / "test", model / "test")
+    page = model / "test/report.html"
     first = page.read_bytes()
-    page.unlink()
-    shutil.rmtree(model / "test/figures")
-    monkeypatch.setattr(sys, "argv", ["report.py", f"model={model}"])
-    main()
-    assert page.read_bytes() == first
     assert b"data:image/webp" in first
     assert b"Why does it answer so?" in first
     assert (model / "test/figures/explanations.png").is_file()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("gone", ["folder", "photograph"])
-def test_page_without_photographs_says_so(gone: str, model: Path, photographs: Path, tmp_path: Path) -> None:
-    elsewhere = Path(shutil.copytree(photographs, tmp_path / "elsewhere"))
-    run = json.loads((model / "run.json").read_text()) | {"photographs": str(elsewhere)}
-    (model / "run.json").write_text(json.dumps(run))
+    # Neither the photographs nor the model are needed.
+    evaluation = shutil.move(model / "test", tmp_path / "evaluation")
+    shutil.rmtree(root)
     shutil.rmtree(tmp_path / "pixels")
-    if gone == "folder":
-        shutil.rmtree(elsewhere)
-    else:
-        shutil.rmtree(elsewhere / "roses")
-    page = report(open_model(model), model / "test").read_text()
-    assert "The photographs are not at hand" in page
-    assert "data:image/webp" not in page
+    shutil.rmtree(model)
+    monkeypatch.setattr(sys, "argv", ["report.py", f"evaluation={evaluation}", f"out_dir={tmp_path / 'page'}"])
+    main()
+    assert (tmp_path / "page/report.html").read_bytes() == first
 
 
 def test_damaged_evaluation_is_named(model: Path) -> None:
-    opened = open_model(model)
-    for name in ("metrics.json", "predictions.csv", "outliers/test.csv"):
+    names = (
+        "metrics.json",
+        "predictions.csv",
+        "confusion.csv",
+        "outliers/test.csv",
+        "pictures.npz",
+        "trained/run.json",
+    )
+    for name in names:
         file = model / "test" / name
         whole = file.read_bytes()
         for content in (None, b"", b"path\nx\n", b"{}"):
@@ -64,7 +62,7 @@ def test_damaged_evaluation_is_named(model: Path) -> None:
             if content is not None:
                 file.write_bytes(content)
             with pytest.raises(UserError, match=r"run flowers evaluate model=\S+ again\.$") as caught:
-                report(opened, model / "test")
+                report(model / "test", model / "test")
             assert "\n" not in str(caught.value)
             file.write_bytes(whole)
 
@@ -77,7 +75,7 @@ def test_classes_may_be_called_as_columns_are(
         shutil.copytree(photographs / name, root / other)
     train(make_settings(f"data.root={root}", "model.stages.0.epochs=1"))
     evaluate(tmp_path / "out", tmp_path / "out/test", explanations=False)
-    run = read_run(open_model(tmp_path / "out"), tmp_path / "out/test")
+    run = read_run(tmp_path / "out/test")
     assert run.classes == ["NA", "label", "prediction"]
     assert set(run.predictions["label"]) == {"NA", "label", "prediction"}
     winners = [run.classes[k] for k in run.probabilities.argmax(axis=1)]

@@ -81,7 +81,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_pipeline_makes_everything_once(project: Path) -> None:
     first = run(project, "dvc", "repro")
-    wanted = {f"{stage}@{name}" for stage in ("train", "evaluate") for name in EXPERIMENTS}
+    wanted = {f"{stage}@{name}" for stage in ("train", "evaluate", "report") for name in EXPERIMENTS}
     assert stages_run(first) == {"download", "split", "pretrain", "compose", "baselines", "compare"} | wanted
     assert re.search("warning", first, re.IGNORECASE) is None
     board = pd.read_csv(project / "artifacts/compare/leaderboard.csv")
@@ -92,7 +92,7 @@ def test_pipeline_makes_everything_once(project: Path) -> None:
         metrics = json.loads((project / f"artifacts/evaluate/{name}/metrics.json").read_text())
         assert 0 <= metrics["test/acc"] <= 1
         assert (project / f"artifacts/train/{name}/model.safetensors").is_file()
-        assert "Why does it answer so?" in (project / f"artifacts/evaluate/{name}/report.html").read_text()
+        assert "Why does it answer so?" in (project / f"artifacts/report/{name}/report.html").read_text()
     shown = run(project, "dvc", "metrics", "show")
     assert "test/acc" in shown
 
@@ -103,8 +103,19 @@ def test_pipeline_makes_everything_once(project: Path) -> None:
     recipe = project / "conf/experiment/linear_scratch.yaml"
     recipe.write_text(recipe.read_text() + "seed: 5\n")
     third = run(project, "dvc", "repro")
-    assert stages_run(third) == {"compose", "train@linear_scratch", "evaluate@linear_scratch", "compare"}
+    rerun = {f"{stage}@linear_scratch" for stage in ("train", "evaluate", "report")}
+    assert stages_run(third) == {"compose", "compare"} | rerun
+
+    style = project / "src/flowers/report/templates/report.html.jinja"
+    style.write_text(style.read_text().replace("border-radius: 4px", "border-radius: 5px"))
+    fourth = run(project, "dvc", "repro")
+    assert stages_run(fourth) == {"compare", *(f"report@{name}" for name in EXPERIMENTS)}
 
     status = run(project, "git", "status", "--porcelain")
     changed = {line[3:] for line in status.splitlines()}
-    assert changed <= {"dvc.lock", "conf/experiment/linear_scratch.yaml", ".gitignore"}, status
+    assert changed <= {
+        "dvc.lock",
+        "conf/experiment/linear_scratch.yaml",
+        ".gitignore",
+        str(style.relative_to(project)),
+    }, status

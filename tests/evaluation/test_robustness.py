@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from flowers.commands.evaluate import evaluate
+from flowers.commands.report import report
 from flowers.commands.train import train
 from flowers.config.schema import Settings
 from flowers.data.corruptions import CORRUPTIONS, STRENGTHS
@@ -23,6 +24,7 @@ def test_table_and_figure_of_corrupted_photographs(
 ) -> None:
     train(make_settings("model.stages.0.epochs=1"))
     metrics = evaluate(tmp_path / "out", tmp_path / "one", corruptions=True, explanations=False)
+    report(tmp_path / "one", tmp_path / "one")
     table = pd.read_csv(tmp_path / "one/corruptions.csv")
     assert (table["corruption"][0], table["strength"][0]) == ("none", 0)
     assert table.loc[0, "acc"] == pytest.approx(metrics["test/acc"], abs=1e-6)

@@ -1,5 +1,6 @@
 """The page of a run stands whatever the test was like, stays small, and says what it cannot show."""
 
+import dataclasses
 import html.parser
 import json
 import re
@@ -11,9 +12,9 @@ import pandas as pd
 import pytest
 
 from flowers.evaluation.calibration import describe_confidence
+from flowers.evaluation.pictures import SHOWN, Pictures, choose_shown, choose_strangers
 from flowers.evaluation.scores import score
-from flowers.report.evaluation import figures_of, readings, write_report
-from flowers.report.exhibits import LISTED, SHOWN, Pictures, Run, choose_shown, choose_strangers, counts_of
+from flowers.report.evaluation import LISTED, Run, counts_of, figures_of, readings, write_report
 
 RNG = np.random.default_rng(0)
 
@@ -93,6 +94,8 @@ def make_run(labels: np.ndarray, probabilities: np.ndarray, classes: list[str], 
         table,
         others,
         split,
+        Pictures([], np.zeros((0, 8, 8, 3), np.uint8)),
+        None,
     )
 
 
@@ -108,8 +111,9 @@ def page_of(run: Run, tmp_path: Path, side_px: int = 8) -> str:
     rows = choose_shown(run.labels, run.probabilities)
     thumbnails = RNG.integers(0, 256, (len(rows), side_px, side_px, 3), dtype=np.uint8)
     strangers = {} if run.strangers is None else dict.fromkeys(choose_strangers(run.strangers), thumbnails[0])
-    pictures = Pictures(rows, thumbnails, strangers, {run.classes[0]: np.zeros((8, 20, 4), np.uint8)})
-    write_report(run, pictures, "", figures_of(run), None, tmp_path / "deep/report.html")
+    pictures = Pictures(rows, thumbnails, strangers, {run.classes[0]: np.zeros((2, 8, 8, 3), np.uint8)})
+    run = dataclasses.replace(run, pictures=pictures)
+    write_report(run, figures_of(run), None, tmp_path / "deep/report.html")
     return (tmp_path / "deep/report.html").read_text(encoding="utf-8")
 
 
@@ -175,11 +179,10 @@ def test_odd_tests_have_a_page(labels: list[int], answers: list[int], said: str,
     assert ("There are none: all test photographs are right." in page) == (labels == answers)
 
 
-def test_without_photographs_the_page_says_so(tmp_path: Path) -> None:
+def test_photographs_without_a_thumbnail_are_named_as_not_shown(tmp_path: Path) -> None:
     run = make_run(*draw(20, 3), ["a", "b", "c"], strangers=5)
-    write_report(run, None, "The photographs are away.", figures_of(run), None, tmp_path / "report.html")
+    write_report(run, figures_of(run), None, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    assert "The photographs are away." in page
     assert "data:image/webp" not in page
     assert "not shown" in page
     assert embedded(page)["thumbnails"] == []

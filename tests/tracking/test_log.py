@@ -25,6 +25,7 @@ from PIL import Image
 
 from flowers.commands.data_card import card
 from flowers.commands.evaluate import evaluate, evaluate_elsewhere
+from flowers.commands.report import report
 from flowers.commands.train import train
 from flowers.config.compose import as_dict, compose_config, read_settings
 from flowers.config.schema import Settings, Tracking
@@ -153,6 +154,7 @@ def test_evaluation_continues_the_run(make: Make, tmp_path: Path, capfd: pytest.
     train(make())
     trained = run_of(tmp_path / "out").info.end_time
     metrics = evaluate(tmp_path / "out", tmp_path / "evaluated", corruptions=True)
+    report(tmp_path / "evaluated", tmp_path / "evaluated")
     run = run_of(tmp_path / "out")
     assert run.info.end_time == trained  # or the table would show hours of training where there were minutes
     assert len(mlflow.search_runs(experiment_names=["folder"])) == 1
@@ -176,16 +178,19 @@ def test_another_data_set_and_a_card_stand_beside_the_test(make: Make, photograp
     settings = make()
     train(settings)
     evaluate(tmp_path / "out", tmp_path / "evaluated", explanations=False)
+    report(tmp_path / "evaluated", tmp_path / "evaluated")
     before = run_of(tmp_path / "out").data.metrics
     for label in ("daisy", "roses"):
         (tmp_path / "garden (2)" / label).mkdir(parents=True)
         for path in sorted((photographs / label).iterdir())[:4]:
             Image.open(path).rotate(90).save(tmp_path / "garden (2)" / label / path.name)
     metrics = evaluate_elsewhere(tmp_path / "out", str(tmp_path / "garden (2)"), None)
+    report(tmp_path / "out/shift-garden (2)", tmp_path / "out/shift-garden (2)")
     run = run_of(tmp_path / "out")
     assert run.data.metrics["shift/garden _2_/acc"] == metrics["test/acc"]
     assert {name: run.data.metrics[name] for name in before} == before
     evaluate(tmp_path / "out", tmp_path / "evaluated", explanations=False)  # a second time
+    report(tmp_path / "evaluated", tmp_path / "evaluated")
     confusion = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/test/confusion.json")
     assert [row[0] for row in confusion["data"]] == ["daisy", "roses", "sunflowers"]
     names = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id, "shift/garden _2_")}
@@ -206,6 +211,7 @@ def test_evaluation_opens_a_run_where_the_store_is_gone(
     config = tmp_path / "out/config.yaml"
     config.write_text(config.read_text().replace(str(store), str(other)))
     metrics = evaluate(tmp_path / "out", tmp_path / "evaluated", explanations=False)
+    report(tmp_path / "evaluated", tmp_path / "evaluated")
     mlflow.set_tracking_uri(f"sqlite:///{other}")
     runs = mlflow.search_runs(experiment_names=["folder"], output_format="list")
     assert [run.data.metrics["test/acc"] for run in runs] == [metrics["test/acc"]]

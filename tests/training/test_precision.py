@@ -8,7 +8,8 @@ import torch
 from flowers.config.provenance import peak_memory_bytes
 from flowers.config.schema import Settings
 from flowers.errors import UserError
-from flowers.training.trainer import keep_freed_memory, make_trainer, resolve_precision
+from flowers.models.inference import keep_freed_memory
+from flowers.training.trainer import make_trainer, resolve_precision
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,14 @@
 """Rank the evaluated experiments: a table, and a page with the evidence. The DVC stage `compare`.
 
 Each pair is tested on the photographs that only one of the two gets right, and a lead that chance could give as well is
-called none. Reads what the stages `train`, `evaluate` and `baselines` wrote, and measures nothing itself.
+called none. Reads what the stages `evaluate` and `baselines` wrote, and measures nothing itself.
 
 ``flowers compare experiments=[BEFORE,AFTER] out_dir=OUT`` compares two or more trainings of your own, each
 given by the folder that `train` wrote and `evaluate` measured; `baselines=DIR` adds baselines.
 """
 
 import csv
+import json
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -52,11 +53,11 @@ def main() -> None:
 
 
 def compare(names: Sequence[str], artifacts: Path) -> "Ranking":
-    """Rank experiments of the pipeline; write `leaderboard.csv`, `pairs.csv`, `index.html`, `plots` in `compare`.
+    """Rank experiments of the pipeline, and write tables, the page, `plots` and `metrics.json` into `compare`.
 
     Args:
         names: The experiments.
-        artifacts: The folder that holds `train/NAME` and `evaluate/NAME` of each, and perhaps `baselines`.
+        artifacts: The folder that holds `evaluate/NAME` of each, and perhaps `baselines`.
 
     Returns:
         The ranking.
@@ -72,6 +73,9 @@ def compare(names: Sequence[str], artifacts: Path) -> "Ranking":
     write(ranking, artifacts / "compare")
     for experiment in ranking.experiments:
         _write_plots(experiment, artifacts / "compare" / "plots")
+    # For `dvc metrics`, which makes a column of each figure that is not in a list.
+    overall = {each.name: {key: each.scores[key] for key in each.scores if "/" in key} for each in ranking.contestants}
+    (artifacts / "compare/metrics.json").write_text(json.dumps(overall, indent=2) + "\n")
     return ranking
 
 

@@ -1,179 +1,194 @@
-"""One page with all that is known of a trained model: ``flowers report model=DIR``.
+"""Draw a trained network's page: ``flowers report evaluation=artifacts/evaluate/cnn_scratch``.
 
-``evaluate`` writes it; this makes it anew from what ``train`` and ``evaluate`` left (``evaluation=DIR`` where that is
-not ``DIR/test``), also where the photographs are not at hand, and scores nothing anew.
+Reads what ``evaluate`` left, no photograph, and runs no network. Writes ``report.html``, one page with all that is
+known of the model, and its figures as PNGs, into ``out_dir`` (the evaluation's folder by default), and adds the results
+to the MLflow run that the training opened.
 """
 
+import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+from omegaconf import OmegaConf
 
 from flowers.config.cli import exit_on_user_error, read_arguments
+from flowers.curation.split_table import read_splits
 from flowers.errors import UserError
-
-if TYPE_CHECKING:
-    from flowers.models.trained import TrainedModel
-    from flowers.report.exhibits import Pictures, Run
-    from flowers.report.explanations import Reasons
-
-THUMBNAIL_PX = 96
-MONTAGE_CLASSES = 20
-"""Beyond so many classes, the page shows no training photographs of each."""
+from flowers.evaluation.pictures import Pictures
+from flowers.evaluation.result_files import (
+    EXPLANATIONS,
+    PICTURES,
+    TRAINED,
+    check_exists,
+    read_answers,
+    read_confusion,
+    read_history,
+    read_json,
+    read_probabilities,
+    read_record,
+)
+from flowers.explain.explanation_set import ExplanationSet
+from flowers.report.confusion import confusion_figure
+from flowers.report.evaluation import Run, figures_of, write_report
+from flowers.report.explanations import describe_explanations, explanation_figures
+from flowers.tracking import log as tracking
+from flowers.tracking.naming import remake_command
 
 
 @dataclass
 class Arguments:
     """Keys of the command."""
 
-    model: Path
-    evaluation: Path | None = None
-    explanations: bool = True
+    evaluation: Path
+    out_dir: Path | None = None
 
 
-def report(model: "TrainedModel", evaluation: Path, explanations: bool = True) -> Path:
-    """Write the page and its figures, and add them to the training's MLflow run.
+def report(evaluation: Path, out: Path) -> None:
+    """Write a page and its figures, and add the results to the training's MLflow run.
+
+    An evaluation on another data set (``evaluate data=NAME``) has a confusion matrix and no page.
 
     Args:
-        model: The model.
-        evaluation: The folder that ``evaluate`` wrote; ``report.html`` and ``figures`` land there.
-        explanations: Whether the page says why the network answers as it does, which takes most of the time.
-
-    Returns:
-        The page.
+        evaluation: A folder that ``evaluate`` wrote.
+        out: Where ``report.html`` and ``figures`` land.
 
     Raises:
-        UserError: If the folder lacks something, or belongs to another model.
+        UserError: If the evaluation lacks something.
     """
-    from flowers.report.evaluation import figures_of, write_report
-    from flowers.report.explanations import describe_reasons, reason_figures
-
-    run = read_run(model, evaluation)
-    pictures, absence = _pictures(model, run)
-    figures = figures_of(run)
-    explained = None
-    if explanations and pictures is not None:
-        reasons = _reasons(model, run)
-        figures |= reason_figures(reasons, run.classes, run.name)
-        explained = describe_reasons(reasons, run.classes, run.predictions["path"].tolist())
-    (evaluation / "figures").mkdir(exist_ok=True)
+    remedy = _remedy(evaluation)
+    scores = read_json(evaluation / "metrics.json", ("test/ece_limit", "withholding", "per_class", "model"), remedy)
+    classes, counts = read_confusion(evaluation / "confusion.csv", remedy)
+    settings = _read_config(evaluation / TRAINED / "config.yaml", remedy)
+    elsewhere = scores.get("data")
+    title = f"{settings.name}: {elsewhere or 'test'}, {scores['photographs']} photographs"
+    figures: dict[str, Any] = {"confusion": confusion_figure(counts, classes, title)}
+    page = None
+    if elsewhere is None:
+        run = read_run(evaluation)
+        figures |= figures_of(run)
+        explained = None
+        if (evaluation / EXPLANATIONS).is_file():
+            found = read_record(evaluation / EXPLANATIONS, ExplanationSet, remedy)
+            figures |= explanation_figures(found, classes, run.name)
+            explained = describe_explanations(found, classes, run.predictions["path"].tolist())
+        page = out / "report.html"
+        write_report(run, figures, explained, page)
+    (out / "figures").mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
-        figure.savefig(evaluation / "figures" / f"{name}.png", dpi=150)
-    page = evaluation / "report.html"
-    write_report(run, pictures, absence, figures, explained, page)
-    if model.settings.tracking.enabled:
-        _record(model, evaluation, list(figures))
-    print(f"the page: {page}", flush=True)
-    return page
+        figure.savefig(out / "figures" / f"{name}.png", dpi=150)
+    if settings.tracking.enabled:
+        # MLflow accepts no other characters in a name.
+        where = "test" if elsewhere is None else "shift/" + re.sub(r"[^\w. -]", "_", elsewhere)
+        _record(evaluation, settings, scores, where, figures, page)
+    if page is not None:
+        print(f"the page: {page}", flush=True)
 
 
-def read_run(model: "TrainedModel", evaluation: Path) -> "Run":
+def read_run(evaluation: Path) -> Run:
     """Gather what was left of a training and its evaluation.
 
     Raises:
         UserError: If a file is missing or is not what its stage writes.
     """
-    import pandas as pd
-
-    from flowers.curation.split_table import read_splits
-    from flowers.evaluation.result_files import read_answers, read_history, read_json, read_probabilities
-    from flowers.report.exhibits import Run
-    from flowers.tracking.naming import remake_command
-
-    remedy = f"run flowers evaluate model={model.folder} again"
-    scores = read_json(evaluation / "metrics.json", ("test/ece_limit", "withholding", "per_class"), remedy)
+    remedy, trained = _remedy(evaluation), evaluation / TRAINED
+    scores = read_json(evaluation / "metrics.json", ("test/ece_limit", "withholding", "per_class", "model"), remedy)
+    run = read_json(trained / "run.json", ("classes", "final"), remedy)
     predictions = read_answers(evaluation / "predictions.csv", remedy).reset_index()
-    probabilities = read_probabilities(evaluation / "predictions.csv", len(model.classes), remedy)
+    probabilities = read_probabilities(evaluation / "predictions.csv", len(run["classes"]), remedy)
     names = {"path": str, "prediction": str}
     # A class may be called NA, which is no gap.
     gaps: dict[str, Any] = {"keep_default_na": False, "na_values": dict.fromkeys(("distance", "strangeness"), "")}
-    strangers = None
+    strangers = corruptions = None
     try:
         outliers = pd.read_csv(evaluation / "outliers/test.csv", dtype=names, **gaps)
         if "strangers" in scores:
             strangers = pd.read_csv(evaluation / "outliers/strangers.csv", dtype=names, **gaps)
-        if set(predictions["label"]) - set(model.classes) or list(outliers["path"]) != list(predictions["path"]):
+        if (evaluation / "corruptions.csv").is_file():
+            corruptions = pd.read_csv(evaluation / "corruptions.csv")
+        if set(predictions["label"]) - set(run["classes"]) or list(outliers["path"]) != list(predictions["path"]):
             raise ValueError("they are of another model")
     except FileNotFoundError as error:
         raise UserError(f"{error.filename} is missing; {remedy}.") from error
     except (ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
         raise UserError(f"{evaluation} is not what this version's evaluate writes ({error}); {remedy}.") from error
-    split = read_splits(model.folder / "split.csv")
+    split = read_splits(trained / "split.csv")
     return Run(
-        name=model.settings.name,
-        classes=model.classes,
-        run=model.run,
-        config=(model.folder / "config.yaml").read_text(encoding="utf-8"),
-        remake=remake_command(model.folder),
-        history=read_history(model.folder / "history.csv", "train again"),
+        name=_read_config(trained / "config.yaml", remedy).name,
+        classes=run["classes"],
+        run=run,
+        config=(trained / "config.yaml").read_text(encoding="utf-8"),
+        remake=remake_command(Path(scores["model"])),
+        history=read_history(trained / "history.csv", remedy),
         scores=scores,
         predictions=predictions.assign(sha256=predictions["path"].map(split.set_index("path")["sha256"])),
         probabilities=probabilities,
         outliers=outliers,
         strangers=strangers,
         split=split,
+        pictures=read_record(evaluation / PICTURES, Pictures, remedy),
+        corruptions=corruptions,
     )
 
 
-def _pictures(model: "TrainedModel", run: "Run") -> "tuple[Pictures | None, str]":
-    """Decode what the page shows; None, and why, where the photographs are not at hand."""
-    import numpy as np
+def _remedy(evaluation: Path) -> str:
+    """Say how a folder becomes what ``evaluate`` writes."""
+    model = "DIR"
+    if (evaluation / "metrics.json").is_file():
+        try:
+            model = json.loads((evaluation / "metrics.json").read_text())["model"]
+        except (ValueError, KeyError, TypeError):
+            model = "DIR"
+    return f"run flowers evaluate model={model} again"
 
-    from flowers.data.pixels import open_store, read_square
-    from flowers.report.data_card import MONTAGE_COLUMNS, montage
-    from flowers.report.exhibits import Pictures, choose_shown, choose_strangers
 
-    root, cache = Path(model.run["photographs"]), Path(model.settings.data.cache_dir)
-    if not root.is_dir():
-        return None, f"The photographs are not at hand ({root} is not here), so the page shows none of them."
+def _read_config(path: Path, remedy: str) -> Any:
+    """Read the configuration of the training."""
+    check_exists(path, remedy)
     try:
-        rows = choose_shown(run.labels, run.probabilities)
-        thumbnails = np.array(open_store(root, run.predictions.loc[rows], THUMBNAIL_PX, cache))
-        montages: dict[str, Any] = {}
-        if len(model.classes) <= MONTAGE_CLASSES:
-            train = run.split[run.split["split"] == "train"]
-            few = train.sort_values("sha256").groupby("label").head(4 * MONTAGE_COLUMNS).reset_index(drop=True)
-            pixels = open_store(root, few, THUMBNAIL_PX, cache)
-            montages = {name: montage(few, pixels, name, 1) for name in model.classes if (few["label"] == name).any()}
-    except (UserError, OSError) as error:
-        return None, f"The photographs are not at hand ({error}), so the page shows none of them."
-    strangers: dict[str, Any] = {}
-    if run.strangers is not None:
-        folder = Path(run.scores["strangers"]["root"])
-        folder = folder.parent if folder.is_file() else folder
-        paths = choose_strangers(run.strangers)
-        strangers = {path: read_square(folder / path, THUMBNAIL_PX) for path in paths if (folder / path).is_file()}
-    return Pictures(rows, thumbnails, strangers, montages), ""
+        config = OmegaConf.load(path)
+        return OmegaConf.masked_copy(config, ["name", "data", "tracking"])  # type: ignore[arg-type]
+    except Exception as error:  # whatever the YAML reader finds wrong
+        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}): {remedy}.") from error
 
 
-def _reasons(model: "TrainedModel", run: "Run") -> "Reasons":
-    """Explain some of the test photographs, at the size that the network sees."""
-    from flowers.data.pixels import open_store
-    from flowers.models.inference import PixelLogits
-    from flowers.report.explanations import find_reasons
-
-    cache = Path(model.settings.data.cache_dir)
-    pixels = open_store(Path(model.run["photographs"]), run.predictions, model.net.image_px, cache)
-    network = PixelLogits(model.net, model.temperature).eval()
-    return find_reasons(network, pixels, run.labels, run.probabilities, run.name, model.settings.seed)
-
-
-def _record(model: "TrainedModel", evaluation: Path, figures: list[str]) -> None:
-    """Add the page and its figures to the training's MLflow run."""
-    from flowers.tracking import log as tracking
-
-    with tracking.training_run(model, {}):
-        tracking.log_file(evaluation / "report.html", "test")
-        for name in figures:
-            tracking.log_file(evaluation / "figures" / f"{name}.png", "test")
+def _record(
+    evaluation: Path, settings: Any, scores: dict[str, Any], where: str, figures: dict[str, Any], page: Path | None
+) -> None:
+    """Add the results, the figures and the page to the training's MLflow run."""
+    run = json.loads((evaluation / TRAINED / "run.json").read_text())
+    low, high = scores["interval"]["test/acc"]
+    # A tag, which stands beside the figure in the table of runs; as metrics, bounds would be charts of their own.
+    with tracking.training_run(settings, run, {f"{where}/acc interval": f"{low:.3f} to {high:.3f}"}):
+        tracking.log_metrics(
+            {f"{where}/{name.removeprefix('test/')}": scores[name] for name in scores if name.startswith("test/")}
+        )
+        # Not with pandas' own missing values, as a class may be called NA.
+        confusions = pd.read_csv(evaluation / "confusion.csv", keep_default_na=False)
+        tracking.log_table(confusions, f"{where}/confusion.json")
+        for name, figure in figures.items():
+            tracking.log_figure(figure, f"{where}/{name}.png")
+        files = [evaluation / name for name in ("metrics.json", "predictions.csv", "corruptions.csv")]
+        for path in [*files, evaluation / "outliers/strangers.csv", *([page] if page else [])]:
+            if path.is_file():
+                tracking.log_file(path, where)
+        if "strangers" in scores:
+            separation = scores["strangers"]["separation"]
+            tracking.log_metrics({f"strangers/{score}": value for score, value in separation.items()})
+        if (evaluation / "corruptions.csv").is_file():
+            table = pd.read_csv(evaluation / "corruptions.csv")
+            corrupted = table[table["strength"] > 0]
+            for name, strength, acc in table[["corruption", "strength", "acc"]].itertuples(index=False, name=None):
+                # The photographs as they are begin the curve of every corruption.
+                names = [name] if strength else corrupted["corruption"].unique()
+                tracking.log_metrics({f"corrupted/{each}/acc": acc for each in names}, step=strength)
+            tracking.log_metrics({"corrupted/acc": float(corrupted["acc"].mean())})
 
 
 def main() -> None:
-    """Write the page of the model that the command line names."""
-    from flowers.models.trained import open_model
-    from flowers.training.trainer import keep_freed_memory
-
+    """Write the page of the evaluation that the command line names."""
     with exit_on_user_error():
-        keep_freed_memory()
         arguments = read_arguments(Arguments, __doc__)
-        evaluation = arguments.evaluation or arguments.model / "test"
-        report(open_model(arguments.model), evaluation, arguments.explanations)
+        report(arguments.evaluation, arguments.out_dir or arguments.evaluation)

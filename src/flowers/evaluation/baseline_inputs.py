@@ -24,10 +24,9 @@ from flowers.evaluation.baselines import (
     nearest_directions,
 )
 from flowers.evaluation.neighbours import nearest
-from flowers.models.inference import answer
+from flowers.models.inference import answer, keep_freed_memory
 from flowers.models.nets import build_network
 from flowers.models.weights import start_from
-from flowers.training.trainer import keep_freed_memory
 
 ON_PIXELS = ("majority", "pixels_knn_l1", "pixels_knn_l2")
 ON_EMBEDDINGS = ("embeddings_knn", "embeddings_logistic")

@@ -1,16 +1,27 @@
 """The files of results: each is read whole, or refused with a sentence that names it and ends with its remedy."""
 
 import csv
+import dataclasses
 import json
+import types
+import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from flowers.errors import UserError
+
+T = TypeVar("T")
+
+TRAINED = "trained"
+"""Folder in an evaluation with copies of those files of the training that tables and pages are made of."""
+PICTURES, EXPLANATIONS = "pictures.npz", "explanations.npz"
+"""Records: :class:`flowers.evaluation.pictures.Pictures` and
+:class:`flowers.explain.explanation_set.ExplanationSet`."""
 
 
 def read_json(path: Path, keys: Sequence[str], remedy: str) -> dict[str, Any]:
@@ -82,3 +93,60 @@ def check_exists(path: Path, remedy: str) -> None:
     """Refuse what is not finished."""
     if not path.is_file():
         raise UserError(f"{path} is missing: {remedy}.")
+
+
+def write_record(path: Path, record: Any) -> None:
+    """Write a dataclass whose fields are arrays, tables, plain values, and lists, dicts and dataclasses of these.
+
+    The file is a compressed `.npz` with an array for each of the record's, and the rest as JSON under `record`.
+    """
+    arrays: list[NDArray[Any]] = []
+
+    def pack(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            arrays.append(value)
+            return len(arrays) - 1
+        if isinstance(value, pd.DataFrame):
+            return value.to_dict("list")
+        if dataclasses.is_dataclass(value):
+            return {field.name: pack(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        if isinstance(value, dict):
+            return {key: pack(each) for key, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [pack(each) for each in value]
+        return value.item() if isinstance(value, np.generic) else value
+
+    words = json.dumps(pack(record))
+    named: dict[str, Any] = {str(number): each for number, each in enumerate(arrays)}
+    np.savez_compressed(path, record=np.array(words), **named)
+
+
+def read_record(path: Path, kind: type[T], remedy: str) -> T:
+    """Read what :func:`write_record` wrote of a class."""
+    check_exists(path, remedy)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            record: T = _unpack(kind, json.loads(str(file["record"])), file)
+    except Exception as error:  # whatever numpy's readers find wrong
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is not what this version's evaluate writes ({reason}): {remedy}.") from error
+    return record
+
+
+def _unpack(kind: Any, node: Any, arrays: Any) -> Any:
+    """Make a value of an annotated type of what was packed."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:  # X | None
+        return None if node is None else _unpack(arguments[0], node, arrays)
+    if origin is np.ndarray:
+        return arrays[str(node)]
+    if origin is list:
+        return [_unpack(arguments[0], each, arrays) for each in node]
+    if origin is dict:
+        return {key: _unpack(arguments[1], each, arrays) for key, each in node.items()}
+    if kind is pd.DataFrame:
+        return pd.DataFrame(node)
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return kind(**{name: _unpack(hints[name], each, arrays) for name, each in node.items()})
+    return node

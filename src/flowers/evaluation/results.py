@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from flowers.curation.split_table import read_splits
 from flowers.errors import UserError
 from flowers.evaluation.ranking import Baseline, Experiment
-from flowers.evaluation.result_files import check_exists, read_answers, read_confusion, read_history, read_json
+from flowers.evaluation.result_files import TRAINED, check_exists, read_answers, read_confusion, read_history, read_json
 
 _OF_SCORES = ("test/acc", "test/loss", "test/macro_f1", "test/top2_acc", "interval", "per_class")
 _OF_RUN = (
@@ -28,9 +28,11 @@ class Place:
 
     name: str
     trained: Path
-    """The folder that `train` wrote."""
+    """The folder that `train` wrote, or the copies that `evaluate` kept of it."""
     evaluated: Path
     """The folder that `evaluate` wrote."""
+    page: Path | None
+    """The page about it."""
     command: str
     """What makes it again, or measures it again."""
 
@@ -66,7 +68,10 @@ class TestPhotographs:
 def stage_place(name: str, artifacts: Path) -> Place:
     """Say where the stages put an experiment."""
     command = f"dvc repro evaluate@{name}"
-    return Place(name, artifacts / "train" / name, artifacts / "evaluate" / name, command, own=False)
+    evaluated = artifacts / "evaluate" / name
+    # The page is drawn beside the comparison, perhaps later.
+    page = artifacts / "report" / name / "report.html"
+    return Place(name, evaluated / TRAINED, evaluated, page, command, own=False)
 
 
 def own_places(folders: Sequence[Path]) -> list[Place]:
@@ -97,7 +102,11 @@ def own_places(folders: Sequence[Path]) -> list[Place]:
                 evaluated, command = by_stage, f"dvc repro evaluate@{path.name}"
             else:
                 raise UserError(f"{folder} is not evaluated ({evaluated} is missing): run `{command}`.")
-        places.append(Place(_short_name(path, whole), folder, evaluated, command, own=evaluated.parent == folder))
+        own = evaluated.parent == folder
+        page = evaluated / "report.html" if own else path.parent.parent / "report" / path.name / "report.html"
+        places.append(
+            Place(_short_name(path, whole), folder, evaluated, page if page.is_file() else None, command, own)
+        )
     return places
 
 
@@ -222,9 +231,7 @@ def _read_experiment(place: Place, answers: pd.DataFrame) -> Experiment:
         raise UserError(f"{place.evaluated / 'predictions.csv'} has the unknown class {unknown[0]}: {place.remedy}.")
     right = _right(answers, scores, place.evaluated, place.remedy)
     history = read_history(place.trained / "history.csv", place.retrain)
-    page = place.evaluated / "report.html"
-    written = page if page.is_file() else None
-    return Experiment(place.name, scores, right, counts, classes, run, history, place.command, written)
+    return Experiment(place.name, scores, right, counts, classes, run, history, place.command, place.page)
 
 
 def _test_rows(place: Place) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from flowers.report.confusion import DPI, PAPER, RIGHT
 from flowers.report.html import percent, picture_address, svg, write_page
+from flowers.report.image_grid import tile
 from flowers.report.style import open_panel
 
 MONTAGE_COLUMNS = 12
@@ -128,16 +129,13 @@ def montage(table: pd.DataFrame, pixels: np.ndarray, label: str, rows: int) -> n
     """
     mine = (table["label"] == label) & (table["split"] == "train")
     chosen = table.reset_index(drop=True)[mine.to_numpy()].sort_values("sha256").drop_duplicates("group")
-    numbers = chosen.index[: rows * MONTAGE_COLUMNS].tolist()
-    side = pixels.shape[1] + _GAP_PX
-    height = -(-len(numbers) // MONTAGE_COLUMNS) * side - _GAP_PX
-    sheet = np.zeros((height, min(len(numbers), MONTAGE_COLUMNS) * side - _GAP_PX, 4), np.uint8)
-    for place, number in enumerate(numbers):
-        row, column = divmod(place, MONTAGE_COLUMNS)
-        top, left = row * side, column * side
-        cell = sheet[top : top + pixels.shape[1], left : left + pixels.shape[1]]
-        cell[..., :3], cell[..., 3] = pixels[number], 255
-    return sheet
+    return side_by_side(pixels[chosen.index[: rows * MONTAGE_COLUMNS].to_numpy()])
+
+
+def side_by_side(pixels: np.ndarray) -> np.ndarray:
+    """Set images (N,H,H,3) into rows of :data:`MONTAGE_COLUMNS`, with nothing between them, as one image (h,w,4)."""
+    opaque = np.full((*pixels.shape[:3], 1), 255, np.uint8)
+    return tile(np.concatenate([pixels, opaque], axis=3), MONTAGE_COLUMNS, _GAP_PX, blank=0)
 
 
 def sizes_figure(table: pd.DataFrame) -> Figure:

@@ -1,19 +1,71 @@
 """The page of one trained network: how good it is, on which flowers, why it errs, and how sure it can be."""
 
-from collections.abc import Mapping
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
+from flowers.evaluation.pictures import STRANGERS, Pictures, choose_shown
 from flowers.report import confusion as matrix
 from flowers.report.calibration import coverage_figure, ood_figure, reliability_figure
 from flowers.report.curves import MEMORISING_FRAC, curves_figure, stage_starts
-from flowers.report.exhibits import Pictures, Run, class_rows, counts_of, embedded, mistakes, pairs, strangest
+from flowers.report.data_card import side_by_side
 from flowers.report.html import percent, picture_address, svg, write_page
+from flowers.report.robustness import corruptions_figure
 
+_OFF_PAGE = ("confusion", "corruptions", "explanations")
+"""Figures that are files only, or that the page draws in its own way."""
+LISTED = 3000
+"""Photographs that the page names at most."""
+WORST = 24
+PAIRS = 6
+PAIR_EXAMPLES = 8
 THUMBNAIL_QUALITY = 70
 """There may be hundreds."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that is known of a trained and evaluated network."""
+
+    name: str
+    classes: list[str]
+    run: Mapping[str, Any]
+    """``run.json``."""
+    config: str
+    """``config.yaml``, as text."""
+    remake: str
+    """The command that makes the model again."""
+    history: pd.DataFrame
+    """``history.csv``."""
+    scores: Mapping[str, Any]
+    """``metrics.json``."""
+    predictions: pd.DataFrame
+    """`path`, `label` and `prediction` of ``predictions.csv``, and `sha256`."""
+    probabilities: NDArray[np.float64]
+    """Of the same photographs, (N,K)."""
+    outliers: pd.DataFrame
+    """``outliers/test.csv``, see :func:`flowers.evaluation.predictions.outlier_scores`."""
+    strangers: pd.DataFrame | None
+    """``outliers/strangers.csv``, where the network was confronted with strangers."""
+    split: pd.DataFrame
+    """``split.csv``: `label`, `split`."""
+    pictures: Pictures
+    corruptions: pd.DataFrame | None
+    """``corruptions.csv``, where the network was tested on corrupted photographs."""
+
+    @functools.cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """True classes of the test photographs, (N,)."""
+        return self.predictions["label"].map(self.classes.index).to_numpy(np.int64)
 
 
 def figures_of(run: Run) -> dict[str, Figure]:
@@ -30,6 +82,10 @@ def figures_of(run: Run) -> dict[str, Figure]:
     if run.strangers is not None:
         title = f"Test photographs beside {run.scores['strangers']['data']}"
         found["strangers"] = ood_figure(run.outliers, run.strangers, title)
+    if run.corruptions is not None:
+        chance = float(run.predictions["label"].value_counts(normalize=True).iloc[0])
+        title = f"{run.name}: {len(right)} test photographs, corrupted"
+        found["corruptions"] = corruptions_figure(run.corruptions, run.pictures.corrupted, chance, title)
     return found
 
 
@@ -74,36 +130,29 @@ def readings(run: Run) -> list[str]:
     return sentences
 
 
-def write_report(
-    run: Run,
-    pictures: Pictures | None,
-    absence: str,
-    figures: Mapping[str, Figure],
-    explained: Mapping[str, Any] | None,
-    out: Path,
-) -> None:
+def write_report(run: Run, figures: Mapping[str, Figure], explained: Mapping[str, Any] | None, out: Path) -> None:
     """Write the page: one HTML file with everything in it, for screen (light and dark) and print.
 
     Args:
         run: What is known of the network.
-        pictures: What is shown of photographs; None where they are not at hand.
-        absence: Why there are no pictures, a sentence.
         figures: From :func:`figures_of`.
-        explained: From :func:`flowers.report.explanations.describe_reasons`; None where there are no pictures.
+        explained: From :func:`flowers.report.explanations.describe_explanations`; None where there are none.
         out: The file to write; its folder is made.
     """
     counts = counts_of(run)
     sheet = matrix.ConfusionSheet(counts, run.classes, "Test photographs")
     box = sheet.figure.axes[0].get_position()
-    place = {row: number for number, row in enumerate(pictures.rows)} if pictures else {}
-    addresses = [picture_address(thumbnail, THUMBNAIL_QUALITY) for thumbnail in pictures.thumbnails] if pictures else []
+    place = {row: number for number, row in enumerate(run.pictures.rows)}
+    addresses = [picture_address(thumbnail, THUMBNAIL_QUALITY) for thumbnail in run.pictures.thumbnails]
     write_page(
         out,
         "report.html.jinja",
         run=run,
         scores=run.scores,
         readings=readings(run),
-        drawn={name: svg(figure, name) for name, figure in figures.items() if name != "explanations"},
+        drawn={
+            name: svg(figure, name) for name, figure in figures.items() if name not in ("explanations", "corruptions")
+        },
         confusion=svg(sheet.figure, "confusion"),
         wide=len(run.classes) > matrix.COUNTED_CLASSES,
         box={"left": box.x0, "top": 1 - box.y1, "width": box.width, "height": box.height},
@@ -112,19 +161,111 @@ def write_report(
         worst=mistakes(run, place, addresses),
         pairs=pairs(run, counts, place, addresses),
         strange=strangest(run, place, addresses),
-        strangers=_strangers(run, pictures),
-        montages={} if pictures is None else {name: picture_address(each) for name, each in pictures.montages.items()},
-        absence=absence,
+        strangers=_strangers(run),
+        montages={name: picture_address(side_by_side(each)) for name, each in run.pictures.examples.items()},
         explained=explained,
     )
 
 
-def _strangers(run: Run, pictures: Pictures | None) -> list[dict[str, Any]]:
+def _strangers(run: Run) -> list[dict[str, Any]]:
     """Describe the strangers that are shown, the most ordinary first."""
-    if run.strangers is None or pictures is None:
+    if run.strangers is None:
         return []
     rows = run.strangers.set_index("path", drop=False)
     return [
         {**{str(key): value for key, value in rows.loc[path].items()}, "address": picture_address(picture)}
-        for path, picture in pictures.strangers.items()
+        for path, picture in run.pictures.strangers.items()
     ]
+
+
+def counts_of(run: Run) -> NDArray[np.int64]:
+    """Count which class was taken for which, (K,K)."""
+    num_classes = len(run.classes)
+    cells = run.labels * num_classes + run.probabilities.argmax(axis=1)
+    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def describe_photograph(run: Run, row: int, place: Mapping[int, int], addresses: Sequence[str]) -> dict[str, Any]:
+    """Describe a test photograph with its three most probable classes."""
+    probabilities = run.probabilities[row]
+    first = np.argsort(-probabilities, kind="stable")[:3]
+    return {
+        "path": run.predictions.loc[row, "path"],
+        "label": run.predictions.loc[row, "label"],
+        "prediction": run.predictions.loc[row, "prediction"],
+        "of_truth": float(probabilities[run.labels[row]]),
+        "top": [(run.classes[k], float(probabilities[k])) for k in first],
+        "address": addresses[place[row]] if row in place else None,
+    }
+
+
+def mistakes(run: Run, place: Mapping[int, int], addresses: Sequence[str]) -> list[dict[str, Any]]:
+    """Describe the mistakes of the highest loss."""
+    wrong = run.predictions["label"] != run.predictions["prediction"]
+    of_truth = np.take_along_axis(run.probabilities, run.labels[:, None], axis=1)[:, 0]
+    rows = np.argsort(np.where(wrong, of_truth, 2), kind="stable")[: min(WORST, int(wrong.sum()))]
+    return [describe_photograph(run, row, place, addresses) for row in rows.tolist()]
+
+
+def pairs(
+    run: Run, counts: NDArray[np.int64], place: Mapping[int, int], addresses: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Describe the most frequent confusions, each with the photographs that it happened to, the surest first."""
+    found = []
+    for truth, prediction, count in matrix.worst_confusions(counts, PAIRS):
+        mine = (run.labels == truth) & (run.probabilities.argmax(axis=1) == prediction)
+        rows = np.flatnonzero(mine)
+        rows = rows[np.argsort(-run.probabilities[rows, prediction], kind="stable")][:PAIR_EXAMPLES]
+        found.append(
+            {
+                "truth": run.classes[truth],
+                "prediction": run.classes[prediction],
+                "count": count,
+                "support": int(counts[truth].sum()),
+                "photographs": [describe_photograph(run, row, place, addresses) for row in rows.tolist()],
+            }
+        )
+    return found
+
+
+def strangest(run: Run, place: Mapping[int, int], addresses: Sequence[str]) -> list[dict[str, Any]]:
+    """Describe the test photographs that are least like the known ones, if they have a thumbnail."""
+    rows = run.outliers["outlier"].sort_values(ascending=False, kind="stable").index
+    return [describe_photograph(run, row, place, addresses) for row in rows[:STRANGERS].tolist() if row in place]
+
+
+def class_rows(run: Run, counts: NDArray[np.int64]) -> list[dict[str, Any]]:
+    """Join each class's figures with what it is taken for most often and its numbers in the splits."""
+    splits = pd.crosstab(run.split["label"], run.split["split"])
+    rows = []
+    for k, row in enumerate(run.scores["per_class"]):
+        errors = np.where(np.arange(len(run.classes)) == k, 0, counts[k])
+        taken = int(errors.argmax())
+        numbers = {
+            name: int(splits[name].get(row["class"], 0)) if name in splits else 0 for name in ("train", "val", "test")
+        }
+        rows.append({**row, **numbers, "taken_for": (run.classes[taken], int(errors[taken])) if errors.any() else None})
+    return rows
+
+
+def embedded(run: Run, counts: NDArray[np.int64], place: Mapping[int, int], addresses: Sequence[str]) -> Markup:
+    """Write what the page's script needs: classes, counts, photographs and thumbnails."""
+    winners = run.probabilities.argmax(axis=1)
+    order = choose_shown(run.labels, run.probabilities, LISTED)
+    paths, sure = run.predictions["path"].tolist(), run.probabilities.max(axis=1)
+    of_truth = np.take_along_axis(run.probabilities, run.labels[:, None], axis=1)[:, 0]
+    photographs = [
+        [
+            paths[row],
+            int(run.labels[row]),
+            int(winners[row]),
+            round(float(sure[row]), 3),
+            round(float(of_truth[row]), 3),
+            place.get(row, -1),
+        ]
+        for row in order
+    ]
+    cells = [[int(row), int(column), int(counts[row, column])] for row, column in np.argwhere(counts > 0)]
+    content = {"classes": run.classes, "cells": cells, "photographs": photographs, "thumbnails": addresses}
+    # A class named "</script>" must not end the script.
+    return Markup(json.dumps(content, ensure_ascii=False).replace("<", "\\u003c"))

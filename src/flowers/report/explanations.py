@@ -1,101 +1,30 @@
 """The part of a network's page that says why: its explanations, what it has learned to see, what little fools it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from torch import nn
 
-from flowers.explain.adversarial import Attack, attack
-from flowers.explain.attribution import Explanation, Explanations, explain
-from flowers.explain.filters import FeatureMaps, Filters, feature_maps, filters
-from flowers.explain.sanity_check import METHODS, randomised_similarity, verdict
-from flowers.explain.selection import choose, spread
+from flowers.explain.explanation_set import ExplanationSet
+from flowers.explain.filters import Filters
+from flowers.explain.sanity_check import METHODS, verdict
 from flowers.report.heatmaps import Panel, map_pictures, montage, strip, weight_pictures
 from flowers.report.html import picture_address
 from flowers.report.robustness import attack_figure, fooled_panels
 from flowers.report.style import DPI, INK, PAPER
 
-WORST, UNSURE, BEST = 5, 2, 3
-"""Photographs of each kind that are explained."""
-COMPARED = 3
-"""Photographs whose maps are compared with those of shuffled weights."""
-ATTACKED = 192
-"""Photographs that are attacked; they are spread over the classes."""
-FOOLED = 4
 KINDS = {"worst": "Sure, and wrong", "unsure": "Could not decide", "best": "Sure, and right"}
 _TILE_PX = 56
 PANEL_PX, PANEL_QUALITY = 176, 75
 
 
-@dataclass(frozen=True)
-class Reasons:
-    """All that was found about why a network answers as it does."""
-
-    kinds: dict[str, list[Explanation]]
-    """Explanations, by the keys of :data:`KINDS`; what there is none of is left out."""
-    about: Explanations
-    """What cannot be shown, and what to mind."""
-    similarity: dict[str, float]
-    """See :func:`flowers.explain.sanity_check.randomised_similarity`."""
-    filters: Filters | None
-    maps: list[FeatureMaps]
-    """Of the first photograph of ``best``, or of the first that there is."""
-    seen: NDArray[np.uint8]
-    """That photograph, (H,W,3)."""
-    attack: Attack
-    chance: float
-    """Share of the most frequent class among the attacked photographs."""
-
-
-def find_reasons(
-    network: nn.Module,
-    pixels: NDArray[np.uint8],
-    labels: NDArray[np.integer],
-    probabilities: NDArray[np.floating],
-    name: str,
-    seed: int,
-) -> Reasons:
-    """Explain the test photographs that tell most, and attack some.
-
-    Args:
-        network: Upright RGB pixels (B,3,H,W) float32 in [0, 255] to logits (B,K).
-        pixels: (N,H,W,3), N > 0; rows are taken when they are needed, so that it may be a store.
-        labels: True classes, (N,).
-        probabilities: What was predicted, (N,K).
-        name: What the network is called in sentences.
-        seed: Of noise and shuffling.
-    """
-    chosen = choose(labels, probabilities, max(WORST, UNSURE, BEST))
-    wanted = {"worst": chosen.worst[:WORST], "unsure": chosen.unsure[:UNSURE], "best": chosen.best[:BEST]}
-    rows = np.array([row for numbers in wanted.values() for row in numbers], dtype=np.int64)
-    about = explain(network, pixels[rows], labels[rows], name, rows)
-    by_row = {each.number: each for each in about.each}
-    kinds = {kind: [by_row[row] for row in numbers] for kind, numbers in wanted.items() if numbers}
-    seen = (kinds.get("best") or about.each)[0].photograph
-    attacked = spread(labels, ATTACKED)
-    return Reasons(
-        kinds,
-        about,
-        randomised_similarity(network, about.each, seed, COMPARED),
-        filters(network, seen),
-        feature_maps(network, seen),
-        seen,
-        attack(network, pixels[attacked], labels[attacked], FOOLED, seed, attacked),
-        float(np.bincount(labels[attacked]).max() / len(attacked)),
-    )
-
-
-def reason_figures(reasons: Reasons, classes: Sequence[str], name: str) -> dict[str, Figure]:
+def explanation_figures(found: ExplanationSet, classes: Sequence[str], name: str) -> dict[str, Figure]:
     """Draw the accuracy under attack, and the explanations as a sheet, by the names of their files."""
-    attacked = int(reasons.attack.table["photographs"].max())
+    attacked = int(found.attack.table["photographs"].max())
     title = f"{name}: {attacked} test photographs changed against it"
     return {
-        "attack": attack_figure(reasons.attack.table, reasons.chance, title),
-        "explanations": sheet([strip(each, classes) for each in reasons.about.each]),
+        "attack": attack_figure(found.attack.table, found.chance, title),
+        "explanations": sheet([strip(each, classes) for each in found.about.each]),
     }
 
 
@@ -116,11 +45,11 @@ def sheet(strips: Sequence[Sequence[Panel]]) -> Figure:
     return figure
 
 
-def describe_reasons(reasons: Reasons, classes: Sequence[str], paths: Sequence[str]) -> Mapping[str, Any]:
-    """Turn what was found into what the page's template is filled with.
+def describe_explanations(found: ExplanationSet, classes: Sequence[str], paths: Sequence[str]) -> Mapping[str, Any]:
+    """Turn explanations into what the page's template is filled with.
 
     Args:
-        reasons: What was found.
+        found: The explanations.
         classes: The K names.
         paths: Of the N photographs.
     """
@@ -137,19 +66,19 @@ def describe_reasons(reasons: Reasons, classes: Sequence[str], paths: Sequence[s
                     "is_right": each.is_right,
                     "panels": _addressed(strip(each, classes)),
                 }
-                for each in explanations
+                for each in found.of_kind(kind)
             ],
         }
-        for kind, explanations in reasons.kinds.items()
+        for kind in found.kinds
     ]
     return {
         "kinds": kinds,
-        "cannot": reasons.about.cannot,
-        "notes": reasons.about.notes,
-        "cam_layer": reasons.about.cam_layer,
-        "similarity": [(METHODS[method], value, verdict(value)) for method, value in reasons.similarity.items()],
-        "seen": picture_address(reasons.seen),
-        "filters": None if reasons.filters is None else _describe_filters(reasons.filters, classes),
+        "cannot": found.about.cannot,
+        "notes": found.about.notes,
+        "cam_layer": found.about.cam_layer,
+        "similarity": [(METHODS[method], value, verdict(value)) for method, value in found.similarity.items()],
+        "seen": picture_address(found.seen),
+        "filters": None if found.filters is None else _describe_filters(found.filters, classes),
         "maps": [
             {
                 "layer": each.layer,
@@ -158,12 +87,12 @@ def describe_reasons(reasons: Reasons, classes: Sequence[str], paths: Sequence[s
                 "side_px": each.maps.shape[1],
                 "address": picture_address(montage(map_pictures(each.maps), columns=8, side_px=_TILE_PX)),
             }
-            for each in reasons.maps
+            for each in found.maps
         ],
-        "strength": reasons.attack.strength,
+        "strength": found.attack.strength,
         "fooled": [
-            {"path": paths[each.number], "panels": _addressed(fooled_panels(each, reasons.attack.strength, classes))}
-            for each in reasons.attack.fooled
+            {"path": paths[each.number], "panels": _addressed(fooled_panels(each, found.attack.strength, classes))}
+            for each in found.attack.fooled
         ],
     }
 

@@ -64,7 +64,9 @@ def gallery_figure(
     return figure
 
 
-def tile(images: Sequence[NDArray[np.uint8]], columns: int, gap_px: int, blank: int = 255) -> NDArray[np.uint8]:
+def tile(
+    images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], columns: int, gap_px: int, blank: int = 255
+) -> NDArray[np.uint8]:
     """Put images into the rows of one image.
 
     Args:

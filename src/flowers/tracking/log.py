@@ -26,7 +26,6 @@ from flowers.tracking.store import ENDED, open_experiment, store_access, store_f
 
 if TYPE_CHECKING:
     from flowers.config.schema import Tracking
-    from flowers.models.trained import TrainedModel
 
 NOTE, PARENT = "mlflow.note.content", "mlflow.parentRunId"
 """Tags: what MLflow's page of a run says about it, in Markdown, and the run that it is a child of."""
@@ -198,16 +197,20 @@ def log_file(path: Path, folder: str | None = None) -> None:
 
 
 @contextlib.contextmanager
-def training_run(model: "TrainedModel", tags: Mapping[str, str]) -> Iterator[None]:
-    """Continue the MLflow run that the training opened."""
-    settings = model.settings
+def training_run(settings: Any, run: dict[str, Any], tags: Mapping[str, str]) -> Iterator[None]:
+    """Continue the MLflow run that a training opened.
+
+    Args:
+        settings: The training's configuration.
+        run: Its ``run.json``. Where the store has lost the run, `mlflow_run_id` becomes that of a new one.
+        tags: Added to the run.
+    """
     with tracked_run(
         settings.tracking,
         experiment=settings.data.name,
         name=settings.name,
-        run_id=model.run["mlflow_run_id"],
+        run_id=run["mlflow_run_id"],
         tags={"recipe": settings.name, **tags},
         system_metrics=False,
-    ) as run_id:
-        model.run["mlflow_run_id"] = run_id  # another one where the store has lost it; all that follows goes there
+    ) as run["mlflow_run_id"]:
         yield

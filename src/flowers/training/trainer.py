@@ -1,10 +1,7 @@
 """Lightning's Trainer as every fit here wants it, and what the machine's arithmetic and memory are capable of."""
 
 import contextlib
-import ctypes
-import ctypes.util
 import logging
-import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +12,7 @@ import torch
 
 from flowers.config.compose import instantiate
 from flowers.errors import UserError
+from flowers.models.inference import keep_freed_memory
 
 
 def make_trainer(node: Mapping[str, Any], folder: Path, **given: Any) -> lightning.Trainer:
@@ -81,9 +79,6 @@ def quiet_lightning() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
-
-
 def resolve_precision(precision: str, accelerator: str) -> str:
     """Choose bfloat16 where the processor multiplies it natively, as it is then about twice as fast.
 
@@ -102,19 +97,3 @@ def resolve_precision(precision: str, accelerator: str) -> str:
         capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch cannot tell
         native = capabilities.get("avx512_bf16", False) or capabilities.get("amx_bf16", False)
     return "bf16-mixed" if native else "32-true"
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep freed memory for the next step instead of returning it to the system.
-
-    Activations are allocated and freed at every step; given back to the system, their pages are zeroed again at the
-    next touch, which costs a training on the processor up to half its speed. Elsewhere than on glibc this does nothing.
-    """
-    libc_name = ctypes.util.find_library("c")
-    if not sys.platform.startswith("linux") or libc_name is None:
-        return
-    mallopt = getattr(ctypes.CDLL(libc_name), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-        mallopt(_M_TOP_PAD, 64 * 2**20)
