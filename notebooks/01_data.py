@@ -21,30 +21,16 @@
 PHOTOGRAPHS = "sample"
 
 # %%
-from flowers import notebook
-
-notebook.start()
-
-# %%
 from pathlib import Path
 
 import pandas as pd
 
-from flowers.commands.data_card import look_into
-from flowers.commands.find_label_errors import suspects
-from flowers.config.compose import instantiate, read_data
-from flowers.data.augment import augmented_views
-from flowers.data.pixels import open_store
-from flowers.evaluation.significance import smallest_difference
-from flowers.report import data_card as card
-from flowers.report.data_card import CUES, SPLITS
-from flowers.report.html import percent
-from flowers.report.image_grid import gallery_figure
+import flowers
 
-settings = notebook.settings_for(PHOTOGRAPHS, "experiment=sample_finetune", "progress=none")
-contents, cache = look_into(read_data(settings)), Path(settings.data.cache_dir)
-table = contents.table
-notebook.bullets([f"{len(table)} photographs of {contents.root}", *card.readings(contents.found)])
+flowers.start_notebook()
+photographs = flowers.Photographs(PHOTOGRAPHS, "experiment=sample_finetune", "progress=none")
+table = photographs.table
+flowers.sentences(photographs.findings)
 
 # %% [markdown]
 # ## What a class looks like
@@ -53,18 +39,14 @@ notebook.bullets([f"{len(table)} photographs of {contents.root}", *card.readings
 # light, the background, the frame): a network will find that too, and it costs it nothing to use it.
 
 # %%
-classes = sorted(table["label"].unique())[:20]
-strips = [card.montage(table, contents.pixels, label, rows=1) for label in classes]
-gallery_figure(strips, classes, columns=1)
+photographs.classes(most=20)
 
 # %% [markdown]
 # How much can be told *without* looking at flowers? Each row guesses the class from a single number. What is far above
 # chance leaks the label, and a good score may then mean that the network knows cameras, not flowers.
 
 # %%
-cues = pd.DataFrame(contents.found["cues"]).set_index("cue").rename(CUES).drop(columns="leaks")
-cues.columns = ["right", "from", "to (95 %)", "chance"]
-cues.style.format(percent)
+photographs.cues().style.format("{:.1%}")
 
 # %% [markdown]
 # ## Three sets, three jobs
@@ -80,12 +62,12 @@ cues.style.format(percent)
 # many lucky numbers. Here the split is drawn within each class, and pictures that are alike stay on one side.
 
 # %%
-pd.crosstab(table["label"], table["split"], margins=True, margins_name="all").reindex(columns=[*SPLITS, "all"])
+pd.crosstab(table["label"], table["split"], margins=True, margins_name="all").reindex(
+    columns=["train", "val", "test", "all"]
+)
 
 # %%
-alike = table[table.duplicated("group", keep=False)].sort_values(["group", "path"]).head(8)
-words = (alike["label"] + "\nall in " + alike["split"]).tolist()
-gallery_figure(contents.pixels[alike.index], words, columns=8) if words else notebook.bullets(["No two are alike."])
+photographs.alike(most=8)
 
 # %% [markdown]
 # How many test photographs are enough? Two networks that disagree on a tenth of them must differ by at least this much
@@ -94,8 +76,8 @@ gallery_figure(contents.pixels[alike.index], words, columns=8) if words else not
 
 # %%
 tests = sorted({100, 1000, 10_000, int((table["split"] == "test").sum())} - {0})
-floors = [percent(smallest_difference(count, count // 10)) for count in tests]
-pd.DataFrame({"smallest difference shown": floors}, index=pd.Index(tests, name="test photographs"))
+floors = pd.Series([flowers.smallest_difference(count, count // 10) for count in tests], dtype=float)
+floors.rename("smallest difference shown").set_axis(tests).to_frame().style.format("{:.1%}", na_rep="none")
 
 # %% [markdown]
 # ## Augmentation, as trained with
@@ -107,15 +89,7 @@ pd.DataFrame({"smallest difference shown": floors}, index=pd.Index(tests, name="
 # Judge each picture: is it *still* what its label says? A change that makes it something else teaches a mistake.
 
 # %%
-train = table[table["split"] == "train"].reset_index(drop=True)
-rows = train.drop_duplicates("label").index[:4].tolist()
-shown = open_store(contents.root, train.loc[rows], 128, cache)
-epochs = range(1, 8)
-augment = instantiate("model.augment", settings.model.augment)
-views = augmented_views(augment, settings.seed, shown, rows, len(train), epochs)
-pictures = [picture for number in range(len(rows)) for picture in (shown[number], *views[:, number])]
-captions = [words for row in rows for words in (train["label"][row], *(f"epoch {epoch}" for epoch in epochs))]
-gallery_figure(pictures, captions, columns=8)
+photographs.augmented(epochs=range(1, 8))
 
 # %% [markdown]
 # ## Suspects: labels that deserve a second look
@@ -137,10 +111,10 @@ gallery_figure(pictures, captions, columns=8)
 # %%
 out = Path("runs/notebook/suspects")
 recipe = ["experiment=linear_scratch", "progress=none", "tracking.enabled=false", f"out_dir={out}"]
-suspects(notebook.settings_for(PHOTOGRAPHS, *recipe))
+flowers.find_label_errors(flowers.Photographs(PHOTOGRAPHS, *recipe).settings)
 found = pd.read_csv(out / "suspects.csv", keep_default_na=False).head(16)
-pixels = open_store(contents.root, found.merge(table, on="path"), 128, cache)
-gallery_figure(pixels, (found["label"] + "\nor " + found["suggested"] + "?").tolist(), columns=8)
+pixels = photographs.read(found.merge(table, on="path"))
+flowers.gallery(pixels, (found["label"] + "\nor " + found["suggested"] + "?").tolist(), columns=8)
 
 # %% [markdown]
 # **Next:** `02_results` reads what was trained on these photographs. What is above, and more, as a page to

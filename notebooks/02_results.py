@@ -22,39 +22,11 @@
 TRAINING = "artifacts/train/cnn_scratch"
 
 # %%
-from flowers import notebook
+import flowers
 
-notebook.start()
-
-# %%
-from pathlib import Path
-
-import numpy as np
-import pandas as pd
-
-from flowers.commands.report import read_run
-from flowers.data.pixels import open_store
-from flowers.evaluation.ranking import rank
-from flowers.evaluation.results import comparable, own_places, read_experiments
-from flowers.explain.attribution import explain
-from flowers.explain.selection import choose
-from flowers.models.inference import PixelLogits, calibrated
-from flowers.models.trained import open_model
-from flowers.report import evaluation as report
-from flowers.report import findings as readings
-from flowers.report.calibration import coverage_figure, reliability_figure
-from flowers.report.confusion import confusion_figure
-from flowers.report.curves import curves_figure, side_by_side_figure, stage_starts
-from flowers.report.exhibits import class_rows, counts_of
-from flowers.report.heatmaps import strip
-from flowers.report.html import percent
-from flowers.report.image_grid import gallery_figure
-from flowers.tracking.store import list_trainings, read_curves
-
-place = notebook.find_training(Path(TRAINING))
-model = open_model(place.trained)
-run = read_run(model, place.evaluated)
-notebook.bullets(report.readings(run))
+flowers.start_notebook()
+evaluation = flowers.Evaluation(TRAINING)
+flowers.sentences(evaluation.findings)
 
 # %% [markdown]
 # ## The trainings that MLflow remembers
@@ -64,16 +36,13 @@ notebook.bullets(report.readings(run))
 # the best has made the test a second validation, and no number is left that says what to expect.
 
 # %%
-store = model.settings.tracking.uri
-trainings = list_trainings(store, run.run["dataset"], run.run["split_sha256"])
+trainings = evaluation.trainings
 accuracies = [name for name in trainings if "/" in name]
 shown = trainings.drop(columns="run_id").head(12)
-shown.style.format(percent, subset=accuracies, na_rep="not read").hide(axis="index")
+shown.style.format("{:.1%}", subset=accuracies, na_rep="not read").hide(axis="index")
 
 # %%
-others = trainings[trainings["run_id"] != run.run["mlflow_run_id"]].drop_duplicates("name").head(8)
-histories = {name: read_curves(store, run_id) for name, run_id in zip(others["name"], others["run_id"], strict=True)}
-side_by_side_figure({**histories, run.name: run.history}, run.name, "How they learned")
+evaluation.curves_beside(most=8)
 
 # %% [markdown]
 # ## Is the best one better?
@@ -82,8 +51,7 @@ side_by_side_figure({**histories, run.name: run.history}, run.name, "How they le
 # of them gets right and the other wrong tell anything.
 
 # %%
-experiments, test = read_experiments(own_places(comparable(place.trained)))
-notebook.bullets(readings.readings(rank(experiments, [], test.truth, test.groups)))
+flowers.sentences(evaluation.ranking())
 
 # %% [markdown]
 # ## How it learned
@@ -94,7 +62,7 @@ notebook.bullets(readings.readings(rank(experiments, [], test.truth, test.groups
 # wrong. The minus is part of it.)
 
 # %%
-curves_figure(run.history, stage_starts(run.history), run.name)
+evaluation.curves()
 
 # %% [markdown]
 # ## What it takes for what
@@ -107,15 +75,11 @@ curves_figure(run.history, stage_starts(run.history), run.name)
 # class that is never found.
 
 # %%
-counts = counts_of(run)
-confusion_figure(counts, run.classes, f"{run.name}: test")
+evaluation.confusion()
 
 # %%
-print(f"accuracy {percent(run.scores['test/acc'])}, macro F1 {percent(run.scores['test/macro_f1'])}")
-rows = pd.DataFrame(class_rows(run, counts)).set_index("class")
-rows["taken_for"] = [f"{pair[0]} ({pair[1]})" if pair else "" for pair in rows["taken_for"]]
-columns = ["precision", "recall", "f1", "support", "train", "taken_for"]
-rows[columns].sort_values("f1").style.format(percent, subset=columns[:3])
+print(f"accuracy {evaluation.scores['test/acc']:.1%}, macro F1 {evaluation.scores['test/macro_f1']:.1%}")
+evaluation.per_class().style.format("{:.1%}", subset=["precision", "recall", "f1"])
 
 # %% [markdown]
 # ## How sure it is, and whether it may be
@@ -125,8 +89,7 @@ rows[columns].sort_values("f1").style.format(percent, subset=columns[:3])
 # photographs) is already in here.
 
 # %%
-confidence, right = run.probabilities.max(axis=1), run.probabilities.argmax(axis=1) == run.labels
-reliability_figure(confidence, right, f"{run.name}: does it know what it knows?")
+evaluation.reliability()
 
 # %% [markdown]
 # What is not sure can be left to a person. The thresholds were chosen on the validation photographs, one for each
@@ -134,7 +97,7 @@ reliability_figure(confidence, right, f"{run.name}: does it know what it knows?"
 # the decimal.
 
 # %%
-coverage_figure(confidence, right, run.scores["withholding"], f"{run.name}: fewer answers, fewer mistakes")
+evaluation.coverage()
 
 # %% [markdown]
 # ## Its mistakes, explained
@@ -145,14 +108,9 @@ coverage_figure(confidence, right, run.scores["withholding"], f"{run.name}: fewe
 # shows what it is least sure of.)
 
 # %%
-val = run.split[run.split["split"] == "val"].reset_index(drop=True)
-labels, probabilities = model.validation.labels, calibrated(model.validation.logits, model.temperature)
-chosen = choose(labels, probabilities, count=16)
-numbers = chosen.worst or chosen.unsure or chosen.best
-folder, cache = Path(run.run["photographs"]), Path(model.settings.data.cache_dir)
-pixels = open_store(folder, val.loc[numbers], model.net.image_px, cache)
-answers = [f"{run.classes[row.argmax()]} {percent(row.max(), 0)}" for row in probabilities[numbers]]
-gallery_figure(pixels, (val["label"][numbers] + "\n" + answers).tolist(), columns=8)
+mistakes = evaluation.mistakes
+answers = mistakes["prediction"] + [f" {probability:.0%}" for probability in mistakes["probability"]]
+flowers.gallery(evaluation.read(mistakes), (mistakes["label"] + "\n" + answers).tolist(), columns=8)
 
 # %% [markdown]
 # Now where it looked. **Grad-CAM** shows which places spoke for the class that it answered, and which for the true one.
@@ -161,15 +119,11 @@ gallery_figure(pixels, (val["label"][numbers] + "\n" + answers).tolist(), column
 # the wrong thing. Light on grass, sky or the frame is the sign of a spurious cue.
 
 # %%
-first = numbers[:4]
-explained = explain(PixelLogits(model.net, model.temperature), np.array(pixels[:4]), labels[first], run.name)
-wanted = ("photograph", "cam", "cam_truth", "occlusion")
-panels = [panel for each in explained.each for panel in strip(each, run.classes) if panel.method in wanted]
-captions = [panel.caption.replace(", ", "\n").replace("CAM for", "CAM\nfor").replace(": ", "\n") for panel in panels]
-gallery_figure([panel.picture for panel in panels], captions, columns=3 if len(panels) == 3 * len(first) else 4)
+explained = evaluation.explain(mistakes.head(4))
+evaluation.maps(explained)
 
 # %%
-notebook.bullets([*explained.cannot, *explained.notes] or ["This network's maps can be read as they are."])
+flowers.sentences([*explained.cannot, *explained.notes] or ["This network's maps can be read as they are."])
 
 # %% [markdown]
 # **What to do with this.** Mistakes that you would make too ask for better labels or photographs (`01_data`,

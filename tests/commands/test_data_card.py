@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flowers.commands.data_card import brightness, card, look_into
+from flowers.commands.data_card import card
 from flowers.commands.download import download
 from flowers.commands.split import split
 from flowers.config.compose import read_data
@@ -17,6 +17,7 @@ from flowers.config.schema import Settings
 from flowers.curation.prepare import prepare
 from flowers.curation.split_table import write_splits
 from flowers.errors import UserError
+from flowers.report.contents import brightness, look_into
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import flowers.commands.train
-from flowers.commands.find_label_errors import suspects
+from flowers.commands.find_label_errors import find_label_errors
 from flowers.commands.train import train
 from flowers.config.schema import Settings
 from flowers.curation.prepare import photographs_of
@@ -48,7 +48,7 @@ def test_wrong_labels_come_first(make_settings: Make, mislabelled: Path, tmp_pat
         f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}",
         *SMALL,
     )
-    count = suspects(settings)
+    count = find_label_errors(settings)
     found = pd.read_csv(tmp_path / "out/suspects.csv")
     assert len(found) == count
     _, split = photographs_of(settings)
@@ -95,9 +95,9 @@ def test_an_interrupted_search_goes_on_with_its_fold(
 
     monkeypatch.setattr(flowers.commands.train, "train", counted)
     with pytest.raises(KeyboardInterrupt):
-        suspects(settings)
+        find_label_errors(settings)
     (tmp_path / "again").touch()
-    suspects(settings)
+    find_label_errors(settings)
     assert len(seen) == 3
     _, split = photographs_of(settings)
     kept = split[split["split"] != "test"]
@@ -118,7 +118,7 @@ def test_what_cannot_be_judged_is_said_before_any_training(make_settings: Make, 
     ):
         write_splits(table, tmp_path / "split.csv")
         with pytest.raises(UserError, match=sentence):
-            suspects(make_settings(f"data.root={root}", "data.split_csv=split.csv", *SMALL))
+            find_label_errors(make_settings(f"data.root={root}", "data.split_csv=split.csv", *SMALL))
     with pytest.raises(UserError, match=r"leave out from_stage"):
-        suspects(make_settings("from_stage=2", *SMALL))
+        find_label_errors(make_settings("from_stage=2", *SMALL))
     assert not (tmp_path / "runs/suspects").exists()

@@ -11,6 +11,7 @@ import jupytext
 import nbformat
 import pytest
 
+import flowers
 from flowers.commands.evaluate import evaluate
 from flowers.commands.notebooks import run_notebook
 from flowers.commands.train import train
@@ -19,7 +20,8 @@ from flowers.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 TEXTS = sorted((ROOT / "notebooks").glob("*.py"))
-ALLOWED = {"flowers", "numpy", "pandas", "matplotlib", "pathlib"}
+ALLOWED = {"flowers", "pandas", "pathlib"}
+"""Of flowers only what is public."""
 LONGEST_WORDS = 1000
 """At 200 words a minute that leaves half of ten minutes for the figures."""
 
@@ -60,11 +62,19 @@ def test_what_is_imported_is_there(text: Path) -> None:
         if isinstance(node, ast.Import):
             assert {alias.name for alias in node.names} <= ALLOWED
         elif isinstance(node, ast.ImportFrom):
-            assert str(node.module).partition(".")[0] in ALLOWED
-            for alias in node.names:
-                found = importlib.import_module(str(node.module))
-                if not hasattr(found, alias.name):
-                    importlib.import_module(f"{node.module}.{alias.name}")
+            assert str(node.module) in ALLOWED
+            assert all(hasattr(importlib.import_module(str(node.module)), alias.name) for alias in node.names)
+    used = {
+        node.attr
+        for node in ast.walk(code(text))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "flowers"
+    }
+    assert used <= set(flowers.__all__)
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.stem)
+def test_the_first_picture_comes_after_five_imports_at_most(text: Path) -> None:
+    assert sum(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(code(text))) <= 5
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.stem)
@@ -87,8 +97,8 @@ def write(folder: Path, *sources: str) -> Path:
     return text
 
 
-START = "from flowers import notebook\nnotebook.start()"
-ASKS = "from flowers.errors import UserError\nraise UserError('name a folder.')"
+START = "import flowers\nflowers.start_notebook()"
+ASKS = "import flowers\nraise flowers.UserError('name a folder.')"
 
 
 @pytest.mark.slow
@@ -166,7 +176,7 @@ def test_results_are_shown(make_settings: Callable[..., Settings], tmp_path: Pat
         evaluate(Path(settings.out_dir), Path(settings.out_dir) / "test")
     found = run_on("02_results", tmp_path, "trained/first")
     assert figures(found) == 7  # side by side, curves, confusion, two of confidence, mistakes, explanations
-    (table,) = (cell.outputs[0].data["text/html"] for cell in found if "list_trainings(" in cell.source)
+    (table,) = (cell.outputs[0].data["text/html"] for cell in found if "trainings" in cell.source)
     assert "second" in table
-    (ranked,) = (cell.outputs[0].data["text/markdown"] for cell in found if "rank(" in cell.source)
+    (ranked,) = (cell.outputs[0].data["text/markdown"] for cell in found if "ranking(" in cell.source)
     assert "second" in ranked

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def suspects(settings: Settings) -> int:
+def find_label_errors(settings: Settings) -> int:
     """Rank the labels of the training and validation photographs by how surely they are wrong.
 
     An interrupted search goes on with the fold that it was in.
@@ -165,4 +165,4 @@ def _judge_fold(settings: Settings, root: Path, table: "pd.DataFrame", fold: int
 
 def main() -> None:
     """Search the photographs that the command line names."""
-    run_command(suspects)
+    run_command(find_label_errors)

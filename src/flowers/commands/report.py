@@ -12,30 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from omegaconf import OmegaConf
 
 from flowers.config.cli import exit_on_user_error, read_arguments
-from flowers.curation.split_table import read_splits
-from flowers.errors import UserError
-from flowers.evaluation.pictures import Pictures
 from flowers.evaluation.result_files import (
     EXPLANATIONS,
-    PICTURES,
     TRAINED,
-    check_exists,
-    read_answers,
     read_confusion,
-    read_history,
     read_json,
-    read_probabilities,
     read_record,
 )
 from flowers.explain.explanation_set import ExplanationSet
 from flowers.report.confusion import confusion_figure
-from flowers.report.evaluation import Run, figures_of, write_report
+from flowers.report.evaluation import figures_of, read_config, read_run, remedy_of, write_report
 from flowers.report.explanations import describe_explanations, explanation_figures
 from flowers.tracking import log as tracking
-from flowers.tracking.naming import remake_command
 
 
 @dataclass
@@ -58,10 +48,10 @@ def report(evaluation: Path, out: Path) -> None:
     Raises:
         UserError: If the evaluation lacks something.
     """
-    remedy = _remedy(evaluation)
+    remedy = remedy_of(evaluation)
     scores = read_json(evaluation / "metrics.json", ("test/ece_limit", "withholding", "per_class", "model"), remedy)
     classes, counts = read_confusion(evaluation / "confusion.csv", remedy)
-    settings = _read_config(evaluation / TRAINED / "config.yaml", remedy)
+    settings = read_config(evaluation / TRAINED / "config.yaml", remedy)
     elsewhere = scores.get("data")
     title = f"{settings.name}: {elsewhere or 'test'}, {scores['photographs']} photographs"
     figures: dict[str, Any] = {"confusion": confusion_figure(counts, classes, title)}
@@ -85,73 +75,6 @@ def report(evaluation: Path, out: Path) -> None:
         _record(evaluation, settings, scores, where, figures, page)
     if page is not None:
         print(f"the page: {page}", flush=True)
-
-
-def read_run(evaluation: Path) -> Run:
-    """Gather what was left of a training and its evaluation.
-
-    Raises:
-        UserError: If a file is missing or is not what its stage writes.
-    """
-    remedy, trained = _remedy(evaluation), evaluation / TRAINED
-    scores = read_json(evaluation / "metrics.json", ("test/ece_limit", "withholding", "per_class", "model"), remedy)
-    run = read_json(trained / "run.json", ("classes", "final"), remedy)
-    predictions = read_answers(evaluation / "predictions.csv", remedy).reset_index()
-    probabilities = read_probabilities(evaluation / "predictions.csv", len(run["classes"]), remedy)
-    names = {"path": str, "prediction": str}
-    # A class may be called NA, which is no gap.
-    gaps: dict[str, Any] = {"keep_default_na": False, "na_values": dict.fromkeys(("distance", "strangeness"), "")}
-    strangers = corruptions = None
-    try:
-        outliers = pd.read_csv(evaluation / "outliers/test.csv", dtype=names, **gaps)
-        if "strangers" in scores:
-            strangers = pd.read_csv(evaluation / "outliers/strangers.csv", dtype=names, **gaps)
-        if (evaluation / "corruptions.csv").is_file():
-            corruptions = pd.read_csv(evaluation / "corruptions.csv")
-        if set(predictions["label"]) - set(run["classes"]) or list(outliers["path"]) != list(predictions["path"]):
-            raise ValueError("they are of another model")
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename} is missing; {remedy}.") from error
-    except (ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
-        raise UserError(f"{evaluation} is not what this version's evaluate writes ({error}); {remedy}.") from error
-    split = read_splits(trained / "split.csv")
-    return Run(
-        name=_read_config(trained / "config.yaml", remedy).name,
-        classes=run["classes"],
-        run=run,
-        config=(trained / "config.yaml").read_text(encoding="utf-8"),
-        remake=remake_command(Path(scores["model"])),
-        history=read_history(trained / "history.csv", remedy),
-        scores=scores,
-        predictions=predictions.assign(sha256=predictions["path"].map(split.set_index("path")["sha256"])),
-        probabilities=probabilities,
-        outliers=outliers,
-        strangers=strangers,
-        split=split,
-        pictures=read_record(evaluation / PICTURES, Pictures, remedy),
-        corruptions=corruptions,
-    )
-
-
-def _remedy(evaluation: Path) -> str:
-    """Say how a folder becomes what ``evaluate`` writes."""
-    model = "DIR"
-    if (evaluation / "metrics.json").is_file():
-        try:
-            model = json.loads((evaluation / "metrics.json").read_text())["model"]
-        except (ValueError, KeyError, TypeError):
-            model = "DIR"
-    return f"run flowers evaluate model={model} again"
-
-
-def _read_config(path: Path, remedy: str) -> Any:
-    """Read the configuration of the training."""
-    check_exists(path, remedy)
-    try:
-        config = OmegaConf.load(path)
-        return OmegaConf.masked_copy(config, ["name", "data", "tracking"])  # type: ignore[arg-type]
-    except Exception as error:  # whatever the YAML reader finds wrong
-        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}): {remedy}.") from error
 
 
 def _record(

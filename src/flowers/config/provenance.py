@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import platform
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -101,3 +102,18 @@ def code_digest(*rooms: str) -> str:
     for path in sorted(path for room in rooms for path in (package / room).rglob("*.py")):
         hasher.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
     return hasher.hexdigest()
+
+
+def shell_path(folder: Path) -> str:
+    """Write a folder for a shell: if it is in the working folder, so that it also fits once that has moved."""
+    whole = folder.absolute()
+    return shlex.quote(str(whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole))
+
+
+def remake_command(folder: Path) -> str:
+    """Write the command that trains again what is in a folder, with equal weights, in the project's folder."""
+    out = shell_path(folder)
+    # Not --config-dir, which Hydra searches after the project's own configuration.
+    root = "" if out.startswith(("/", "'/")) else '"$PWD"/'
+    # In short lines, as MLflow's page does not break them.
+    return f"flowers train \\\n  --config-path {root}{out} \\\n  --config-name config out_dir=again"

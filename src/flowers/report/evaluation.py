@@ -12,8 +12,22 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from omegaconf import OmegaConf
 
+from flowers.config.provenance import remake_command
+from flowers.curation.split_table import read_splits
+from flowers.errors import UserError
 from flowers.evaluation.pictures import STRANGERS, Pictures, choose_shown
+from flowers.evaluation.result_files import (
+    PICTURES,
+    TRAINED,
+    check_exists,
+    read_answers,
+    read_history,
+    read_json,
+    read_probabilities,
+    read_record,
+)
 from flowers.report import confusion as matrix
 from flowers.report.calibration import coverage_figure, ood_figure, reliability_figure
 from flowers.report.curves import MEMORISING_FRAC, curves_figure, stage_starts
@@ -176,6 +190,73 @@ def _strangers(run: Run) -> list[dict[str, Any]]:
         {**{str(key): value for key, value in rows.loc[path].items()}, "address": picture_address(picture)}
         for path, picture in run.pictures.strangers.items()
     ]
+
+
+def read_run(evaluation: Path) -> Run:
+    """Gather what was left of a training and its evaluation.
+
+    Raises:
+        UserError: If a file is missing or is not what its stage writes.
+    """
+    remedy, trained = remedy_of(evaluation), evaluation / TRAINED
+    scores = read_json(evaluation / "metrics.json", ("test/ece_limit", "withholding", "per_class", "model"), remedy)
+    run = read_json(trained / "run.json", ("classes", "final"), remedy)
+    predictions = read_answers(evaluation / "predictions.csv", remedy).reset_index()
+    probabilities = read_probabilities(evaluation / "predictions.csv", len(run["classes"]), remedy)
+    names = {"path": str, "prediction": str}
+    # A class may be called NA, which is no gap.
+    gaps: dict[str, Any] = {"keep_default_na": False, "na_values": dict.fromkeys(("distance", "strangeness"), "")}
+    strangers = corruptions = None
+    try:
+        outliers = pd.read_csv(evaluation / "outliers/test.csv", dtype=names, **gaps)
+        if "strangers" in scores:
+            strangers = pd.read_csv(evaluation / "outliers/strangers.csv", dtype=names, **gaps)
+        if (evaluation / "corruptions.csv").is_file():
+            corruptions = pd.read_csv(evaluation / "corruptions.csv")
+        if set(predictions["label"]) - set(run["classes"]) or list(outliers["path"]) != list(predictions["path"]):
+            raise ValueError("they are of another model")
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename} is missing; {remedy}.") from error
+    except (ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
+        raise UserError(f"{evaluation} is not what this version's evaluate writes ({error}); {remedy}.") from error
+    split = read_splits(trained / "split.csv")
+    return Run(
+        name=read_config(trained / "config.yaml", remedy).name,
+        classes=run["classes"],
+        run=run,
+        config=(trained / "config.yaml").read_text(encoding="utf-8"),
+        remake=remake_command(Path(scores["model"])),
+        history=read_history(trained / "history.csv", remedy),
+        scores=scores,
+        predictions=predictions.assign(sha256=predictions["path"].map(split.set_index("path")["sha256"])),
+        probabilities=probabilities,
+        outliers=outliers,
+        strangers=strangers,
+        split=split,
+        pictures=read_record(evaluation / PICTURES, Pictures, remedy),
+        corruptions=corruptions,
+    )
+
+
+def remedy_of(evaluation: Path) -> str:
+    """Say how a folder becomes what ``evaluate`` writes."""
+    model = "DIR"
+    if (evaluation / "metrics.json").is_file():
+        try:
+            model = json.loads((evaluation / "metrics.json").read_text())["model"]
+        except (ValueError, KeyError, TypeError):
+            model = "DIR"
+    return f"run flowers evaluate model={model} again"
+
+
+def read_config(path: Path, remedy: str) -> Any:
+    """Read the configuration of the training."""
+    check_exists(path, remedy)
+    try:
+        config = OmegaConf.load(path)
+        return OmegaConf.masked_copy(config, ["name", "data", "tracking"])  # type: ignore[arg-type]
+    except Exception as error:  # whatever the YAML reader finds wrong
+        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}): {remedy}.") from error
 
 
 def counts_of(run: Run) -> NDArray[np.int64]:

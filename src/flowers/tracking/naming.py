@@ -4,11 +4,12 @@ All is made from the resolved configuration as plain dictionaries, of which any 
 """
 
 import os
-import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from flowers.config.provenance import remake_command, shell_path
 
 LONGEST_NAME = 100
 _UNTOLD = (
@@ -88,21 +89,6 @@ def short_params(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in params.items() if value not in off or (key.endswith("seed") and value == 0)}
 
 
-def _place(folder: Path) -> str:
-    """Write a folder for a shell: if it is in the working folder, so that it also fits once that has moved."""
-    whole = folder.absolute()
-    return shlex.quote(str(whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole))
-
-
-def remake_command(folder: Path) -> str:
-    """Write the command that trains again what is in a folder, with equal weights, in the project's folder."""
-    out = _place(folder)
-    # Not --config-dir, which Hydra searches after the project's own configuration.
-    root = "" if out.startswith(("/", "'/")) else '"$PWD"/'
-    # In short lines, as MLflow's page does not break them.
-    return f"flowers train \\\n  --config-path {root}{out} \\\n  --config-name config out_dir=again"
-
-
 def run_note(config: Mapping[str, Any], commit: str | None, photographs: int | None) -> str:
     """Write what a training's page says about it, in Markdown.
 
@@ -124,7 +110,7 @@ def run_note(config: Mapping[str, Any], commit: str | None, photographs: int | N
     ]
     if config.get("out_dir"):
         folder = Path(config["out_dir"])
-        out = _place(folder)
+        out = shell_path(folder)
         lines += [
             f"Reproduce this run, with equal weights, in the project's folder:\n```\n{remake_command(folder)}\n```",
             f"The trained model is in `{out}`, and here under *Artifacts*. Measure it on the test photographs (the "

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from flowers.api import find_training, settings_for
 from flowers.errors import UserError
-from flowers.notebook import bullets, find_training, project_folder, settings_for
+from flowers.notebook import project_folder, sentences
 
 
 def test_the_project_is_found_from_the_folder_of_notebooks(tmp_path: Path) -> None:
@@ -72,5 +73,5 @@ def test_what_a_training_lacks_is_said_with_the_command(tmp_path: Path) -> None:
 
 
 def test_names_are_not_taken_for_markup() -> None:
-    text = bullets(["cnn_scratch is *sure* of <b>", "two"]).data
+    text = sentences(["cnn_scratch is *sure* of <b>", "two"]).data
     assert text == "- cnn\\_scratch is \\*sure\\* of \\<b\\>\n- two"
