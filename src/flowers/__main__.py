@@ -23,6 +23,37 @@ def summaries() -> dict[str, str]:
     return {name: text.partition("\n")[0].partition(":")[0].rstrip(".") for name, text in documented.items()}
 
 
+def show_help(file: Path, words: list[str]) -> None:
+    """Say what a command does, its own keys, and the configuration's, without importing what it needs to run.
+
+    Args:
+        file: The command's.
+        words: Its command line; other words than `--help` choose whose keys are shown.
+    """
+    source = file.read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    own = {}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == "Arguments":
+            own = {ast.unparse(each.target): each.value for each in node.body if isinstance(each, ast.AnnAssign)}
+    print((ast.get_docstring(tree) or "").strip())
+    if own:
+        print("\nKeys of this command:")
+    for key, value in own.items():
+        shown = "(needed)" if value is None else ast.unparse(value)
+        if isinstance(value, ast.Call):  # Path("OUT"), field(default_factory=…)
+            shown = (
+                ast.unparse(value.args[0]) if value.args else ast.unparse(value.keywords[0].value).partition(": ")[2]
+            )
+        print(f"  {key}={shown.strip(chr(39)) or '[]'}")
+    if "run_command(" in source:
+        from flowers.config.cli import run_command
+
+        print(flush=True)
+        sys.argv = [sys.argv[0], *(word for word in words if word.partition("=")[0] not in own)]
+        run_command(print)  # Hydra lists the configuration's keys and ends
+
+
 def main() -> None:
     """List the commands, or run the one that the first word names."""
     name, words = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
@@ -37,6 +68,9 @@ def main() -> None:
     if command not in {file.stem for file in command_files()}:
         print(f"flowers: there is no command '{name}': {suggestion(name, summaries())}", file=sys.stderr)
         sys.exit(2)
+    if {"--help", "-h"} & set(words):
+        show_help(COMMANDS / f"{command}.py", words)
+        return
     following: list[str] | None = [command, *words]
     while following:  # a command may name the one that follows it, as no command imports another
         sys.argv = [f"flowers {following[0]}", *following[1:]]

@@ -1,8 +1,6 @@
 import csv
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -460,13 +458,6 @@ def test_an_unfinished_experiment_ends_the_command_with_a_sentence(
         main()
     assert ended.value.code == 2
     assert "evaluate/net/predictions.csv is missing: run `dvc repro evaluate@net`" in capsys.readouterr().err
-
-
-def test_help_is_quick() -> None:
-    heavy = "{'matplotlib', 'pandas', 'numpy', 'torch', 'jinja2'} & set(sys.modules)"
-    check = f"import sys, flowers.commands.compare\nprint({heavy} or 'quick')"
-    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "quick"
 
 
 def test_an_experiment_with_a_page_is_linked_to_it(tmp_path: Path) -> None:

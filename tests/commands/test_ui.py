@@ -43,11 +43,6 @@ def test_only_this_machine_is_served_unless_told_otherwise() -> None:
     assert command[command.index("--host") + 1] == "127.0.0.1"
 
 
-def test_help_does_not_wait_for_mlflow() -> None:
-    code = "import sys, flowers.commands.ui; assert not {'mlflow', 'torch', 'pandas'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 def test_port_in_use_is_one_sentence() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

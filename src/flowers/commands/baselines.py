@@ -11,8 +11,22 @@ Writes for each a folder with ``metrics.json``, ``predictions.csv`` and ``confus
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from flowers.config.cli import run_command
+from flowers.config.provenance import describe
 from flowers.config.schema import Settings
+from flowers.curation.prepare import photographs_of
+from flowers.evaluation.baseline_inputs import (
+    ON_EMBEDDINGS,
+    ON_PIXELS,
+    divide,
+    embedding_network,
+    fit_on_embeddings,
+    fit_on_pixels,
+)
+from flowers.evaluation.predictions import write_results
+from flowers.evaluation.scores import confusion, score
 
 _FILES = ("metrics.json", "predictions.csv", "confusion.csv")
 
@@ -26,18 +40,6 @@ def baselines(settings: Settings) -> dict[str, dict[str, Any]]:
     Raises:
         UserError: If something that the user gave cannot be used, or there is no test, or there are no folds.
     """
-    from flowers.config.provenance import describe
-    from flowers.curation.prepare import photographs_of
-    from flowers.evaluation.baseline_inputs import (
-        ON_EMBEDDINGS,
-        ON_PIXELS,
-        divide,
-        embedding_network,
-        fit_on_embeddings,
-        fit_on_pixels,
-    )
-    from flowers.evaluation.predictions import write_results
-    from flowers.evaluation.scores import confusion, score
 
     def say(line: str) -> None:
         if settings.progress != "none":
@@ -99,8 +101,6 @@ def table(metrics: dict[str, dict[str, Any]]) -> str:
 
 def _record(settings: Settings, out: Path, metrics: dict[str, dict[str, Any]]) -> None:
     """Put the results into one MLflow run."""
-    import pandas as pd
-
     from flowers.tracking import log as tracking
 
     figures = {

@@ -10,8 +10,16 @@ of one scene, which no hash finds. It is a list to look at, and fails nothing.
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from flowers.config.cli import exit_on_user_error, read_arguments
+from flowers.curation.duplicates import near_duplicates, similar_features
+from flowers.curation.manifest import read_manifest
+from flowers.curation.split_table import SPLITS, read_splits
+from flowers.data.pixels import open_store
 from flowers.errors import UserError
+from flowers.models.inference import answer
+from flowers.models.trained import open_model
 
 
 def check(split: Path, manifest: Path | None, near_bits: int) -> str:
@@ -28,12 +36,6 @@ def check(split: Path, manifest: Path | None, near_bits: int) -> str:
     Raises:
         UserError: If something leaks; it names the photographs.
     """
-    import pandas as pd
-
-    from flowers.curation.duplicates import near_duplicates
-    from flowers.curation.manifest import read_manifest
-    from flowers.curation.split_table import SPLITS, read_splits
-
     table = read_splits(split)
     counts = pd.crosstab(table["label"], table["split"]).reindex(columns=list(SPLITS), fill_value=0)
     words = f"{split}:\n{counts.to_string()}\nno group and no file's bytes lie in two splits or folds"
@@ -69,12 +71,6 @@ def list_similar(split: Path, model_dir: Path, least_cosine: float) -> str:
     Raises:
         UserError: If the split or the model cannot be read, or a photograph is gone.
     """
-    from flowers.curation.duplicates import similar_features
-    from flowers.curation.split_table import read_splits
-    from flowers.data.pixels import open_store
-    from flowers.models.inference import answer
-    from flowers.models.trained import open_model
-
     if not 0 < least_cosine <= 1:
         raise UserError(f"least_cosine={least_cosine} must be above 0 and at most 1; 0.92 is a good beginning.")
     table, model = read_splits(split), open_model(model_dir)
@@ -104,7 +100,7 @@ class Arguments:
 def main() -> None:
     """Check the split that the command line names."""
     with exit_on_user_error():
-        arguments = read_arguments(Arguments, __doc__)
+        arguments = read_arguments(Arguments)
         print(check(arguments.split, arguments.manifest, arguments.near_bits), flush=True)
         if arguments.model is not None:
             print(list_similar(arguments.split, arguments.model, arguments.least_cosine), flush=True)

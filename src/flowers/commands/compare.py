@@ -12,14 +12,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
 
 from flowers.config.cli import exit_on_user_error, read_arguments
 from flowers.errors import UserError
-
-if TYPE_CHECKING:
-    from flowers.evaluation.ranking import Experiment, Ranking
-    from flowers.evaluation.results import Place
+from flowers.evaluation.ranking import Experiment, Ranking, rank
+from flowers.evaluation.results import Place, own_places, read_baselines, read_experiments, stage_place
+from flowers.report.comparison import COLUMNS, PAIR_COLUMNS, leaderboard, notes, table, write_comparison
 
 
 @dataclass
@@ -36,8 +39,7 @@ class Arguments:
 def main() -> None:
     """Compare the experiments that params.yaml or the command line names, and print the ranking."""
     with exit_on_user_error():
-        arguments = read_arguments(Arguments, __doc__)
-        from flowers.report.comparison import notes, table
+        arguments = read_arguments(Arguments)
 
         if arguments.experiments is not None:
             named = arguments.experiments
@@ -52,7 +54,7 @@ def main() -> None:
         print(table(ranking), notes(ranking), f"\nThe evidence: {out / 'index.html'}", sep="\n")
 
 
-def compare(names: Sequence[str], artifacts: Path) -> "Ranking":
+def compare(names: Sequence[str], artifacts: Path) -> Ranking:
     """Rank experiments of the pipeline, and write tables, the page, `plots` and `metrics.json` into `compare`.
 
     Args:
@@ -65,8 +67,6 @@ def compare(names: Sequence[str], artifacts: Path) -> "Ranking":
     Raises:
         UserError: One is unfinished, or they were not trained and tested on the same photographs.
     """
-    from flowers.evaluation.results import stage_place
-
     places = [stage_place(name, artifacts) for name in dict.fromkeys(names)]
     baselines = artifacts / "baselines"
     ranking = _rank(places, baselines if baselines.is_dir() else None, same_training=True)
@@ -79,10 +79,8 @@ def compare(names: Sequence[str], artifacts: Path) -> "Ranking":
     return ranking
 
 
-def _compare_own(folders: Sequence[Path], baselines: Path | None, out: Path | None) -> "tuple[Ranking, Path]":
+def _compare_own(folders: Sequence[Path], baselines: Path | None, out: Path | None) -> tuple[Ranking, Path]:
     """Rank trainings that a person names by their folders."""
-    from flowers.evaluation.results import own_places
-
     if not folders:
         raise UserError("experiments=[] names no folder: give those that `train` wrote, as experiments=[DIR,DIR].")
     if out is None:
@@ -97,11 +95,8 @@ def _compare_own(folders: Sequence[Path], baselines: Path | None, out: Path | No
     return ranking, out
 
 
-def _rank(places: "Sequence[Place]", baselines: Path | None, same_training: bool) -> "Ranking":
+def _rank(places: Sequence[Place], baselines: Path | None, same_training: bool) -> Ranking:
     """Read and rank; a person may compare trainings on different photographs, as long as the test is the same."""
-    from flowers.evaluation.ranking import rank
-    from flowers.evaluation.results import read_baselines, read_experiments
-
     experiments, test = read_experiments(places)
     first = experiments[0]
     digests = {key: first.run[key] for key in ("data_sha256", "split_sha256")} if same_training else {}
@@ -118,15 +113,13 @@ def _rank(places: "Sequence[Place]", baselines: Path | None, same_training: bool
     return rank(experiments, hurdles, test.truth, test.groups)
 
 
-def write(ranking: "Ranking", out: Path) -> None:
+def write(ranking: Ranking, out: Path) -> None:
     """Write a ranking as two tables and a page.
 
     Args:
         ranking: What was compared.
         out: The folder; it is made.
     """
-    from flowers.report.comparison import COLUMNS, PAIR_COLUMNS, leaderboard, write_comparison
-
     out.mkdir(parents=True, exist_ok=True)
     _write_table(out / "leaderboard.csv", [COLUMNS, *leaderboard(ranking)])
     _write_table(out / "pairs.csv", [PAIR_COLUMNS, *(astuple(pair) for pair in (*ranking.pairs, *ranking.hurdles))])
@@ -139,11 +132,8 @@ def _write_table(path: Path, rows: Sequence[Sequence[Any]]) -> None:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-def _write_plots(experiment: "Experiment", folder: Path) -> None:
+def _write_plots(experiment: Experiment, folder: Path) -> None:
     """Write what `dvc plots` draws: it takes a folder of tables for each kind of plot."""
-    import numpy as np
-    import pandas as pd
-
     truth, prediction = (
         np.repeat(labels.ravel(), experiment.counts.ravel()) for labels in np.indices(experiment.counts.shape)
     )
@@ -170,8 +160,6 @@ def experiments_of(params: Path) -> list[str]:
     Raises:
         UserError: There is no such file, or no such list in it.
     """
-    import yaml
-
     if not params.is_file():
         raise UserError(
             f"{params} is not in this folder: call this in the project's folder, or name it with params=FILE."

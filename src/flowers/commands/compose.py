@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from flowers.config.cli import exit_on_user_error, read_arguments
 from flowers.config.compose import as_dict, change, compose_config, read_settings
 from flowers.config.provenance import file_digest
@@ -34,8 +36,6 @@ def compose(params: dict[str, Any], out: Path) -> list[Path]:
     Raises:
         UserError: If a key is missing or unknown, or an experiment cannot be composed.
     """
-    from omegaconf import OmegaConf
-
     dataset, experiments, overrides = _read_params(params)
     out.mkdir(parents=True, exist_ok=True)
     files = []
@@ -108,10 +108,8 @@ class Arguments:
 
 def main() -> None:
     """Compose what params.yaml names."""
-    from omegaconf import OmegaConf
-
     with exit_on_user_error():
-        arguments = read_arguments(Arguments, __doc__)
+        arguments = read_arguments(Arguments)
         if not arguments.params.is_file():
             raise UserError(f"{arguments.params} does not exist; call this in the project's folder.")
         params = OmegaConf.to_container(OmegaConf.load(arguments.params))

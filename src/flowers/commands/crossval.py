@@ -13,17 +13,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
+
+from flowers.commands.train import train
 from flowers.config.cli import exit_on_user_error, run_command, take_command_line
 from flowers.config.compose import read_data, with_seed
+from flowers.config.provenance import describe
 from flowers.config.schema import Settings
+from flowers.curation.folds import fold_split, numbered_folds
+from flowers.curation.prepare import photographs_of
 from flowers.errors import UserError
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from flowers.training.series import Done, Member
+from flowers.evaluation.intervals import clipped, mean_interval
+from flowers.models.inference import calibrated
+from flowers.models.trained import open_model
+from flowers.report.html import duration, percent
+from flowers.training.series import Done, Member, opened, series_folder, train_members
 
 
 @dataclass
@@ -56,11 +62,7 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
         UserError: If something that the user gave cannot be used.
         KeyboardInterrupt: If interrupted; the same call goes on from the last whole epoch.
     """
-    from flowers.commands.train import train
-    from flowers.curation.folds import numbered_folds
-    from flowers.curation.prepare import photographs_of
     from flowers.tracking.parents import label_children, series_run
-    from flowers.training.series import opened, series_folder, train_members
 
     folds, seeds = arguments.folds, arguments.seeds
     if seeds < 1 or (folds is None and seeds == 1):
@@ -99,7 +101,7 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
     return float(about["val/acc"])
 
 
-def plan(settings: Settings, table: "pd.DataFrame", folds: int | None, seeds: int) -> "list[Member]":
+def plan(settings: Settings, table: pd.DataFrame, folds: int | None, seeds: int) -> list[Member]:
     """List the trainings, those that share a split one after the other.
 
     Args:
@@ -108,9 +110,6 @@ def plan(settings: Settings, table: "pd.DataFrame", folds: int | None, seeds: in
         folds: How many; None leaves the split as it is.
         seeds: How many.
     """
-    from flowers.curation.folds import fold_split
-    from flowers.training.series import Member
-
     members = []
     for fold in [None] if folds is None else range(folds):
         split = table if fold is None else fold_split(table, fold)
@@ -121,7 +120,7 @@ def plan(settings: Settings, table: "pd.DataFrame", folds: int | None, seeds: in
     return members
 
 
-def summarise(done: "Sequence[Done]", folds: int | None, seeds: int) -> dict[str, Any]:
+def summarise(done: Sequence[Done], folds: int | None, seeds: int) -> dict[str, Any]:
     """Compute the means and their intervals.
 
     With folds and seeds, the seeds of a fold are averaged first: they judge the same photographs, and would count as
@@ -131,10 +130,6 @@ def summarise(done: "Sequence[Done]", folds: int | None, seeds: int) -> dict[str
         `val/acc` and `val/loss`; `sd` and `interval` of both; what the interval covers; `pooled/acc`, the share of
         right answers to all photographs that the networks had not seen.
     """
-    import pandas as pd
-
-    from flowers.evaluation.intervals import clipped, mean_interval
-
     figures = pd.DataFrame(
         [{"unit": each.member.tags["seed" if folds is None else "fold"], **each.run["final"]} for each in done]
     )
@@ -160,13 +155,8 @@ PREDICTIONS = "predictions-of-val.csv"
 AS_TEXT: dict[str, Any] = {"dtype": str, "keep_default_na": False}  # a class may be called 007 or NA
 
 
-def _judge(done: "Done") -> None:
+def _judge(done: Done) -> None:
     """Write what a network says to the photographs that it was validated on, unless that was done before."""
-    import pandas as pd
-
-    from flowers.models.inference import calibrated
-    from flowers.models.trained import open_model
-
     file = done.folder / PREDICTIONS
     if file.exists():
         return
@@ -184,24 +174,21 @@ def _judge(done: "Done") -> None:
     partial_file.replace(file)
 
 
-def _rows(done: "Sequence[Done]") -> "pd.DataFrame":
-    import pandas as pd
+def _rows(done: Sequence[Done]) -> pd.DataFrame:
 
     return pd.DataFrame(
         [{"fold": each.member.tags.get("fold"), "seed": each.member.tags["seed"], **each.outcome()} for each in done]
     )
 
 
-def _provenance(settings: Settings, table: "pd.DataFrame", parent: str | None) -> dict[str, Any]:
-    from flowers.config.provenance import describe
+def _provenance(settings: Settings, table: pd.DataFrame, parent: str | None) -> dict[str, Any]:
 
     where = describe(table)
     kept = {name: where[name] for name in ("git_commit", "data_sha256", "processor", "versions")}
     return {"dataset": settings.data.name, "seed": settings.seed, **kept, "mlflow_run_id": parent}
 
 
-def _write(out: Path, about: dict[str, Any], rows: "pd.DataFrame", done: "Sequence[Done]") -> None:
-    import pandas as pd
+def _write(out: Path, about: dict[str, Any], rows: pd.DataFrame, done: Sequence[Done]) -> None:
 
     rows.to_csv(out / "crossval.csv", index=False, float_format="%.6g")
     answers = pd.concat([pd.read_csv(each.folder / PREDICTIONS, **AS_TEXT) for each in done])
@@ -221,10 +208,8 @@ def _record(about: dict[str, Any], out: Path) -> None:
         tracking.log_file(out / name, "crossval")
 
 
-def _words(about: dict[str, Any], rows: "pd.DataFrame", out: Path) -> str:
+def _words(about: dict[str, Any], rows: pd.DataFrame, out: Path) -> str:
     """Say what was found, for a terminal."""
-    from flowers.report.html import duration, percent
-
     shown = rows[["fold", "seed", "val/acc", "val/loss", "train_s"]].dropna(axis=1, how="all")
     written: dict[str, Callable[..., str]] = {"val/acc": percent, "val/loss": "{:.3f}".format, "train_s": duration}
     low, high = about["interval"]["val/acc"]
@@ -245,5 +230,5 @@ def _counted(folds: int | None, seeds: int) -> str:
 def main() -> None:
     """Cross-validate the recipe that the command line names."""
     with exit_on_user_error():
-        arguments = take_command_line(Arguments, __doc__)
+        arguments = take_command_line(Arguments)
     run_command(partial(crossval, arguments=arguments))

@@ -6,16 +6,15 @@ looked at, refused ones with their reason.
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from flowers.config.cli import run_command
 from flowers.config.compose import find_source, read_data
 from flowers.config.provenance import file_digest
 from flowers.config.schema import Settings
+from flowers.curation.manifest import scan, summarise, write_manifest
 from flowers.errors import UserError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def download(settings: Settings) -> None:
@@ -24,8 +23,6 @@ def download(settings: Settings) -> None:
     Raises:
         UserError: If the photographs cannot be used, or there are some in the folder already.
     """
-    from flowers.curation.manifest import scan, summarise, write_manifest
-
     data = read_data(settings)
     out = Path(settings.out_dir)
     photographs = out / data.name
@@ -43,7 +40,7 @@ def download(settings: Settings) -> None:
     print(f"{photographs}:\n{summarise(manifest)}", flush=True)
 
 
-def copy_accepted(manifest: "pd.DataFrame", root: Path, target: Path) -> None:
+def copy_accepted(manifest: pd.DataFrame, root: Path, target: Path) -> None:
     """Copy the photographs that intake accepted, byte for byte.
 
     Args:

@@ -322,7 +322,7 @@ def _own(model: TrainedModel, table: pd.DataFrame) -> dict[str, Any]:
 def main() -> list[str] | None:
     """Evaluate the model that the command line names; what is returned is the command that follows."""
     with exit_on_user_error():
-        arguments = read_arguments(Arguments, __doc__)
+        arguments = read_arguments(Arguments)
         if arguments.data is None:
             out = arguments.out_dir or arguments.model / "test"
             asked = (arguments.corruptions, arguments.outliers, arguments.explanations)

@@ -9,16 +9,23 @@ who decides.
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
+import pandas as pd
+
+from flowers.commands.train import train
 from flowers.config.cli import run_command
 from flowers.config.compose import change
+from flowers.config.provenance import data_digest, split_digest
 from flowers.config.schema import Settings
+from flowers.curation.label_errors import confident_joint, rank_suspects
+from flowers.curation.prepare import photographs_of
+from flowers.curation.split_table import write_splits
 from flowers.errors import UserError
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
+from flowers.models.inference import calibrated
+from flowers.models.trained import open_model
+from flowers.training.checkpoints import resume_key
+from flowers.training.series import placed
 
 
 def find_label_errors(settings: Settings) -> int:
@@ -32,13 +39,6 @@ def find_label_errors(settings: Settings) -> int:
     Raises:
         UserError: If something that the user gave cannot be used, or the folds cannot be trained on.
     """
-    import pandas as pd
-
-    from flowers.config.provenance import data_digest, split_digest
-    from flowers.curation.label_errors import confident_joint, rank_suspects
-    from flowers.curation.prepare import photographs_of
-    from flowers.training.checkpoints import resume_key
-
     if settings.from_stage != 1:
         raise UserError("suspects trains each fold from the start; leave out from_stage.")
     root, split = photographs_of(settings)
@@ -97,7 +97,7 @@ def find_label_errors(settings: Settings) -> int:
     return len(found)
 
 
-def _check_folds(table: "pd.DataFrame") -> None:
+def _check_folds(table: pd.DataFrame) -> None:
     """Find before the first training what would end a later one."""
     folds = table[table["fold"] >= 0].groupby("label")["fold"].nunique()
     for label in sorted(table["label"].unique()):
@@ -111,7 +111,7 @@ def _check_folds(table: "pd.DataFrame") -> None:
         raise UserError("no photograph has a fold; run split again.")
 
 
-def _out_of_fold(settings: Settings, root: Path, table: "pd.DataFrame", work: Path) -> "np.ndarray":
+def _out_of_fold(settings: Settings, root: Path, table: pd.DataFrame, work: Path) -> np.ndarray:
     """Classify each photograph with a network that was trained without its fold.
 
     Args:
@@ -123,8 +123,6 @@ def _out_of_fold(settings: Settings, root: Path, table: "pd.DataFrame", work: Pa
     Returns:
         (N,K) float32 for the N rows that have a fold, in the table's order; columns are the classes, sorted.
     """
-    import numpy as np
-
     fold_of = table.loc[table["fold"] >= 0, "fold"].to_numpy()
     folds = np.unique(fold_of)
     judged = np.empty((len(fold_of), table["label"].nunique()), dtype=np.float32)
@@ -140,14 +138,8 @@ def _out_of_fold(settings: Settings, root: Path, table: "pd.DataFrame", work: Pa
     return judged
 
 
-def _judge_fold(settings: Settings, root: Path, table: "pd.DataFrame", fold: int, work: Path) -> "np.ndarray":
+def _judge_fold(settings: Settings, root: Path, table: pd.DataFrame, fold: int, work: Path) -> np.ndarray:
     """Train without a fold and classify its photographs; the network is not kept."""
-    from flowers.commands.train import train
-    from flowers.curation.split_table import write_splits
-    from flowers.models.inference import calibrated
-    from flowers.models.trained import open_model
-    from flowers.training.series import placed
-
     folder = work / f"fold-{fold}"
     cache = Path(settings.data.cache_dir) / f"suspects-{work.name}-{fold}"  # of no use to anything else
     parts = table.assign(split=["val" if each == fold else "train" for each in table["fold"]])

@@ -14,24 +14,27 @@ Other keys change all recipes alike: ``data=folder data.root=PHOTOS``, ``data.ba
 name before them that one alone: ``mobilenetv2_finetune.weights=FILE``. All trainings are children of one MLflow run;
 the same command goes on where it was ended. Writes ``learning_curve.csv`` (a row for each training),
 ``learning_curve.json`` and the figure ``learning_curve.png`` and ``.svg``.
+
+The other keys are those of ``flowers train``: ``flowers train --help`` lists them.
 """
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from flowers.config.cli import asks_help, describe_keys, exit_on_user_error, take_keys
-from flowers.config.compose import change, read_data, with_seed
+import pandas as pd
+
+from flowers.commands.train import train
+from flowers.config.cli import exit_on_user_error, take_keys
+from flowers.config.compose import change, compose_config, read_data, read_settings, with_seed
 from flowers.config.schema import Settings
+from flowers.curation.folds import subset_split
+from flowers.curation.prepare import photographs_of
 from flowers.errors import UserError
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from flowers.report.curves import Curve
-    from flowers.training.series import Member
+from flowers.report.curves import Curve
+from flowers.report.learning_curve import curves_of, describe_curves, draw_curves, write_curves
+from flowers.training.series import Member, opened, series_folder, train_members
 
 
 @dataclass
@@ -44,7 +47,7 @@ class Arguments:
     out_dir: str | None = None
 
 
-def learning_curve(recipes: Sequence[Settings], sizes: Sequence[float], seeds: int, out: Path | None) -> "list[Curve]":
+def learning_curve(recipes: Sequence[Settings], sizes: Sequence[float], seeds: int, out: Path | None) -> list[Curve]:
     """Train all recipes on all shares with all seeds, and write and record the curves.
 
     Args:
@@ -60,11 +63,7 @@ def learning_curve(recipes: Sequence[Settings], sizes: Sequence[float], seeds: i
         UserError: If something that the user gave cannot be used.
         KeyboardInterrupt: If interrupted; the same call goes on from the last whole epoch.
     """
-    from flowers.commands.train import train
-    from flowers.curation.prepare import photographs_of
-    from flowers.report.learning_curve import curves_of, describe_curves, draw_curves, write_curves
     from flowers.tracking.parents import label_children, series_run
-    from flowers.training.series import opened, series_folder, train_members
 
     _check(recipes, sizes, seeds)
     first = recipes[0]
@@ -90,7 +89,7 @@ def learning_curve(recipes: Sequence[Settings], sizes: Sequence[float], seeds: i
     return curves
 
 
-def _record(curves: "Sequence[Curve]", files: Sequence[Path]) -> None:
+def _record(curves: Sequence[Curve], files: Sequence[Path]) -> None:
     """Tell the series' MLflow run, which is open, what was found.
 
     The number of photographs is the step, so that MLflow's own charts are learning curves.
@@ -121,7 +120,7 @@ def _check(recipes: Sequence[Settings], sizes: Sequence[float], seeds: int) -> N
             raise UserError("learning_curve trains each time from the start; leave out from_stage.")
 
 
-def plan(recipes: Sequence[Settings], table: "pd.DataFrame", sizes: Sequence[float], seeds: int) -> "list[Member]":
+def plan(recipes: Sequence[Settings], table: pd.DataFrame, sizes: Sequence[float], seeds: int) -> list[Member]:
     """List the trainings, from the smallest share, those that share a split one after the other.
 
     Args:
@@ -133,9 +132,6 @@ def plan(recipes: Sequence[Settings], table: "pd.DataFrame", sizes: Sequence[flo
     Raises:
         UserError: A share is out of range, or too small for a class.
     """
-    from flowers.curation.folds import subset_split
-    from flowers.training.series import Member
-
     full = int((table["split"] == "train").sum())
     members = []
     for frac in sorted(set(sizes)):
@@ -182,8 +178,6 @@ def compose_recipes(experiments: Sequence[str], overrides: Sequence[str]) -> lis
     Raises:
         UserError: If a recipe or a key does not exist.
     """
-    from flowers.config.compose import compose_config, read_settings
-
     prefixes = tuple(f"{name}." for name in experiments)
     common = [word for word in overrides if not word.startswith(prefixes)]
     recipes = []
@@ -198,10 +192,6 @@ def main() -> None:
     """Draw the learning curves of the recipes that the command line names."""
     with exit_on_user_error():
         words = sys.argv[1:]
-        if asks_help(words):
-            print(describe_keys(Arguments, __doc__))
-            print("\nThe other keys are those of flowers train: flowers train --help lists them.")
-            return
         for word in words:
             if "=" not in word or word.startswith("-"):
                 raise UserError(f"'{word}' is not of the form key=value; see --help for the keys.")

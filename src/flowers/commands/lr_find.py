@@ -7,15 +7,20 @@ between layer groups stay as the stage has them. With ``from_stage=N`` the netwo
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import pandas as pd
+import torch
+
+from flowers.commands.train import build_training
 from flowers.config.cli import run_command
 from flowers.config.compose import as_dict, change
 from flowers.config.schema import Settings
 from flowers.errors import UserError
-
-if TYPE_CHECKING:
-    from flowers.training.rate_finder import RateSweep
+from flowers.report.curves import rates_figure
+from flowers.training.checkpoints import start_checkpoint
+from flowers.training.rate_finder import STEPS, RateSweep, smoothed, suggest
+from flowers.training.stages import peak_rates, trained_groups
+from flowers.training.trainer import make_trainer, quiet_lightning
 
 
 def lr_find(settings: Settings) -> float | None:
@@ -27,12 +32,6 @@ def lr_find(settings: Settings) -> float | None:
     Raises:
         UserError: If something that the user gave cannot be used.
     """
-    import pandas as pd
-
-    from flowers.report.curves import rates_figure
-    from flowers.training.checkpoints import start_checkpoint
-    from flowers.training.rate_finder import smoothed, suggest
-
     out = Path(settings.out_dir)
     start = start_checkpoint(out, settings)
     with tempfile.TemporaryDirectory() as folder:
@@ -69,13 +68,7 @@ def lr_find(settings: Settings) -> float | None:
     return found.valley
 
 
-def _sweep(settings: Settings, start: Path | None, folder: Path) -> "RateSweep":
-    import torch
-
-    from flowers.commands.train import build_training
-    from flowers.training.rate_finder import STEPS, RateSweep
-    from flowers.training.stages import peak_rates, trained_groups
-    from flowers.training.trainer import make_trainer, quiet_lightning
+def _sweep(settings: Settings, start: Path | None, folder: Path) -> RateSweep:
 
     stage = {**as_dict(settings)["model"]["stages"][settings.from_stage - 1], "epochs": STEPS}  # of one step at least
     datamodule, model = build_training(change(settings, {"model.stages": [stage]}))

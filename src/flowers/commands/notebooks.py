@@ -68,7 +68,7 @@ def run_notebook(text: Path) -> Path:
 def main() -> None:
     """Run the notebooks of the folder that the command line names."""
     with exit_on_user_error():
-        arguments = read_arguments(Arguments, __doc__)
+        arguments = read_arguments(Arguments)
         texts = sorted(arguments.folder.glob("*.py"))
         if not texts:
             raise UserError(

@@ -14,15 +14,15 @@ more.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from flowers.config.cli import exit_on_user_error, read_arguments
 from flowers.errors import UserError
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from flowers.models.trained import TrainedModel
+from flowers.evaluation.calibration import threshold_for
+from flowers.evaluation.predictions import answer_folder, outlier_scores
+from flowers.models.inference import calibrated
+from flowers.models.trained import TrainedModel, open_model
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Arguments:
 
 def predict(
     model_dir: Path, photos: Path, accuracy: float | None = None, allow: Sequence[str] = ()
-) -> "tuple[pd.DataFrame, dict[str, str]]":
+) -> tuple[pd.DataFrame, dict[str, str]]:
     """Classify every photograph in a folder, class folders or not.
 
     Args:
@@ -55,12 +55,6 @@ def predict(
         UserError: If the model or the folder cannot be used, no photograph could be read, or there is no threshold for
             this accuracy.
     """
-    import pandas as pd
-
-    from flowers.evaluation.predictions import answer_folder, outlier_scores
-    from flowers.models.inference import calibrated
-    from flowers.models.trained import open_model
-
     model = open_model(model_dir, allow)
     least = 0.0 if accuracy is None else _threshold(model, accuracy)
     names, answers, refused = answer_folder(model, photos, key="photos")
@@ -79,11 +73,8 @@ def predict(
     return table.join(pd.DataFrame(predicted, columns=model.classes)), refused
 
 
-def _threshold(model: "TrainedModel", accuracy: float) -> float:
+def _threshold(model: TrainedModel, accuracy: float) -> float:
     """Find how sure an answer must be for an accuracy, on the model's validation photographs."""
-    from flowers.evaluation.calibration import threshold_for
-    from flowers.models.inference import calibrated
-
     if not 0 < accuracy <= 1:
         raise UserError(f"accuracy={accuracy} must be above 0 and at most 1; 0.95, say.")
     if model.validation is None:
@@ -98,7 +89,7 @@ def _threshold(model: "TrainedModel", accuracy: float) -> float:
 def main() -> None:
     """Classify what the command line names."""
     with exit_on_user_error():
-        arguments = read_arguments(Arguments, __doc__)
+        arguments = read_arguments(Arguments)
         table, refused = predict(arguments.model, arguments.photos, arguments.accuracy, arguments.allow)
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(arguments.out, index=False, float_format="%.6f")

@@ -113,5 +113,5 @@ def _record(
 def main() -> None:
     """Write the page of the evaluation that the command line names."""
     with exit_on_user_error():
-        arguments = read_arguments(Arguments, __doc__)
+        arguments = read_arguments(Arguments)
         report(arguments.evaluation, arguments.out_dir or arguments.evaluation)

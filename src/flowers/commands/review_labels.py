@@ -11,13 +11,14 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from flowers.config.cli import exit_on_user_error, read_arguments
+from flowers.curation.label_edits import LabelEditFile
 from flowers.errors import UserError
-
-if TYPE_CHECKING:
-    from flowers.report.label_review import Review, Suspect
+from flowers.report.label_review import Review, Suspect, make_server, open_port
+from flowers.sources.photograph import PhotographError, open_rgb
 
 
 @dataclass
@@ -30,7 +31,7 @@ class Arguments:
     by: str | None = None
 
 
-def open_review(folder: Path, decisions: Path | None, by: str | None) -> "Review":
+def open_review(folder: Path, decisions: Path | None, by: str | None) -> Review:
     """Prepare what the page shows.
 
     Args:
@@ -42,9 +43,6 @@ def open_review(folder: Path, decisions: Path | None, by: str | None) -> "Review
     Raises:
         UserError: If a file is missing or cannot be read, or nobody is named.
     """
-    from flowers.curation.label_edits import LabelEditFile
-    from flowers.report.label_review import Review
-
     suspects, about = read_suspects(folder)
     if by is None:
         try:
@@ -64,7 +62,7 @@ def open_review(folder: Path, decisions: Path | None, by: str | None) -> "Review
     return Review(suspects, about["classes"], edits, by, lambda path, side_px: picture(root / path, side_px))
 
 
-def read_suspects(folder: Path) -> "tuple[list[Suspect], dict]":
+def read_suspects(folder: Path) -> tuple[list[Suspect], dict]:
     """Read what ``find_label_errors`` wrote.
 
     Returns:
@@ -73,10 +71,6 @@ def read_suspects(folder: Path) -> "tuple[list[Suspect], dict]":
     Raises:
         UserError: If a file is missing, damaged, or names a file outside the folder of photographs.
     """
-    import pandas as pd
-
-    from flowers.report.label_review import Suspect
-
     try:
         about = json.loads((folder / "suspects.json").read_text())
         table = pd.read_csv(folder / "suspects.csv", dtype=str, keep_default_na=False)
@@ -116,8 +110,6 @@ def picture(file: Path, side_px: int) -> bytes | None:
     Returns:
         None if the file does not exist or cannot be decoded.
     """
-    from flowers.sources.photograph import PhotographError, open_rgb
-
     try:
         image = open_rgb(file, shorter_px=side_px)
     except PhotographError:
@@ -131,8 +123,7 @@ def picture(file: Path, side_px: int) -> bytes | None:
 def main() -> None:
     """Serve the page until Ctrl-C."""
     with exit_on_user_error():
-        arguments = read_arguments(Arguments, __doc__)
-        from flowers.report.label_review import make_server, open_port
+        arguments = read_arguments(Arguments)
 
         review = open_review(arguments.suspects, arguments.decisions, arguments.by)
         with open_port(arguments.port) as listener:

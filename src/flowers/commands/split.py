@@ -9,6 +9,9 @@ from pathlib import Path
 from flowers.config.cli import run_command
 from flowers.config.compose import read_data
 from flowers.config.schema import Settings
+from flowers.curation.manifest import read_manifest
+from flowers.curation.split_table import write_splits
+from flowers.curation.splits import divide
 from flowers.errors import UserError
 
 MANIFEST = Path("artifacts/download/manifest.csv")
@@ -20,10 +23,6 @@ def split(settings: Settings) -> None:
     Raises:
         UserError: If there is no manifest, or the photographs cannot be divided as wished.
     """
-    from flowers.curation.manifest import read_manifest
-    from flowers.curation.split_table import write_splits
-    from flowers.curation.splits import divide
-
     if not MANIFEST.exists():
         raise UserError(f"{MANIFEST} does not exist; run `dvc repro download` first.")
     table, summary = divide(read_manifest(MANIFEST), read_data(settings), MANIFEST.parent / settings.data.name)

@@ -5,16 +5,24 @@ Writes a folder with ``model.safetensors``, ``config.yaml`` (what was trained), 
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import lightning
+from filelock import FileLock, Timeout
+from lightning.pytorch.callbacks import Callback
 
 from flowers.config.cli import run_command
 from flowers.config.compose import as_dict, instantiate
+from flowers.config.provenance import split_digest
 from flowers.config.schema import Settings
+from flowers.config.seeds import derive_seed
+from flowers.data.datamodule import PhotoDataModule
 from flowers.errors import UserError
-
-if TYPE_CHECKING:
-    from flowers.data.datamodule import PhotoDataModule
-    from flowers.training.classifier import Classifier
+from flowers.training import checkpoints
+from flowers.training.classifier import Classifier
+from flowers.training.history import Bar, History, shows_bar
+from flowers.training.save import check_free, fit_temperature, predict_validation, some_pixels, write_model
+from flowers.training.stages import describe_stages, scaled_stages, total_epochs
+from flowers.training.trainer import make_trainer, quiet_lightning
 
 
 def train(settings: Settings, stop_after_epochs: int | None = None, called: str | None = None) -> float:
@@ -32,12 +40,6 @@ def train(settings: Settings, stop_after_epochs: int | None = None, called: str 
         UserError: If something that the user gave cannot be used.
         KeyboardInterrupt: If interrupted; the same call goes on from the last whole epoch.
     """
-    from filelock import FileLock, Timeout
-
-    from flowers.config.provenance import split_digest
-    from flowers.training import checkpoints
-    from flowers.training.save import check_free
-
     out = Path(settings.out_dir)
     check_free(out, settings)
     start = checkpoints.start_checkpoint(out, settings)
@@ -62,16 +64,12 @@ def train(settings: Settings, stop_after_epochs: int | None = None, called: str 
         raise KeyboardInterrupt(f"interrupted; the same command {advice}.") from error
 
 
-def build_training(settings: Settings) -> "tuple[PhotoDataModule, Classifier]":
+def build_training(settings: Settings) -> tuple[PhotoDataModule, Classifier]:
     """Make what is trained, and what it is trained on.
 
     Args:
         settings: All that decides the result.
     """
-    import lightning
-
-    from flowers.config.seeds import derive_seed
-
     datamodule = instantiate("data", settings.data)
     datamodule.prepare_data()
     lightning.seed_everything(derive_seed(settings.seed, "weights") % 2**32, verbose=False)
@@ -88,22 +86,14 @@ def build_training(settings: Settings) -> "tuple[PhotoDataModule, Classifier]":
 
 def _fit(
     settings: Settings,
-    datamodule: "PhotoDataModule",
-    model: "Classifier",
+    datamodule: PhotoDataModule,
+    model: Classifier,
     folder: Path,
     start: Path | None,
     stop_after_epochs: int | None,
     called: str | None,
 ) -> float:
     """Run Lightning from the start or from the last whole epoch, and write what came out."""
-    from lightning.pytorch.callbacks import Callback
-
-    from flowers.training import checkpoints
-    from flowers.training.history import Bar, History, shows_bar
-    from flowers.training.save import fit_temperature, predict_validation, some_pixels, write_model
-    from flowers.training.stages import total_epochs
-    from flowers.training.trainer import make_trainer, quiet_lightning
-
     bar = shows_bar(settings.progress)
     history = History(lines=settings.progress != "none" and not bar)
     checkpoint = checkpoints.EpochCheckpoint(folder, stop_after_epochs)
@@ -161,11 +151,9 @@ def _named(name: str, called: str | None) -> dict[str, str]:
 
 
 def _announce(
-    settings: Settings, datamodule: "PhotoDataModule", model: "Classifier", precision: str, max_epochs: int
+    settings: Settings, datamodule: PhotoDataModule, model: Classifier, precision: str, max_epochs: int
 ) -> None:
     """Say in a line what is about to be trained, and for how long."""
-    from flowers.training.stages import describe_stages, scaled_stages
-
     stages = scaled_stages(model.table, max_epochs)
     epochs = sum(stage.epochs for stage in stages)
     parameters = sum(parameter.numel() for parameter in model.net.parameters())

@@ -127,4 +127,4 @@ def ui(arguments: Arguments) -> None:
 def main() -> None:
     """Serve what the command line names."""
     with exit_on_user_error():
-        ui(read_arguments(Arguments, __doc__))
+        ui(read_arguments(Arguments))

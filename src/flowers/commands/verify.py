@@ -7,8 +7,10 @@ three must write the same ``model.safetensors``, bit by bit.
 import tempfile
 from pathlib import Path
 
+from flowers.commands.train import train
 from flowers.config.cli import run_command
 from flowers.config.compose import change
+from flowers.config.provenance import file_digest
 from flowers.config.schema import Settings
 from flowers.errors import UserError
 
@@ -22,9 +24,6 @@ def verify(settings: Settings) -> None:
     Raises:
         UserError: If the models differ.
     """
-    from flowers.commands.train import train
-    from flowers.config.provenance import file_digest
-
     brief = shorten(settings)
     with tempfile.TemporaryDirectory() as folder:
         digests = {}

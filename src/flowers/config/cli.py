@@ -4,11 +4,9 @@ Behind it, functions take settings and plain values, and nobody knows of a comma
 """
 
 import contextlib
-import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -66,7 +64,7 @@ def run_command(task: Callable[[Settings], Any]) -> None:
     return value, which sweepers optimise. In a sweep, a task that fails does not keep the others from running.
 
     Args:
-        task: Called with the settings; its docstring's first line heads ``--help``.
+        task: Called with the settings.
     """
     import hydra
 
@@ -90,8 +88,6 @@ def run_command(task: Callable[[Settings], Any]) -> None:
             _remove_unused_folder()
 
     with exit_on_user_error():
-        if asks_help(sys.argv[1:]) and inspect.isfunction(task):  # others have said it with their own keys
-            print(f"{(inspect.getdoc(sys.modules[task.__module__]) or '').strip()}\n", flush=True)
         with explain_hydra_errors():
             search_project_first()
             sys.argv[1:] = complete_words(sys.argv[1:])
@@ -124,12 +120,11 @@ def _remove_unused_folder() -> None:
             return
 
 
-def read_arguments(schema: type[T], description: str) -> T:
+def read_arguments(schema: type[T]) -> T:
     """Read a command line of ``key=value`` pairs, for commands that compose no recipe.
 
     Args:
         schema: A dataclass whose fields are the keys; one without a default must be given.
-        description: What ``--help`` says, above the keys.
 
     Returns:
         An instance of the schema.
@@ -138,9 +133,6 @@ def read_arguments(schema: type[T], description: str) -> T:
         UserError: If a key is unknown, missing or of the wrong type.
     """
     words = sys.argv[1:]
-    if asks_help(words):
-        print(describe_keys(schema, description))
-        sys.exit(0)
     for word in words:
         if "=" not in word:
             raise UserError(f"'{word}' is not of the form key=value; see --help for the keys.")
@@ -165,20 +157,6 @@ def fill(schema: type[T], words: list[str]) -> T:
         arguments = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), given))
     assert isinstance(arguments, schema)
     return arguments
-
-
-def asks_help(words: list[str]) -> bool:
-    """Say whether a command line asks what the command does."""
-    return bool({"--help", "-h"} & set(words))
-
-
-def describe_keys(schema: type["DataclassInstance"], description: str) -> str:
-    """Word what ``--help`` says of a command and its own keys."""
-    lines = [description.strip(), "", "Keys of this command:"]
-    for field in fields(schema):
-        made = "(needed)" if field.default_factory is NO_DEFAULT else field.default_factory()
-        lines.append(f"  {field.name}={made if field.default is NO_DEFAULT else field.default}")
-    return "\n".join(lines)
 
 
 def take_keys(schema: type[T], words: list[str]) -> tuple[T, list[str]]:
@@ -206,17 +184,14 @@ def take_keys(schema: type[T], words: list[str]) -> tuple[T, list[str]]:
     return fill(schema, own), others
 
 
-def take_command_line(schema: type[T], description: str) -> T:
+def take_command_line(schema: type[T]) -> T:
     """Read a command's own keys, and leave the rest of the command line to :func:`flowers.config.cli.run_command`.
 
     Args:
         schema: As in :func:`take_keys`.
-        description: What ``--help`` says, before Hydra says the rest.
 
     Raises:
         UserError: As :func:`take_keys` does.
     """
-    if asks_help(sys.argv[1:]):
-        print(describe_keys(schema, description) + "\n", flush=True)
     arguments, sys.argv[1:] = take_keys(schema, sys.argv[1:])
     return arguments
