@@ -1,6 +1,7 @@
 import csv
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ CLASSES = ["NA", "truth"]  # names that a careless reader of CSV files would los
 def finish(artifacts: Path, name: str, right: int, **run: Any) -> None:
     """Write what the stages write about an experiment that is right on the first so many of 100 photographs."""
     trained, evaluated = artifacts / "train" / name, artifacts / "evaluate" / name
-    write_training(trained, name, **run)
     write_test(evaluated, right)
+    for folder in (trained, evaluated / "trained"):  # evaluate keeps copies
+        write_training(folder, name, **run)
 
 
 def finish_baseline(artifacts: Path, name: str, right: int, **changes: Any) -> None:
@@ -140,7 +142,7 @@ def test_near_duplicates_in_the_test_count_once(tmp_path: Path) -> None:
     finish(tmp_path, "b", 60)
     compare(["a", "b"], tmp_path)
     assert float(read(tmp_path / "compare" / "pairs.csv")[0]["p"]) == pytest.approx(2 * 0.5**20)
-    split_csv = tmp_path / "train" / "a" / "split.csv"
+    split_csv = tmp_path / "evaluate/a/trained/split.csv"
     rows = split_csv.read_text().splitlines()
     for number in range(60, 80):
         rows[number + 1] = rows[number + 1].replace(f",{number},test", f",scene{number // 10},test")
@@ -152,9 +154,9 @@ def test_near_duplicates_in_the_test_count_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "train/net/run.json",
-        "train/net/history.csv",
-        "train/net/split.csv",
+        "evaluate/net/trained/run.json",
+        "evaluate/net/trained/history.csv",
+        "evaluate/net/trained/split.csv",
         "evaluate/net/metrics.json",
         "evaluate/net/confusion.csv",
         "evaluate/net/predictions.csv",
@@ -217,7 +219,7 @@ def edit(path: Path, old: str, new: str) -> None:
         ("evaluate/b/predictions.csv", "\n3.jpg,", "\n4.jpg,", r"no table of one prediction for each photograph"),
         ("evaluate/a/predictions.csv", "\n3.jpg,", "\nx.jpg,", r"has x.jpg, which is no test photograph in"),
         (
-            "train/b/split.csv",
+            "evaluate/b/trained/split.csv",
             "3.jpg,NA,3,test,-1,3\n",
             "3.jpg,NA,3,test,-1,z\n",
             r"3.jpg is not the same picture for b",
@@ -463,9 +465,21 @@ def test_an_unfinished_experiment_ends_the_command_with_a_sentence(
 def test_an_experiment_with_a_page_is_linked_to_it(tmp_path: Path) -> None:
     for name, right in (("with", 90), ("without", 80)):
         finish(tmp_path, name, right)
-    page = tmp_path / "evaluate/with/report.html"
-    page.touch()
     compare(["with", "without"], tmp_path)
     written = (tmp_path / "compare/index.html").read_text()
-    assert re.findall(r'href="(\.\./[^"]*)"', written) == ["../evaluate/with/report.html"]
-    assert (tmp_path / "compare" / "../evaluate/with/report.html").resolve() == page.resolve()
+    # The stage `report` draws them, before or after this one.
+    links = [f"../report/{name}/report.html" for name in ("with", "without")]
+    assert re.findall(r'href="(\.\./[^"]*)"', written) == links
+
+
+def test_an_own_training_is_linked_to_its_page_if_it_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("with", "without"):
+        write_training(tmp_path / name, name)
+        write_test(tmp_path / name / "test", 80)
+    (tmp_path / "with/test/report.html").touch()
+    monkeypatch.setattr(
+        sys, "argv", ["compare", f"experiments=[{tmp_path}/with,{tmp_path}/without]", f"out_dir={tmp_path}/out"]
+    )
+    main()
+    written = (tmp_path / "out/index.html").read_text()
+    assert re.findall(r'href="(\.\./[^"]*)"', written) == ["../with/test/report.html"]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import flowers.commands.train
+import flowers.commands.find_label_errors
 from flowers.commands.find_label_errors import find_label_errors
 from flowers.commands.train import train
 from flowers.config.schema import Settings
@@ -93,7 +93,7 @@ def test_an_interrupted_search_goes_on_with_its_fold(
         seen.append((len(parts), set(parts.loc[parts["split"] == "val", "path"])))
         return train(given)
 
-    monkeypatch.setattr(flowers.commands.train, "train", counted)
+    monkeypatch.setattr(flowers.commands.find_label_errors, "train", counted)
     with pytest.raises(KeyboardInterrupt):
         find_label_errors(settings)
     (tmp_path / "again").touch()

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from flowers.commands.evaluate import evaluate_elsewhere, main
+from flowers.commands.report import report
 from flowers.commands.train import train
 from flowers.config.schema import Settings
 from flowers.curation.split_table import read_splits
@@ -54,6 +55,8 @@ def test_shared_classes_are_scored_and_the_rest_is_named(
     assert set(predictions["path"].str.partition("/")[0]) == {"Oxeye Daisy", "rose"}
     assert (predictions["label"] == predictions["prediction"]).mean() == pytest.approx(metrics["test/acc"])
     assert (out / "confusion.csv").is_file()
+    report(out, out)
+    assert not (out / "report.html").exists()  # it is not the model's own test
     assert (out / "figures/confusion.png").is_file()
     said = capsys.readouterr().out
     for name in ("gorse", "sunflowers", "rose/empty.jpg"):
