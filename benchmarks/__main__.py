@@ -11,7 +11,6 @@ from benchmarks import (
     duplicates,
     intake,
     logging_cost,
-    neighbours,
     ordering,
     photographs,
     pipeline,
@@ -30,7 +29,6 @@ def main() -> None:
         "ordering": ordering.measure,
         "duplicates": duplicates.measure,
         "intake": intake.measure,
-        "neighbours": neighbours.measure,
         "report_page": report_page.measure,
     }
     parser = argparse.ArgumentParser(

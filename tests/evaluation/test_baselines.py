@@ -12,9 +12,10 @@ from flowers.evaluation.baselines import (
     fit_neighbours,
     held_out,
     nearest_directions,
+    nearest_pixels,
     training_frequencies,
+    vote,
 )
-from flowers.evaluation.neighbours import nearest
 
 
 def by_value(queries: np.ndarray, references: np.ndarray, k: int) -> np.ndarray:
@@ -24,7 +25,7 @@ def by_value(queries: np.ndarray, references: np.ndarray, k: int) -> np.ndarray:
 
 
 def on_pixels(queries: np.ndarray, references: np.ndarray, k: int) -> np.ndarray:
-    return nearest(queries, references, k, "l1")[0]
+    return nearest_pixels(queries, references, k, "manhattan")
 
 
 def clouds(per_class: int, classes: int, features: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -159,3 +160,21 @@ def test_a_fold_without_which_one_class_is_left_can_be_judged() -> None:
     folds = np.where(labels == 1, 0, np.arange(12) % 3 + 1)
     baseline = fit_logistic(features, labels, folds, 2)
     assert max(baseline.settings["cv_acc"].values()) <= 0.5  # those of fold 0 cannot be known
+
+
+@pytest.mark.parametrize("metric", ["manhattan", "euclidean"])
+def test_nearest_pixels_are_those_of_whole_numbers(metric: str) -> None:
+    rng = np.random.default_rng(0)
+    queries, references = (rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8) for count in (9, 150))
+    wide = references.reshape(150, -1).astype(np.int64)
+    for query, rows in zip(queries, nearest_pixels(queries, references, 12, metric), strict=True):
+        differences = np.abs(wide - query.ravel())
+        distance = (differences if metric == "manhattan" else differences**2).sum(axis=1)
+        assert distance[rows].tolist() == sorted(distance)[:12]
+
+
+def test_votes_are_shares_beside_one_vote_of_the_training_frequencies() -> None:
+    frequencies = np.array([0.5, 0.3, 0.2])
+    probabilities = vote(np.array([[2, 2, 1], [1, 2, 0]]), frequencies)
+    np.testing.assert_allclose(probabilities, [[0.125, 0.325, 0.55], [0.375, 0.325, 0.3]])
+    assert (vote(np.array([[1]]), np.array([0.5, 0.5, 0.0]))[0] == [0.25, 0.75, 0]).all()

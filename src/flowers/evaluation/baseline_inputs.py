@@ -22,8 +22,8 @@ from flowers.evaluation.baselines import (
     fit_neighbours,
     held_out,
     nearest_directions,
+    nearest_pixels,
 )
-from flowers.evaluation.neighbours import nearest
 from flowers.models.inference import answer, keep_freed_memory
 from flowers.models.nets import build_network
 from flowers.models.weights import start_from
@@ -121,7 +121,7 @@ def fit_on_pixels(photographs: Division, say: Callable[[str], None]) -> dict[str
     """Fit those that need no network, by name; ``say`` is told how it goes."""
 
     def search(metric: str) -> Search:
-        return lambda queries, references, k: nearest(queries, references, k, metric)[0]
+        return lambda queries, references, k: nearest_pixels(queries, references, k, metric)
 
     def pixels(part: str) -> np.ndarray:
         return photographs.pixels(part, PIXELS_PX)
@@ -130,8 +130,8 @@ def fit_on_pixels(photographs: Division, say: Callable[[str], None]) -> dict[str
     rows = pixels("train")
     ways: dict[str, Callable[[], Baseline]] = {
         "majority": lambda: fit_majority(labels, classes),
-        "pixels_knn_l1": lambda: fit_neighbours(rows, labels, folds, classes, search("l1")),
-        "pixels_knn_l2": lambda: fit_neighbours(rows, labels, folds, classes, search("l2")),
+        "pixels_knn_l1": lambda: fit_neighbours(rows, labels, folds, classes, search("manhattan")),
+        "pixels_knn_l2": lambda: fit_neighbours(rows, labels, folds, classes, search("euclidean")),
     }
     notes = {"image_px": PIXELS_PX}
     return {name: _fit(name, way, pixels, photographs.labels["val"], notes, 0, say) for name, way in ways.items()}

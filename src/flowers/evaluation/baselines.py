@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flowers.evaluation.neighbours import vote
-
 KS = (1, 3, 5, 7, 9, 15, 25, 51, 101)
 """Numbers of neighbours that are tried."""
 CS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -59,7 +57,7 @@ def fit_neighbours(
         search: What is near.
 
     Returns:
-        Votes become probabilities as :func:`flowers.evaluation.neighbours.vote` says. Of equally good numbers of
+        Votes become probabilities as :func:`vote` says. Of equally good numbers of
         neighbours the largest is taken, whose vote is the steadiest.
     """
     splits = held_out(folds)
@@ -103,6 +101,26 @@ def fit_logistic(features: np.ndarray, labels: np.ndarray, folds: np.ndarray, nu
     return Baseline(predict, {"C": best, "folds": len(splits), "cv_acc": _accuracies(right, splits)})
 
 
+def nearest_pixels(queries: np.ndarray, references: np.ndarray, k: int, metric: str) -> np.ndarray:
+    """Find the k references nearest to each query, every pair compared.
+
+    Args:
+        queries: (M,…) uint8.
+        references: (N,…) uint8, with as many numbers in a row.
+        k: In [1, N].
+        metric: ``manhattan`` (L1) or ``euclidean`` (L2).
+
+    Returns:
+        (M,k) rows of `references`, the nearest first.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    flat, others = (rows.reshape(len(rows), -1).astype(np.float64) for rows in (references, queries))
+    search = NearestNeighbors(n_neighbors=k, algorithm="brute", metric=metric).fit(flat)
+    found: np.ndarray = search.kneighbors(others, return_distance=False)
+    return found
+
+
 def nearest_directions(queries: np.ndarray, references: np.ndarray, k: int) -> np.ndarray:
     """Find the k references whose direction is most like a query's (by the cosine of the angle between them).
 
@@ -124,6 +142,25 @@ def nearest_directions(queries: np.ndarray, references: np.ndarray, k: int) -> n
         .kneighbors(normalize(queries), return_distance=False)
     )
     return found
+
+
+def vote(labels: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
+    """Turn the labels of neighbours into probabilities.
+
+    Beside the k neighbours votes one more that is spread over the classes as the training photographs are: p = (votes +
+    frequency) / (k + 1), the mean of a Dirichlet posterior. So no class has probability 0, which would cost 16 nats
+    where it is the true one, and of classes with equal votes the more frequent one wins.
+
+    Args:
+        labels: (M,k), each in [0, K).
+        frequencies: (K,), the classes' shares of the training photographs.
+
+    Returns:
+        (M,K) float64; rows sum to 1.
+    """
+    votes = np.zeros((len(labels), len(frequencies)))
+    np.add.at(votes, (np.arange(len(labels))[:, None], labels), 1)
+    return (votes + frequencies) / (labels.shape[1] + 1)
 
 
 def held_out(folds: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
