@@ -31,8 +31,7 @@ from flowers.report import evaluation as page
 from flowers.report.calibration import coverage_figure, reliability_figure
 from flowers.report.confusion import confusion_figure
 from flowers.report.curves import curves_figure, side_by_side_figure, stage_starts
-from flowers.report.heatmaps import strip
-from flowers.report.image_grid import gallery_figure
+from flowers.report.image_grid import gallery_figure, strip
 from flowers.tracking.store import list_trainings, read_curves
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from flowers.curation.folds import numbered_folds
 from flowers.curation.prepare import photographs_of
 from flowers.curation.split_table import read_splits
 from flowers.errors import UserError
-from flowers.evaluation.intervals import mean_interval
+from flowers.evaluation.scores import mean_interval
 
 Make = Callable[..., Settings]
 SMALL = ("model.stages.0.epochs=1", "progress=none")

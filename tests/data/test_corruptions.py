@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowers.data.corruptions import CORRUPTIONS, OCCLUDED_FRAC, STRENGTHS, corrupt
 from flowers.data.pixels import read_square
+from flowers.evaluation.robustness import CORRUPTIONS, OCCLUDED_FRAC, STRENGTHS, corrupt
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flowers.evaluation.intervals import Mean, clipped, mean_interval
+from flowers.evaluation.scores import Mean, clipped, mean_interval
 
 
 def test_independent_values_against_the_table() -> None:

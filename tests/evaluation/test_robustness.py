@@ -12,8 +12,7 @@ from flowers.commands.evaluate import evaluate
 from flowers.commands.report import report
 from flowers.commands.train import train
 from flowers.config.schema import Settings
-from flowers.data.corruptions import CORRUPTIONS, STRENGTHS
-from flowers.evaluation.robustness import measure_corruptions
+from flowers.evaluation.robustness import CORRUPTIONS, STRENGTHS, measure_corruptions
 from flowers.models.trained import open_model
 from flowers.report.robustness import corruptions_figure
 

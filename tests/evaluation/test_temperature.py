@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flowers.models.inference import calibrated
-from flowers.training.save import TEMPERATURES, fit_temperature
+from flowers.training.checkpoints import TEMPERATURES, fit_temperature
 
 RNG = np.random.default_rng(0)
 

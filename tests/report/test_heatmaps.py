@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flowers.explain.attribution import Explanation
-from flowers.report.heatmaps import heat, magnitude, map_pictures, montage, signed, strip, two_sided, weight_pictures
+from flowers.report.image_grid import heat, magnitude, map_pictures, montage, signed, strip, two_sided, weight_pictures
 
 GREY = np.full((4, 4, 3), 90, dtype=np.uint8)
 PEAK = np.zeros((4, 4), dtype=np.float32)

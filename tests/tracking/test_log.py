@@ -42,7 +42,7 @@ from flowers.tracking.logger import MLflowLogger, RetryQueue
 from flowers.tracking.naming import short_params
 from flowers.tracking.sweep import PARENT_VARIABLE, SweepSummary
 from flowers.training.classifier import Classifier
-from flowers.training.history import METRICS
+from flowers.training.trainer import METRICS
 
 Make = Callable[..., Settings]
 

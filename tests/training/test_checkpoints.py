@@ -15,7 +15,7 @@ from flowers.errors import UserError
 from flowers.training import checkpoints as resume
 from flowers.training.checkpoints import EpochCheckpoint, resume_key
 from flowers.training.classifier import Classifier
-from flowers.training.history import History
+from flowers.training.trainer import History
 
 STAGES = [
     Stage("head", epochs=2, train="head", max_lr=1e-2),

@@ -7,7 +7,7 @@ from lightning.pytorch.callbacks import Callback
 
 from flowers.config.schema import Stage
 from flowers.errors import UserError
-from flowers.training.history import METRICS, History, shows_bar
+from flowers.training.trainer import METRICS, History, shows_bar
 
 Make = Callable[..., Any]
 

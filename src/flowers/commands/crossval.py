@@ -25,7 +25,7 @@ from flowers.config.schema import Settings
 from flowers.curation.folds import fold_split, numbered_folds
 from flowers.curation.prepare import photographs_of
 from flowers.errors import UserError
-from flowers.evaluation.intervals import clipped, mean_interval
+from flowers.evaluation.scores import clipped, mean_interval
 from flowers.models.inference import calibrated
 from flowers.models.trained import open_model
 from flowers.report.html import duration, percent
@@ -62,7 +62,7 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
         UserError: If something that the user gave cannot be used.
         KeyboardInterrupt: If interrupted; the same call goes on from the last whole epoch.
     """
-    from flowers.tracking.parents import label_children, series_run
+    from flowers.tracking.sweep import label_children, series_run
 
     folds, seeds = arguments.folds, arguments.seeds
     if seeds < 1 or (folds is None and seeds == 1):

@@ -18,11 +18,10 @@ from flowers.config.seeds import derive_seed
 from flowers.data.datamodule import PhotoDataModule
 from flowers.errors import UserError
 from flowers.training import checkpoints
+from flowers.training.checkpoints import check_free, fit_temperature, predict_validation, some_pixels, write_model
 from flowers.training.classifier import Classifier
-from flowers.training.history import Bar, History, shows_bar
-from flowers.training.save import check_free, fit_temperature, predict_validation, some_pixels, write_model
 from flowers.training.stages import describe_stages, scaled_stages, total_epochs
-from flowers.training.trainer import make_trainer, quiet_lightning
+from flowers.training.trainer import Bar, History, make_trainer, quiet_lightning, shows_bar
 
 
 def train(settings: Settings, stop_after_epochs: int | None = None, called: str | None = None) -> float:

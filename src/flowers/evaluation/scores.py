@@ -1,12 +1,16 @@
-"""How good the answers are, and how sure a test of this size lets us be.
+"""How good predictions are, and how sure a test of this size lets us be.
 
 Pure functions of labels and probabilities; nothing here knows where they came from.
 """
 
+import math
+import statistics
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t as student
 
 OVERALL = ("test/acc", "test/loss", "test/macro_f1", "test/top2_acc")
 """The overall figures, each of which gets an interval."""
@@ -216,3 +220,54 @@ def _check(labels: NDArray[np.integer], probabilities: NDArray[np.floating], cla
     # Written so that NaN fails too.
     if not (probabilities.min() >= 0 and np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1).max() < 1e-3):
         raise ValueError("the rows of probabilities must be in [0, 1] and sum to 1")
+
+
+class Mean(NamedTuple):
+    """A mean with its 95 % interval.
+
+    Attributes:
+        mean: Of the values.
+        sd: Their standard deviation (of a sample); None for a single value.
+        low: Lower end of the interval; None for a single value.
+        high: Its upper end.
+    """
+
+    mean: float
+    sd: float | None
+    low: float | None
+    high: float | None
+
+
+def mean_interval(values: Sequence[float], overlap: float = 0.0) -> Mean:
+    """Give a mean with its 95 % t-interval.
+
+    Trainings with other seeds are independent of each other: the variance of the mean is s²/J. The folds of a
+    cross-validation are not, because their training sets overlap, so that s²/J is too small; in its place stands
+    (1/J + n_val/n_train) s² (Nadeau and Bengio 2003, "Inference for the Generalization Error", Machine Learning 52,
+    equation 9, the corrected resampled t-test), made for random divisions and cautious for folds. It is approximate: no
+    estimate of the variance of k-fold cross-validation is unbiased (Bengio and Grandvalet 2004, JMLR 5).
+
+    Args:
+        values: J figures, one or more.
+        overlap: n_val / n_train for folds, which is 1 / (J - 1); 0 for independent values.
+
+    Returns:
+        The mean, with None for what a single value does not tell.
+
+    Raises:
+        ValueError: There is no value.
+    """
+    mean = statistics.fmean(values)
+    count = len(values)
+    if count == 1:
+        return Mean(mean, None, None, None)
+    sd = statistics.stdev(values)
+    half = float(student.ppf(0.975, count - 1)) * math.sqrt(1 / count + overlap) * sd
+    return Mean(mean, sd, mean - half, mean + half)
+
+
+def clipped(mean: Mean) -> Mean:
+    """Cut the interval of a share at 0 and 1, which no share can pass."""
+    if mean.low is None or mean.high is None:
+        return mean
+    return mean._replace(low=max(mean.low, 0.0), high=min(mean.high, 1.0))

@@ -1,4 +1,4 @@
-"""A trained model's folder, opened again; :mod:`flowers.training.save` writes it."""
+"""A trained model's folder, opened again; :mod:`flowers.training.checkpoints` writes it."""
 
 import json
 from collections.abc import Sequence

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from flowers.explain.explanation_set import ExplanationSet
 from flowers.explain.filters import Filters
 from flowers.explain.sanity_check import METHODS, verdict
-from flowers.report.heatmaps import Panel, map_pictures, montage, strip, weight_pictures
 from flowers.report.html import picture_address
+from flowers.report.image_grid import Panel, map_pictures, montage, strip, weight_pictures
 from flowers.report.robustness import attack_figure, fooled_panels
 from flowers.report.style import DPI, INK, PAPER
 

@@ -1,11 +1,14 @@
-"""Images in rows and columns: as a figure with words above each, or as one image without any."""
+"""Images in rows and columns, as a figure or as one image; and the maps of explanations as images."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from flowers.explain.attribution import Explanation
 from flowers.report.style import CAPTION_PT, DPI, INK, PAPER, WIDTH_IN, cut_text
 
 _GAP_IN = 0.1
@@ -84,3 +87,149 @@ def tile(
         top, left = number // columns * height, number % columns * width
         sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
     return sheet
+
+
+Picture = NDArray[np.uint8]
+
+_HEAT = colormaps["inferno"]  # even steps of lightness, told apart with every common colour blindness
+_SIGNED = colormaps["PuOr_r"]
+_GREY = 128
+_LOUDEST_PERCENT = 99
+_SOFT = 0.7  # below 1 lets little be seen, but near 0 draws hard edges where a map begins
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A picture of a strip.
+
+    Attributes:
+        method: ``photograph``, ``cam``, ``cam_truth``, ``guided_cam``, ``guided``, ``gradient`` or ``occlusion``.
+        caption: A few words.
+        picture: (H,W,3) uint8.
+    """
+
+    method: str
+    caption: str
+    picture: Picture
+
+
+def strip(explanation: Explanation, classes: Sequence[str]) -> list[Panel]:
+    """Make the pictures that explain one photograph, in the order in which they are read.
+
+    Each map is scaled by itself, but both Grad-CAMs are on one scale where their sizes can be compared.
+
+    Args:
+        explanation: The maps.
+        classes: The K class names.
+    """
+    predicted, truth = classes[explanation.predicted], classes[explanation.truth]
+    said = "recognised" if explanation.is_right else f"taken for {predicted}"
+    panels = [Panel("photograph", f"{truth}, {said} ({explanation.confidence:.0%} sure)", explanation.photograph)]
+    if explanation.cam is not None:
+        cams = {"cam": explanation.cam, "cam_truth": explanation.cam_truth}
+        shown = {method: cam for method, cam in cams.items() if cam is not None}
+        peaks = {method: float(cam.max()) for method, cam in shown.items()}
+        for method, cam in shown.items():
+            largest = max(peaks.values()) if explanation.cams_compare else peaks[method]
+            role = "predicted" if method == "cam" else "true"
+            words = f"Grad-CAM for {predicted if method == 'cam' else truth} ({role})"
+            words += "" if peaks[method] > 0 else ": nothing speaks for it"
+            panels.append(Panel(method, words, heat(cam, explanation.photograph, largest)))
+    if explanation.guided_cam is not None:
+        panels.append(Panel("guided_cam", "guided Grad-CAM", signed(explanation.guided_cam)))
+    if explanation.guided is not None:
+        panels.append(Panel("guided", "guided backpropagation", signed(explanation.guided)))
+    panels.append(Panel("gradient", "gradient", magnitude(explanation.gradient)))
+    most = float(explanation.occlusion.max())
+    words = f"occlusion: hiding costs up to {most:.1f} nats" if most > 0 else "occlusion: hiding nothing costs anything"
+    panels.append(Panel("occlusion", words, two_sided(explanation.occlusion, explanation.photograph)))
+    return panels
+
+
+def heat(values: NDArray[np.floating], photograph: Picture, largest: float) -> Picture:
+    """Lay a map over a grey photograph: dark violet where there is little, bright yellow where there is most.
+
+    Args:
+        values: (H,W), at least 0.
+        photograph: (H,W,3).
+        largest: What is brightest; 0: nothing is coloured.
+    """
+    share = np.clip(values / largest, 0, 1) if largest > 0 else np.zeros_like(values)
+    return _blend(_HEAT(0.15 + 0.85 * share)[..., :3], 0.85 * share**_SOFT, photograph)
+
+
+def two_sided(values: NDArray[np.floating], photograph: Picture) -> Picture:
+    """Lay a map with a sign over a grey photograph: orange for what is above 0, violet for below.
+
+    Args:
+        values: (H,W); the scale reaches to the largest of either sign.
+        photograph: (H,W,3).
+    """
+    largest = float(np.abs(values).max())
+    share = values / largest if largest > 0 else np.zeros_like(values)
+    return _blend(_SIGNED(0.5 + 0.5 * share)[..., :3], 0.85 * np.abs(share) ** _SOFT, photograph)
+
+
+def signed(gradient: NDArray[np.floating]) -> Picture:
+    """Show a map of colours with a sign: 0 is mid-grey; beyond the 99th percentile of its size it is cut.
+
+    Args:
+        gradient: (H,W,3).
+    """
+    largest = float(np.percentile(np.abs(gradient), _LOUDEST_PERCENT)) or float(np.abs(gradient).max())
+    return _around_grey(gradient, largest)
+
+
+def magnitude(gradient: NDArray[np.floating]) -> Picture:
+    """Show how large a gradient is, whatever its sign: the largest of the three colours (Simonyan et al. 2013).
+
+    Args:
+        gradient: (H,W,3); beyond the 99th percentile it is cut.
+    """
+    size = np.abs(gradient).max(axis=2)
+    largest = float(np.percentile(size, _LOUDEST_PERCENT)) or float(size.max())
+    share = np.clip(size / largest, 0, 1) if largest > 0 else np.zeros_like(size)
+    return _bytes(_HEAT(share)[..., :3])
+
+
+def weight_pictures(weights: NDArray[np.floating]) -> list[Picture]:
+    """Show filters or templates (F,h,w,3) as pictures, each scaled by its own largest weight; 0 is mid-grey."""
+    return [_around_grey(each, float(np.abs(each).max())) for each in weights]
+
+
+def map_pictures(maps: NDArray[np.floating]) -> list[Picture]:
+    """Show feature maps (C,h,w) as pictures, each from its own smallest (dark) to its own largest value (bright)."""
+    pictures = []
+    for each in maps:
+        span = float(np.ptp(each))
+        pictures.append(_bytes(_HEAT((each - each.min()) / span if span > 0 else np.zeros_like(each))[..., :3]))
+    return pictures
+
+
+def montage(pictures: Sequence[Picture], columns: int, side_px: int, gap_px: int = 2) -> Picture:
+    """Put square pictures into rows, enlarged so that single pixels are seen.
+
+    Args:
+        pictures: (h,w,3) each.
+        columns: In a row.
+        side_px: Least side of a picture; it is enlarged by a whole number.
+        gap_px: Between two; it is white, as what stays empty is.
+    """
+    times = [max(-(-side_px // picture.shape[0]), 1) for picture in pictures]
+    tiles = [picture.repeat(n, axis=0).repeat(n, axis=1) for picture, n in zip(pictures, times, strict=True)]
+    return tile(tiles, columns, gap_px)
+
+
+def _blend(colours: NDArray[np.floating], opacity: NDArray[np.floating], photograph: Picture) -> Picture:
+    grey = photograph @ np.array([0.299, 0.587, 0.114]) / 255  # ITU-R BT.601
+    opacity = opacity[..., None]
+    return _bytes(colours * opacity + grey[..., None] * (1 - opacity))
+
+
+def _around_grey(values: NDArray[np.floating], largest: float) -> Picture:
+    share = values / largest if largest > 0 else np.zeros_like(values)
+    return np.clip(np.rint(_GREY + (255 - _GREY) * share), 0, 255).astype(np.uint8)
+
+
+def _bytes(colours: NDArray[np.floating]) -> Picture:
+    return np.rint(np.clip(colours, 0, 1) * 255).astype(np.uint8)

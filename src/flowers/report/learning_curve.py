@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from flowers.config.provenance import describe
-from flowers.evaluation.intervals import clipped, mean_interval
+from flowers.evaluation.scores import clipped, mean_interval
 from flowers.report.curves import Curve, finding, save_figure, sizes_figure
 from flowers.report.html import percent
 from flowers.training.series import Done

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from flowers.explain.adversarial import AdversarialExample
-from flowers.report.heatmaps import Panel
+from flowers.report.image_grid import Panel
 from flowers.report.style import (
     DASHED,
     FAINT,

@@ -36,8 +36,8 @@ from flowers.tracking.naming import flat, run_name, run_note, short_params
 from flowers.tracking.store import current_store, store_access
 from flowers.tracking.sweep import PARENT_VARIABLE
 from flowers.training.checkpoints import read_note, write_note
-from flowers.training.history import History
 from flowers.training.stages import describe_stages, rates_at, stage_at
+from flowers.training.trainer import History
 
 
 class RetryQueue:
@@ -87,7 +87,7 @@ class MLflowLogger(Logger, Callback):
     Lightning logs once an epoch is recorded at the epoch, counted from 1; what it logs more often, at the step.
 
     Given to ``callbacks`` too, it records the data sets, stages, rates, the rows of
-    :class:`flowers.training.history.History` and the confusion matrix of each validation, as far as the module and the
+    :class:`flowers.training.trainer.History` and the confusion matrix of each validation, as far as the module and the
     DataModule have them, and continues the run of an interrupted training. The trainer's ``default_root_dir`` keeps the
     run's id, unless it is the working folder.
 

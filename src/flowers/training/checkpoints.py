@@ -1,24 +1,40 @@
-"""Checkpoints at every epoch's end, so that an interrupted run goes on where it was.
+"""What a training writes: checkpoints at every epoch's end, so that it can be interrupted, and its model at the end.
 
 A training keeps its checkpoint in ``runs/resume/<key>``, where the key is a digest of all that decides its result. The
 same command finds it again; any change of settings, photographs, code or versions makes another key, and a fresh start.
+
+At the end the trained model is written as a folder, which :mod:`flowers.models.trained` opens.
 """
 
 import errno
 import hashlib
 import json
 import shutil
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
+import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Checkpoint
+from numpy.typing import NDArray
+from omegaconf import OmegaConf
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from torch import nn
 
 from flowers.config.compose import as_dict
-from flowers.config.provenance import code_digest, file_digest
+from flowers.config.provenance import code_digest, describe, file_digest
 from flowers.config.schema import Settings
+from flowers.curation.split_table import write_splits
+from flowers.data.augment import as_pixels
 from flowers.errors import UserError
+from flowers.models.inference import answer
+from flowers.models.trained import VALIDATION, Validation
+from flowers.models.weights import save_weights
 from flowers.training.classifier import Classifier
 from flowers.training.stages import ended_stages
 
@@ -131,3 +147,142 @@ def write_note(folder: Path, note: dict[str, Any]) -> None:
     """Leave a note for a continuation."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "note.json").write_text(json.dumps(note))
+
+
+TEMPERATURES = (0.05, 20.0)
+"""Between these a temperature is looked for."""
+
+
+def check_free(out: Path, settings: Settings) -> None:
+    """Refuse to put a training where a different one lies.
+
+    One that goes on from an earlier stage of the training there may differ in what follows that stage.
+
+    Raises:
+        UserError: If the folder holds a model that was trained with other settings.
+    """
+    config = out / "config.yaml"
+    if (out / "model.safetensors").exists() and config.exists():
+        try:
+            there = OmegaConf.to_container(OmegaConf.load(config))
+            same = _comparable(there, settings) == _comparable(as_dict(settings), settings)
+        except Exception:  # unreadable is different
+            same = False
+        if not same:
+            raise UserError(
+                f"out_dir={out} holds another training's model; choose another out_dir, or delete that one."
+            )
+
+
+def _comparable(node: Any, settings: Settings) -> Any:
+    """Leave out of a configuration what may differ."""
+    stage = settings.from_stage
+    if stage == 1:
+        return node
+    model = {**node["model"], "stages": node["model"]["stages"][: stage - 1]}
+    return {**node, "model": model, "from_stage": None, "trainer": None, "logger": None, "tracking": None}
+
+
+def predict_validation(net: nn.Module, datamodule: Any) -> Validation:
+    """Apply a network to the validation photographs, in float32 and in their order.
+
+    Args:
+        net: Normalised images to logits.
+        datamodule: Ours; or somebody else's, whose images are uint8, or float in [0, 1], and whose logits stand for
+            the features too.
+    """
+    if hasattr(datamodule, "val"):
+        found = answer(net, datamodule.val.pixels, datamodule.val.paths)
+        return Validation(found.logits, found.features, datamodule.val.labels.numpy())
+    logits, labels = [], []
+    for batch in datamodule.val_dataloader():
+        pixels = as_pixels(batch[0]).permute(0, 2, 3, 1).numpy()
+        logits.append(answer(net, pixels, [f"image {number} of a batch" for number in range(len(pixels))]).logits)
+        labels.append(batch[1].numpy())
+    found_logits = np.concatenate(logits)
+    return Validation(found_logits, found_logits, np.concatenate(labels))
+
+
+def some_pixels(datamodule: Any) -> np.ndarray:
+    """Take a few validation images, (N,H,W,3) in [0, 255]."""
+    if hasattr(datamodule, "val"):
+        return np.asarray(datamodule.val.pixels[:2])
+    pixels: np.ndarray = as_pixels(next(iter(datamodule.val_dataloader()))[0][:2]).permute(0, 2, 3, 1).numpy()
+    return pixels
+
+
+def write_model(
+    out: Path,
+    settings: Settings,
+    net: nn.Module,
+    datamodule: Any,
+    rows: Sequence[dict[str, Any]],
+    validation: Validation,
+    run_id: str | None,
+    temperature: float,
+) -> None:
+    """Write a trained model's folder: each file whole, ``run.json`` last.
+
+    Args:
+        out: The folder.
+        settings: What was trained with.
+        net: Its final weights.
+        datamodule: Where the photographs lie, and which of them were used for what, if it says so.
+        rows: The history, a row for each epoch.
+        validation: What the network makes of the validation photographs, in the split's order.
+        run_id: The MLflow run, if there is one.
+        temperature: Fitted on the validation photographs; it goes into ``run.json``.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    split = getattr(datamodule, "split", None)
+    record = {
+        "name": settings.name,
+        "dataset": settings.data.get("name"),
+        "photographs": None if split is None else str(datamodule.root),
+        "classes": list(datamodule.classes),
+        "temperature": temperature,
+        "seed": settings.seed,
+        "parameters": sum(parameter.numel() for parameter in net.parameters()),
+        "epochs": len(rows),
+        "train_s": round(sum(float(row["epoch_s"]) for row in rows), 2),
+        "final": {name: value for name, value in rows[-1].items() if name.startswith(("train/", "val/"))},
+        **describe(split),
+        "mlflow_run_id": run_id,
+    }
+    with tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as folder:
+        whole = Path(folder)
+        save_weights(net, whole / "model.safetensors")
+        OmegaConf.save(settings, whole / "config.yaml")
+        if split is not None:
+            write_splits(split, whole / "split.csv")
+        np.savez(whole / VALIDATION, **validation._asdict())
+        pd.DataFrame(rows).to_csv(whole / "history.csv", index=False, float_format="%.6g")
+        (whole / "run.json").write_text(json.dumps(record, indent=2) + "\n")
+        for name in ("model.safetensors", "config.yaml", "split.csv", VALIDATION, "history.csv", "run.json"):
+            if (whole / name).exists():
+                (whole / name).replace(out / name)
+
+
+def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
+    """Find the temperature at which the probabilities of known photographs fit best (Guo et al. 2017).
+
+    It minimises the mean log loss, with the weight of half a photograph pulling its logarithm towards 0: where a
+    network makes no mistake, the loss alone would fall for ever as the temperature approaches 0.
+
+    Args:
+        logits: (N, K) of photographs that were not trained on; N may be 0.
+        labels: (N,) true classes.
+
+    Returns:
+        The temperature, in :data:`TEMPERATURES`; above 1 if the network is too sure of itself.
+    """
+    if not len(labels):
+        return 1.0
+    wide = logits.astype(np.float64)
+
+    def loss(log_temperature: float) -> float:
+        of_truth = np.take_along_axis(log_softmax(wide / np.exp(log_temperature), axis=1), labels[:, None], axis=1)
+        return float(-of_truth.sum() + 0.5 * log_temperature**2)
+
+    low, high = np.log(TEMPERATURES)
+    return float(np.exp(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-5}).x))
