@@ -12,7 +12,7 @@ from flowers.commands.train import train
 from flowers.config.compose import compose_config, read_settings
 from flowers.curation.split_table import read_splits
 from flowers.data.pixels import open_store
-from flowers.models.inference import answer
+from flowers.models.inference import predict_logits
 from flowers.models.trained import open_model
 
 RECIPE = (
@@ -42,7 +42,7 @@ def measure() -> list[tuple[str, str]]:
         pixels = open_store(
             Path(model.run["photographs"]), test, model.net.image_px, Path(model.settings.data.cache_dir)
         )
-        forward_s = seconds(lambda: answer(model.net, pixels, test["path"].tolist()))
+        forward_s = seconds(lambda: predict_logits(model.net, pixels, test["path"].tolist()))
         plain_s = seconds(lambda: evaluate(out, out / "test", explanations=False))
         explained_s = seconds(lambda: evaluate(out, out / "test"))
         page_s = seconds(lambda: report(out / "test", out / "test"))

@@ -89,7 +89,7 @@ class Photographs:
         self.root, self.table, self.pixels = self._contents.root, self._contents.table, self._contents.pixels
         self.findings = [
             f"{len(self.table)} photographs of {self.root}",
-            *data_card.readings(self._contents.found),
+            *data_card.findings(self._contents.found),
         ]
 
     def classes(self, most: int = 20) -> Figure:
@@ -153,7 +153,7 @@ class Evaluation:
         self._run = page.read_run(self._place.evaluated)
         self.name, self.classes, self.scores = self._run.name, self._run.classes, self._run.scores
         self.history, self.counts = self._run.history, page.counts_of(self._run)
-        self.findings = page.readings(self._run)
+        self.findings = page.findings(self._run)
 
     @functools.cached_property
     def trainings(self) -> pd.DataFrame:
@@ -164,7 +164,7 @@ class Evaluation:
     def ranking(self) -> list[str]:
         """Say which of the trainings beside this one are shown to be better than which, on the same test."""
         experiments, test = read_experiments(own_places(comparable(self._place.trained)))
-        return findings.readings(rank(experiments, [], test.truth, test.groups))
+        return findings.findings(rank(experiments, [], test.truth, test.groups))
 
     def curves(self) -> Figure:
         """Draw how it learned."""
@@ -196,7 +196,7 @@ class Evaluation:
     def coverage(self) -> Figure:
         """Draw how errors grow with the share of photographs that get a prediction."""
         title = f"{self.name}: fewer answers, fewer mistakes"
-        return coverage_figure(*self._confidence(), self.scores["withholding"], title)
+        return coverage_figure(*self._confidence(), self.scores["selective_prediction"], title)
 
     def _confidence(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         probabilities = self._run.probabilities
@@ -204,7 +204,7 @@ class Evaluation:
 
     @functools.cached_property
     def mistakes(self) -> pd.DataFrame:
-        """The costliest mistakes on **validation** photographs, or what it is least sure of where there are none.
+        """Mistakes of the highest loss on **validation** photographs, or what it is least sure of where there are none.
 
         Columns `path`, `label`, `sha256` and others of the split, `number` (their place among the validation
         photographs), `prediction` and `probability`.

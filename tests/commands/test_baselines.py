@@ -20,7 +20,7 @@ from flowers.data.pixels import open_store
 from flowers.errors import UserError
 from flowers.evaluation.baseline_inputs import ON_EMBEDDINGS, ON_PIXELS, divide
 from flowers.evaluation.scores import confusion, score
-from flowers.models.inference import answer
+from flowers.models.inference import predict_logits
 from flowers.models.nets import build_network
 from flowers.models.weights import save_weights
 
@@ -192,10 +192,10 @@ def test_more_folds_are_put_together_without_tearing_groups(make_settings: Make)
 def test_embeddings_are_what_the_head_is_given(name: str, make_net: Callable[..., torch.nn.Module]) -> None:
     net = make_net(name).train()
     pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
-    features = answer(net, pixels, list("abc"), head_is_new=True).features
+    features = predict_logits(net, pixels, list("abc"), head_is_new=True).features
     assert features.shape[0] == 3
     assert np.isfinite(features).all()
     # One at a time: statistics of a batch would show.
-    alone = np.concatenate([answer(net, pixels[[row]], ["a"], head_is_new=True).features for row in range(3)])
+    alone = np.concatenate([predict_logits(net, pixels[[row]], ["a"], head_is_new=True).features for row in range(3)])
     np.testing.assert_allclose(features, alone, atol=1e-5)
     assert not any(module._forward_pre_hooks for module in net.modules())

@@ -18,7 +18,7 @@ from flowers.config.schema import Settings
 from flowers.curation.split_table import read_splits
 from flowers.data.pixels import open_store
 from flowers.errors import UserError
-from flowers.models.inference import answer, calibrated, probabilities
+from flowers.models.inference import calibrated, predict_logits, probabilities
 from flowers.models.trained import open_model
 
 CLASSES = ["daisy", "roses", "sunflowers"]
@@ -37,7 +37,7 @@ def test_saved_model_has_the_validation_accuracy_of_the_training(model: Path) ->
     val = split[split["split"] == "val"].reset_index(drop=True)
     root = Path(opened.run["photographs"])
     pixels = open_store(root, val, 32, Path(opened.settings.data.cache_dir))
-    answers = answer(opened.net, pixels, val["path"].tolist())
+    answers = predict_logits(opened.net, pixels, val["path"].tolist())
     assert opened.validation is not None
     np.testing.assert_array_equal(answers.logits, opened.validation.logits)
     predicted = calibrated(answers.logits, 1.0)
@@ -50,7 +50,7 @@ def test_saved_model_has_the_validation_accuracy_of_the_training(model: Path) ->
 def test_probabilities_do_not_depend_on_the_batch(model: Path) -> None:
     opened = open_model(model)
     pixels = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), dtype=np.uint8)
-    one, other = (answer(opened.net, pixels, list("abcdefg"), batch_size=size) for size in (7, 2))
+    one, other = (predict_logits(opened.net, pixels, list("abcdefg"), batch_size=size) for size in (7, 2))
     np.testing.assert_allclose(one.logits, other.logits, atol=1e-5)
     np.testing.assert_allclose(one.features, other.features, atol=1e-5)
     np.testing.assert_allclose(probabilities(opened, pixels, list("abcdefg")).sum(axis=1), 1, atol=1e-5)
@@ -104,7 +104,7 @@ def test_writes_figures_of_the_test_split(model: Path, tmp_path: Path, capfd: py
     assert shown.out.splitlines()[-1] == f"the page: {out}/report.html"
     outliers = pd.read_csv(out / "outliers/test.csv")
     assert list(outliers["path"]) == list(predictions["path"])
-    assert outliers["strangeness"].between(0, 1).all()
+    assert outliers["ood_percentile"].between(0, 1).all()
     assert shown.err == ""
 
 
@@ -181,7 +181,7 @@ def test_model_of_a_version_without_validation_answers(model: Path, tmp_path: Pa
     (model / "run.json").write_text(json.dumps(run))
     metrics = evaluate(model, tmp_path / "evaluated", explanations=False)
     assert metrics["temperature"] == 1
-    assert metrics["withholding"] == []
+    assert metrics["selective_prediction"] == []
     assert pd.read_csv(tmp_path / "evaluated/outliers/test.csv")["distance"].isna().all()
     report(tmp_path / "evaluated", tmp_path / "evaluated")
     assert "No thresholds" in (tmp_path / "evaluated/report.html").read_text()
@@ -195,24 +195,24 @@ def test_damaged_validation_answers_are_named(model: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_strangers_are_scored_beside_the_test(model: Path, photographs: Path, tmp_path: Path) -> None:
-    strangers = tmp_path / "others"
-    (strangers / "deep").mkdir(parents=True)
+def test_ood_photographs_are_scored_beside_the_test(model: Path, photographs: Path, tmp_path: Path) -> None:
+    ood = tmp_path / "others"
+    (ood / "deep").mkdir(parents=True)
     rng = np.random.default_rng(0)
     for k in range(5):
-        Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(strangers / f"deep/{k}.png")
-    (strangers / "broken.jpg").write_bytes(b"none")
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(ood / f"deep/{k}.png")
+    (ood / "broken.jpg").write_bytes(b"none")
     out = tmp_path / "evaluated"
-    metrics = evaluate(model, out, outliers=str(strangers), explanations=False)
-    found = metrics["strangers"]
-    assert json.loads((out / "metrics.json").read_text())["strangers"] == found
+    metrics = evaluate(model, out, outliers=str(ood), explanations=False)
+    found = metrics["ood"]
+    assert json.loads((out / "metrics.json").read_text())["ood"] == found
     assert (found["photographs"], list(found["refused"])) == (5, ["broken.jpg"])
     assert found["separation"].keys() == {"outlier", "distance", "energy", "confidence"}
-    table, own = pd.read_csv(out / "outliers/strangers.csv"), pd.read_csv(out / "outliers/test.csv")
+    table, own = pd.read_csv(out / "outliers/ood.csv"), pd.read_csv(out / "outliers/test.csv")
     pairs = table["distance"].to_numpy()[:, None] - own["distance"].to_numpy()
     assert found["separation"]["distance"] == pytest.approx((np.sign(pairs) / 2 + 0.5).mean(), abs=1e-5)
-    assert found["noticed_frac"] == (table["strangeness"] > 0.95).mean()
+    assert found["noticed_frac"] == (table["ood_percentile"] > 0.95).mean()
     report(out, out)
-    assert (out / "figures/strangers.png").is_file()
+    assert (out / "figures/ood.png").is_file()
     with pytest.raises(UserError, match="outliers=nowhere is neither a folder nor a data set"):
         evaluate(model, tmp_path / "again", outliers="nowhere")

@@ -54,7 +54,7 @@ def test_table_has_a_row_for_each_photograph(
     capfd.readouterr()
     assert call(monkeypatch, f"model={model}", f"photos={mine}", "out=there/predictions.csv") == 0
     table = pd.read_csv(tmp_path / "there/predictions.csv")
-    assert list(table.columns) == ["path", "prediction", "probability", "strangeness", *CLASSES]
+    assert list(table.columns) == ["path", "prediction", "probability", "ood_percentile", *CLASSES]
     assert set(table["path"]) == {"roses_00.jpg", "deep/roses_01.jpg", "deep/deeper/roses_02.jpg"}
     assert (table[CLASSES].idxmax(axis=1) == table["prediction"]).all()
     assert (table[CLASSES].max(axis=1) == table["probability"]).all()
@@ -158,4 +158,4 @@ def test_an_accuracy_out_of_reach_is_said(model: Path, photographs: Path) -> Non
     with pytest.raises(UserError, match=r"has no validation\.npz to find a threshold in"):
         predict(model, photographs, accuracy=0.9)
     table, _ = predict(model, photographs)
-    assert table["strangeness"].isna().all()
+    assert table["ood_percentile"].isna().all()

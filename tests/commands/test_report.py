@@ -33,7 +33,7 @@ def test_page_is_made_of_what_evaluate_left(
     page = model / "test/report.html"
     first = page.read_bytes()
     assert b"data:image/webp" in first
-    assert b"Why does it answer so?" in first
+    assert b"Why does it predict this?" in first
     assert (model / "test/figures/explanations.png").is_file()
     # Neither the photographs nor the model are needed.
     evaluation = shutil.move(model / "test", tmp_path / "evaluation")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from flowers.data.augment import Augment, Draws, blend, cut, erase, mix_up, normalise, transform
+from flowers.data.augment import Augment, AugmentParams, blend, cut, erase, mix_batch, normalise, transform
 
 NOTHING = Augment(**{field.name: field.type(0) for field in fields(Augment)})  # type: ignore[operator]
 STRONG = replace(
@@ -32,7 +32,7 @@ def photographs(count: int, side_px: int = 12) -> Tensor:
 
 
 def middling(count: int, **columns: float) -> Tensor:
-    """Draws that change nothing, but for the named columns."""
+    """AugmentParams that change nothing, but for the named columns."""
     uniform = torch.full((count, 9), 0.5)
     for name, value in columns.items():
         uniform[:, globals()[name]] = value
@@ -47,7 +47,7 @@ def augmented(images: Tensor, uniform: Tensor, **changes: Any) -> Tensor:
 
 def test_no_augmentation_is_plain_preparation() -> None:
     images = photographs(5)
-    uniform = Draws(5, seed=0, epoch=0, mixup_alpha=0).uniform
+    uniform = AugmentParams(5, seed=0, epoch=0, mixup_alpha=0).uniform
     plain = transform(images, uniform, NOTHING, MEAN, STD)
     assert torch.allclose(plain, normalise(images, MEAN, STD), atol=1e-5)
     by_hand = (images[2, 1, 3, 4].item() / 255 - 0.4) / 0.2
@@ -63,7 +63,7 @@ def test_middling_draws_change_nothing_however_strong() -> None:
 def test_half_of_the_images_are_mirrored_and_the_others_are_not() -> None:
     count = 3000
     images = photographs(count, side_px=6)
-    uniform = Draws(count, seed=3, epoch=1, mixup_alpha=0).uniform
+    uniform = AugmentParams(count, seed=3, epoch=1, mixup_alpha=0).uniform
     result = augmented(images, uniform, flip=True)
     mirrored = uniform[:, FLIP] < 0.5
     assert torch.allclose(result[mirrored], images.flip(3)[mirrored] / 255, atol=1e-4)
@@ -119,7 +119,7 @@ def test_a_stretch_keeps_the_area_and_changes_the_sides() -> None:
 )
 def test_colours_are_those_of_a_slow_reference(changes: dict[str, float]) -> None:
     images = photographs(3, side_px=4)
-    uniform = Draws(3, seed=5, epoch=0, mixup_alpha=0).uniform
+    uniform = AugmentParams(3, seed=5, epoch=0, mixup_alpha=0).uniform
     found = augmented(images, uniform, **changes)
     for b in range(3):
         factors = {
@@ -149,7 +149,7 @@ def test_the_strongest_changes_reach_their_limits_and_no_farther() -> None:
 
 
 def test_an_image_fares_alike_in_any_batch_and_place() -> None:
-    images, uniform = photographs(12), Draws(12, seed=2, epoch=4, mixup_alpha=0).uniform
+    images, uniform = photographs(12), AugmentParams(12, seed=2, epoch=4, mixup_alpha=0).uniform
     together = transform(images, uniform, STRONG, MEAN, STD)
     order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
     shuffled = transform(images[order], uniform[order], STRONG, MEAN, STD)
@@ -161,7 +161,7 @@ def test_an_image_fares_alike_in_any_batch_and_place() -> None:
 
 def test_draws_are_a_function_of_seed_and_epoch() -> None:
     def drawn(**changes: Any) -> tuple[Tensor, Tensor, Tensor]:
-        draws = Draws(50, **{"seed": 1, "epoch": 2, "mixup_alpha": 0.4, **changes})
+        draws = AugmentParams(50, **{"seed": 1, "epoch": 2, "mixup_alpha": 0.4, **changes})
         return draws.uniform, draws.partner, draws.mix
 
     first = drawn()
@@ -173,7 +173,7 @@ def test_draws_are_a_function_of_seed_and_epoch() -> None:
 
 @pytest.mark.parametrize("alpha", [0.1, 0.4, 1.0])
 def test_draws_cover_their_ranges(alpha: float) -> None:
-    draws = Draws(4000, seed=0, epoch=0, mixup_alpha=alpha)
+    draws = AugmentParams(4000, seed=0, epoch=0, mixup_alpha=alpha)
     assert draws.uniform.shape == (4000, 9)
     assert draws.uniform.min() >= 0
     assert draws.uniform.max() < 1
@@ -190,7 +190,7 @@ def test_each_image_is_blended_with_one_other_and_each_is_used_once() -> None:
     count, classes = 6, 4
     images = torch.randn(count, 3, 5, 5)
     labels = torch.tensor([0, 1, 2, 3, 0, 1])
-    draws = Draws(count, seed=0, epoch=0, mixup_alpha=0.4)
+    draws = AugmentParams(count, seed=0, epoch=0, mixup_alpha=0.4)
     half = torch.full((count,), 0.5)
     doubled, _ = blend(images, labels, half, draws.partner, classes)
     others = doubled * 2 - images
@@ -220,7 +220,7 @@ def test_an_image_alone_in_its_batch_stays_as_it_is() -> None:
 def test_a_cut_box_has_the_share_that_its_label_has() -> None:
     images = torch.arange(4.0)[:, None, None, None].expand(4, 3, 40, 40).contiguous()
     labels = torch.arange(4)
-    draws = Draws(4, seed=0, epoch=0, mixup_alpha=1.0)
+    draws = AugmentParams(4, seed=0, epoch=0, mixup_alpha=1.0)
     mixed, targets = cut(images, labels, draws.mix, draws.partner, draws.box, 4)
     assert torch.allclose(targets.sum(dim=1), torch.ones(4))
     for image, target, own in zip(mixed, targets, labels, strict=True):
@@ -235,7 +235,7 @@ def test_a_cut_box_has_the_share_that_its_label_has() -> None:
 
 def test_erasing_blanks_boxes_in_half_of_the_images() -> None:
     count = 3000
-    boxes = Draws(count, seed=0, epoch=0, mixup_alpha=0).box
+    boxes = AugmentParams(count, seed=0, epoch=0, mixup_alpha=0).box
     erased = erase(torch.ones(count, 3, 16, 16), boxes, 0.25)
     shares = (erased == 0).float().mean(dim=(1, 2, 3))
     assert 0.4 < float((shares > 0).float().mean()) < 0.55
@@ -244,15 +244,15 @@ def test_erasing_blanks_boxes_in_half_of_the_images() -> None:
 
 
 def test_mixing_is_as_the_settings_say() -> None:
-    draws, rows = Draws(6, seed=0, epoch=0, mixup_alpha=1.0), torch.tensor([4, 1, 2])
+    draws, rows = AugmentParams(6, seed=0, epoch=0, mixup_alpha=1.0), torch.tensor([4, 1, 2])
     maps, labels = torch.randn(3, 5, 8, 8), torch.tensor([0, 1, 2])
-    plain, targets = mix_up(maps, labels, draws, rows, NOTHING, 3)
+    plain, targets = mix_batch(maps, labels, draws, rows, NOTHING, 3)
     assert plain is maps
     assert targets is labels
-    blended, _ = mix_up(maps, labels, draws, rows, replace(NOTHING, mixup_alpha=1.0), 3)
+    blended, _ = mix_batch(maps, labels, draws, rows, replace(NOTHING, mixup_alpha=1.0), 3)
     assert torch.equal(blended, blend(maps, labels, draws.mix[rows], draws.partner[rows], 3)[0])
-    boxed, _ = mix_up(maps, labels, draws, rows, replace(NOTHING, cutmix_alpha=1.0), 3)
+    boxed, _ = mix_batch(maps, labels, draws, rows, replace(NOTHING, cutmix_alpha=1.0), 3)
     assert torch.equal(boxed, cut(maps, labels, draws.mix[rows], draws.partner[rows], draws.box[rows], 3)[0])
     features = maps.mean(dim=(2, 3))  # has no area: CutMix becomes MixUp
-    pooled, _ = mix_up(features, labels, draws, rows, replace(NOTHING, cutmix_alpha=1.0), 3)
+    pooled, _ = mix_batch(features, labels, draws, rows, replace(NOTHING, cutmix_alpha=1.0), 3)
     assert torch.equal(pooled, blend(features, labels, draws.mix[rows], draws.partner[rows], 3)[0])

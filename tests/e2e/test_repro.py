@@ -18,7 +18,7 @@ EXPERIMENTS = ["linear_scratch", "sample_finetune"]
 SMALLER = {
     "conf/data/sample.yaml": [(r"(\w+): 200", r"\1: 12"), (r"size_px: \d+", "size_px: 32")],
     "conf/data/species.yaml": [(r"(\w+): 100", r"\1: 8"), (r"size_px: \d+", "size_px: 32")],
-    "conf/data/strangers.yaml": [(r"(\w+): (12|60)", r"\1: 3"), (r"size_px: \d+", "size_px: 32")],
+    "conf/data/unknown.yaml": [(r"(\w+): (12|60)", r"\1: 3"), (r"size_px: \d+", "size_px: 32")],
     "conf/trainer/default.yaml": [
         ("train_batches: null", "train_batches: 2"),
         ("precision: auto", "precision: 32-true"),
@@ -92,7 +92,7 @@ def test_pipeline_makes_everything_once(project: Path) -> None:
         metrics = json.loads((project / f"artifacts/evaluate/{name}/metrics.json").read_text())
         assert 0 <= metrics["test/acc"] <= 1
         assert (project / f"artifacts/train/{name}/model.safetensors").is_file()
-        assert "Why does it answer so?" in (project / f"artifacts/report/{name}/report.html").read_text()
+        assert "Why does it predict this?" in (project / f"artifacts/report/{name}/report.html").read_text()
     shown = run(project, "dvc", "metrics", "show")
     assert "test/acc" in shown
 

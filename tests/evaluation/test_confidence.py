@@ -11,8 +11,8 @@ from flowers.evaluation.calibration import (
     expected_calibration_error,
     reliability,
     risk_coverage,
+    selective_prediction,
     threshold_for,
-    withholding,
 )
 from flowers.models.inference import calibrated
 
@@ -68,7 +68,7 @@ def test_threshold_gives_as_many_answers_as_the_wanted_accuracy_lets(wanted: flo
 def test_no_threshold_where_the_surest_is_wrong_or_nobody_is_asked() -> None:
     assert threshold_for(0.9, np.array([0.9, 0.4]), np.array([False, True])) is None
     assert threshold_for(0.9, np.array([]), np.array([], bool)) is None
-    rows = withholding({0.9: None, 0.8: 0.95}, np.array([0.9, 0.4]), np.array([False, True]))
+    rows = selective_prediction({0.9: None, 0.8: 0.95}, np.array([0.9, 0.4]), np.array([False, True]))
     assert rows == [{"wanted": 0.8, "threshold": 0.95, "coverage": 0.0, "acc": None, "acc_low": None, "acc_high": None}]
 
 
@@ -77,7 +77,7 @@ def test_thresholds_come_from_validation_and_results_from_the_test() -> None:
     test, labels = np.array([[0.95, 0.05], [0.65, 0.35]]), np.array([1, 0])
     found = describe_confidence(test, labels, val, val_labels)
     assert {
-        row["wanted"]: (row["threshold"], row["coverage"], row["acc"]) for row in found["withholding"]
+        row["wanted"]: (row["threshold"], row["coverage"], row["acc"]) for row in found["selective_prediction"]
     } == dict.fromkeys((0.9, 0.95, 0.98, 0.99), (0.7, 0.5, 0.0))
     assert found["test/aurc"] == pytest.approx((1 + 0.5) / 2)
-    assert describe_confidence(test, labels, None, None)["withholding"] == []
+    assert describe_confidence(test, labels, None, None)["selective_prediction"] == []

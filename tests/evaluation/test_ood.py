@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flowers.evaluation.ood import NEIGHBOURS, combined, distances, energy, separation, strangeness
+from flowers.evaluation.ood import NEIGHBOURS, combined, distances, energy, ood_percentile, separation
 
 RNG = np.random.default_rng(0)
 KNOWN = RNG.normal(0, 0.1, (40, 8)) + np.eye(8)[RNG.integers(0, 3, 40)]
@@ -32,15 +32,15 @@ def test_few_known_photographs_are_enough(known: int) -> None:
     assert distances(KNOWN[:0], KNOWN).shape == (0,)
 
 
-def test_strangers_are_stranger() -> None:
-    strangers = RNG.normal(0, 0.1, (30, 8)) + np.eye(8)[RNG.integers(4, 8, 30)]
+def test_the_unknown_lies_farther() -> None:
+    ood = RNG.normal(0, 0.1, (30, 8)) + np.eye(8)[RNG.integers(4, 8, 30)]
     ordinary = distances(KNOWN, KNOWN, among_themselves=True)
-    far = distances(strangers, KNOWN)
+    far = distances(ood, KNOWN)
     assert separation(ordinary, far) > 0.99
     assert separation(far, ordinary) < 0.01
-    assert (strangeness(far, ordinary) > 0.95).all()
-    assert strangeness(ordinary, ordinary).mean() == pytest.approx(0.5, abs=0.02)
-    assert strangeness(np.array([-1.0, 9.0]), ordinary).tolist() == [0, 1]
+    assert (ood_percentile(far, ordinary) > 0.95).all()
+    assert ood_percentile(ordinary, ordinary).mean() == pytest.approx(0.5, abs=0.02)
+    assert ood_percentile(np.array([-1.0, 9.0]), ordinary).tolist() == [0, 1]
 
 
 def test_energy_is_high_where_all_logits_are_low() -> None:
@@ -51,10 +51,10 @@ def test_energy_is_high_where_all_logits_are_low() -> None:
 
 def test_joined_scores_notice_what_one_of_them_does() -> None:
     ordinary = [RNG.normal(0, 1, 200), RNG.normal(0, 1, 200)]
-    strangers = [np.r_[RNG.normal(3, 1, 50), RNG.normal(0, 1, 50)], np.r_[RNG.normal(0, 1, 50), RNG.normal(3, 1, 50)]]
-    joined = combined(strangers, ordinary)
+    ood = [np.r_[RNG.normal(3, 1, 50), RNG.normal(0, 1, 50)], np.r_[RNG.normal(0, 1, 50), RNG.normal(3, 1, 50)]]
+    joined = combined(ood, ordinary)
     own = combined(ordinary, ordinary)
-    for known, others in zip(ordinary, strangers, strict=True):
+    for known, others in zip(ordinary, ood, strict=True):
         assert separation(own, joined) > separation(known, others) + 0.05
-    # Of M others, none is stranger than the first and all are than the second.
+    # Of M others, none is farther than the first and all are than the second.
     assert combined([np.array([9.0, -9.0])], [np.arange(4.0)]).tolist() == pytest.approx([np.log(5), 0])

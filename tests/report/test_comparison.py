@@ -13,7 +13,7 @@ from flowers.evaluation.scores import confusion, score
 from flowers.report import comparison
 from flowers.report.comparison import apart_by_class, write_comparison
 from flowers.report.curves import stage_starts
-from flowers.report.findings import baseline_readings, order_readings, readings
+from flowers.report.findings import baseline_findings, findings, order_findings
 from flowers.report.html import duration, magnitude, percent
 
 CLASSES = ["daisy", "roses", "tulips"]
@@ -144,7 +144,7 @@ def test_one_hundred_and_two_classes_and_five_experiments_fit(tmp_path: Path) ->
     row = experiment("a", 900, photographs=1020, classes=classes)
     page = page_of(tmp_path, row)
     assert len(page) < 2_000_000 / 5
-    assert "<details>\n<summary>Class by class" in page
+    assert "<details>\n<summary>Results by class" in page
 
 
 def test_the_same_inputs_give_the_same_page(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_the_same_inputs_give_the_same_page(tmp_path: Path) -> None:
 
 def test_a_lead_that_the_test_does_not_show_is_called_level() -> None:
     rows = ranking(experiment("a", 180), experiment("b", 176), experiment("c", 60))
-    sentences = " ".join(readings(rows))
+    sentences = " ".join(findings(rows))
     assert "a is right on 90.0 % of 200 test photographs" in sentences
     assert "b is level with a: a is 2.0 points ahead, and they disagree on 4 photographs, which is too few" in sentences
     assert "a is shown to be better than c." in sentences
@@ -165,7 +165,7 @@ def test_a_lead_that_the_test_does_not_show_is_called_level() -> None:
 def test_a_level_pair_with_many_disagreements_is_told_what_would_show() -> None:
     # 20 photographs only a gets right, 10 only b: the exact p is 0.099, and 22 to 8 would be the first below 0.05
     rows = ranking(experiment("a", 170), experiment("b", 160, first=20))
-    (sentence, *_) = order_readings(rows)
+    (sentence, *_) = order_findings(rows)
     assert rows.pairs[0].p == pytest.approx(0.0987, abs=1e-3)
     assert "b is level with a: a is 5.0 points ahead (" in sentence
     assert "between two that disagree on 30 photographs this test shows no difference below 6.0 points" in sentence
@@ -174,73 +174,73 @@ def test_a_level_pair_with_many_disagreements_is_told_what_would_show() -> None:
 def test_intervals_that_overlap_do_not_hide_a_shown_difference() -> None:
     rows = ranking(experiment("a", 180), experiment("b", 170))
     assert rows.experiments[0].interval[0] < rows.experiments[1].interval[1]
-    assert "a is shown to be better than b." in order_readings(rows)
+    assert "a is shown to be better than b." in order_findings(rows)
 
 
 def test_a_clear_lead_and_a_tie_behind_it() -> None:
-    sentences = " ".join(readings(ranking(experiment("a", 195), experiment("b", 120), experiment("c", 118))))
+    sentences = " ".join(findings(ranking(experiment("a", 195), experiment("b", 120), experiment("c", 118))))
     assert "a is shown to be better than every other experiment." in sentences
     assert "Level with the one above it too: c with b." in sentences
 
 
 def test_equal_answers_are_called_that() -> None:
-    assert order_readings(ranking(experiment("a", 180), experiment("b", 180)))[0] == (
+    assert order_findings(ranking(experiment("a", 180), experiment("b", 180)))[0] == (
         "b is level with a: the two are right on the same photographs."
     )
 
 
 def test_no_lead_is_claimed_among_the_equally_right() -> None:
     three = ranking(experiment("a", 180), experiment("b", 180), experiment("c", 180, first=20))
-    assert order_readings(three)[0] == "b and c are level with a: they are right as often."
+    assert order_findings(three)[0] == "b and c are level with a: they are right as often."
     apart = ranking(experiment("a", 180), experiment("b", 180, first=20))
-    assert order_readings(apart)[0].startswith("b is level with a: they are right as often (-6.")
+    assert order_findings(apart)[0].startswith("b is level with a: they are right as often (-6.")
 
 
 def test_many_experiments_are_summed_up() -> None:
     rows = ranking(*(experiment(f"net{number:02d}", 195 - 4 * number) for number in range(20)))
-    sentences = order_readings(rows)
+    sentences = order_findings(rows)
     assert sentences[0].startswith("net01 and net02 are level with net00: they are up to 4.0 points behind it")
     assert "net00 is shown to be better than the other 17." in sentences
     assert any(sentence.startswith("Further down, 17 are level") for sentence in sentences)
 
 
 def test_the_smallest_difference_is_always_said() -> None:
-    assert order_readings(ranking(experiment("a", 180))) == [
+    assert order_findings(ranking(experiment("a", 180))) == [
         "This test can show no difference below 3.0 points (6 of 200 photographs); of two that disagree on a tenth of "
         "the photographs, 5.0 points would be shown."
     ]
     tiny = ranking(experiment("a", 3, photographs=5), experiment("b", 0, photographs=5))
-    assert "A test of 5 photographs can show no difference at all: at least 6 are needed." in order_readings(tiny)
-    both = order_readings(ranking(experiment("a", 180), experiment("b", 160), experiment("c", 100)))
+    assert "A test of 5 photographs can show no difference at all: at least 6 are needed." in order_findings(tiny)
+    both = order_findings(ranking(experiment("a", 180), experiment("b", 160), experiment("c", 100)))
     assert re.search(r"is from \d+\.\d to \d+\.\d points, depending", both[-1])
     assert "none below 3.0 points (6 of 200 photographs)" in both[-1]
 
 
 def test_other_training_photographs_are_said() -> None:
     rows = ranking(experiment("a", 180), experiment("b", 170, data_sha256="more"))
-    assert order_readings(rows)[-1].startswith("Not all were trained on the same photographs")
+    assert order_findings(rows)[-1].startswith("Not all were trained on the same photographs")
 
 
 def test_a_network_that_does_not_beat_a_baseline_is_named() -> None:
     easy, hard = baseline("majority", 70), baseline("embeddings_knn", 150)
     rows = ranking(experiment("a", 180), experiment("b", 152), baselines=(easy, hard))
-    assert baseline_readings(rows, mark="! ") == ["! b is not shown to be better than embeddings_knn."]
+    assert baseline_findings(rows, mark="! ") == ["! b is not shown to be better than embeddings_knn."]
     assert rows.not_better_than("a") == []
     assert rows.not_better_than("b") == ["embeddings_knn"]
-    assert not any("most frequent class" in sentence for sentence in readings(rows))
+    assert not any("most frequent class" in sentence for sentence in findings(rows))
 
 
 def test_networks_that_beat_all_baselines_are_told_so() -> None:
     rows = ranking(experiment("a", 180), baselines=(baseline("majority", 70), baseline("embeddings_knn", 150)))
-    assert baseline_readings(rows) == [
+    assert baseline_findings(rows) == [
         "a is shown to be better than every baseline, of which embeddings_knn is the best: 75.0 %."
     ]
-    assert baseline_readings(ranking(experiment("a", 180))) == []
+    assert baseline_findings(ranking(experiment("a", 180))) == []
 
 
 def test_a_network_that_is_worse_than_a_baseline_is_flagged_too(tmp_path: Path) -> None:
     rows = ranking(experiment("a", 60), baselines=(baseline("embeddings_knn", 150),))
-    assert rows.hurdles[0].second_is_better
+    assert rows.baseline_pairs[0].second_is_better
     assert rows.not_better_than("a") == ["embeddings_knn"]
     page = page_of(tmp_path, experiment("a", 60), baselines=(baseline("embeddings_knn", 150),))
     assert "not shown to beat embeddings_knn" in page
@@ -293,15 +293,15 @@ def test_where_the_best_two_differ_is_counted_class_by_class() -> None:
 
 
 def test_no_error_at_all_is_not_called_certainty() -> None:
-    sentences = readings(ranking(experiment("a", 200), experiment("b", 199)))
+    sentences = findings(ranking(experiment("a", 200), experiment("b", 199)))
     assert "an error rate below 1.5 %" in sentences[0]
     assert "b is level with a" in sentences[1]
 
 
 def test_memorising_is_said() -> None:
     memorising = experiment("a", 150, final={"train/acc": 0.99, "val/acc": 0.8})
-    assert "a memorises" in readings(ranking(memorising))[-1]
-    assert "19.0 points" in readings(ranking(memorising))[-1]
+    assert "a memorises" in findings(ranking(memorising))[-1]
+    assert "19.0 points" in findings(ranking(memorising))[-1]
 
 
 def test_uncommitted_changes_show(tmp_path: Path) -> None:

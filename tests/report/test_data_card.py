@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flowers.report.data_card import describe, montage, readings, write_card
+from flowers.report.data_card import describe, findings, montage, write_card
 
 SIDE_PX = 8
 
@@ -93,7 +93,7 @@ def test_readings_name_what_is_wrong() -> None:
     table = pd.concat([photographs(["daisy"], 60), photographs(["roses"], 20)], ignore_index=True)
     table["bytes"] += table["label"].map({"daisy": 0, "roses": 5000})
     table.loc[[1, 61], ["group", "sha256"]] = ("alike", "same")
-    said = " ".join(readings(describe(table, pd.DataFrame({"path": ["x"], "reason": ["zero bytes"]}))))
+    said = " ".join(findings(describe(table, pd.DataFrame({"path": ["x"], "reason": ["zero bytes"]}))))
     assert "daisy has the most photographs (60), roses the fewest (20): 3.0 times as many" in said
     assert "1 group of photographs (1 of them copies of the same bytes) is kept together" in said
     assert "1 group holds photographs that are alike but have different labels" in said
@@ -103,7 +103,7 @@ def test_readings_name_what_is_wrong() -> None:
 
 
 def test_readings_of_a_faultless_data_set() -> None:
-    said = readings(describe(photographs(["daisy", "roses"]), pd.DataFrame({"path": [], "reason": []})))
+    said = findings(describe(photographs(["daisy", "roses"]), pd.DataFrame({"path": [], "reason": []})))
     assert said == [
         "All 2 classes have 20 photographs each.",
         "No photograph is there twice.",

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from flowers.evaluation.calibration import describe_confidence
-from flowers.evaluation.pictures import SHOWN, Pictures, choose_shown, choose_strangers
+from flowers.evaluation.pictures import SHOWN, Pictures, choose_ood, choose_shown
 from flowers.evaluation.scores import score
-from flowers.report.evaluation import LISTED, Run, counts_of, figures_of, readings, write_report
+from flowers.report.evaluation import LISTED, Run, counts_of, figures_of, findings, write_report
 
 RNG = np.random.default_rng(0)
 
@@ -33,7 +33,7 @@ class Outline(html.parser.HTMLParser):
         self.addresses += [str(value) for name, value in attrs if name in ("src", "href")]
 
 
-def make_run(labels: np.ndarray, probabilities: np.ndarray, classes: list[str], strangers: int = 0) -> Run:
+def make_run(labels: np.ndarray, probabilities: np.ndarray, classes: list[str], ood: int = 0) -> Run:
     """A run with these answers."""
     count = len(labels)
     predictions = pd.DataFrame(
@@ -48,13 +48,15 @@ def make_run(labels: np.ndarray, probabilities: np.ndarray, classes: list[str], 
         **describe_confidence(probabilities, labels, probabilities, labels),
         "temperature": 1.3,
     }
-    table = pd.DataFrame({"path": predictions["path"], "distance": RNG.random(count), "strangeness": RNG.random(count)})
+    table = pd.DataFrame(
+        {"path": predictions["path"], "distance": RNG.random(count), "ood_percentile": RNG.random(count)}
+    )
     table["outlier"] = table["energy"] = table["confidence"] = RNG.random(count)
     others = None
-    if strangers:
-        others = table.head(strangers).assign(prediction=classes[0])
-        scores["strangers"] = {
-            "data": "strangers",
+    if ood:
+        others = table.head(ood).assign(prediction=classes[0])
+        scores["ood"] = {
+            "data": "ood",
             "root": "there",
             "photographs": len(others),
             "separation": {"outlier": 0.9, "distance": 0.8, "energy": 0.7, "confidence": 0.6},
@@ -110,8 +112,8 @@ def draw(count: int, num_classes: int, skill: float = 2.0) -> tuple[np.ndarray, 
 def page_of(run: Run, tmp_path: Path, side_px: int = 8) -> str:
     rows = choose_shown(run.labels, run.probabilities)
     thumbnails = RNG.integers(0, 256, (len(rows), side_px, side_px, 3), dtype=np.uint8)
-    strangers = {} if run.strangers is None else dict.fromkeys(choose_strangers(run.strangers), thumbnails[0])
-    pictures = Pictures(rows, thumbnails, strangers, {run.classes[0]: np.zeros((2, 8, 8, 3), np.uint8)})
+    ood = {} if run.ood is None else dict.fromkeys(choose_ood(run.ood), thumbnails[0])
+    pictures = Pictures(rows, thumbnails, ood, {run.classes[0]: np.zeros((2, 8, 8, 3), np.uint8)})
     run = dataclasses.replace(run, pictures=pictures)
     write_report(run, figures_of(run), None, tmp_path / "deep/report.html")
     return (tmp_path / "deep/report.html").read_text(encoding="utf-8")
@@ -127,14 +129,14 @@ NAMES = ["daisy", "</script><b>", 'a "quoted" & $\\alpha$ name', "roses"]
 
 
 def test_page_holds_everything_itself(tmp_path: Path) -> None:
-    run = make_run(*draw(60, 4), NAMES, strangers=20)
+    run = make_run(*draw(60, 4), NAMES, ood=20)
     page = page_of(run, tmp_path)
     outline = Outline(page)
     assert all(address.startswith(("data:image/webp;base64,", "#")) for address in outline.addresses)
     assert outline.tags["script"] == 2
     assert "b" in outline.tags  # the template's own
     assert "</script><b>" not in page.replace("&lt;", "")
-    assert outline.tags["svg"] == 5  # curves, confusion, reliability, coverage, strangers
+    assert outline.tags["svg"] == 5  # curves, confusion, reliability, coverage, ood
     for target in {address for address in outline.addresses if address.startswith("#")}:
         assert f'id="{target[1:]}"' in page, target
     data = embedded(page)
@@ -165,22 +167,22 @@ def test_ten_thousand_photographs_of_102_classes_stay_a_small_page(tmp_path: Pat
     ("labels", "answers", "said"),
     [
         ([0], [0], "100.0 % of 1 test photographs are right"),
-        ([0], [1], "Every answer is roses: it has learned nothing else."),
-        ([0, 1, 0, 1], [0, 0, 0, 0], "Every answer is daisy: it has learned nothing else."),
+        ([0], [1], "Every prediction is roses: it has learned nothing else."),
+        ([0, 1, 0, 1], [0, 0, 0, 0], "Every prediction is daisy: it has learned nothing else."),
         ([0, 0, 1], [0, 1, 1], "Nothing can be said of tulips: the test has no photograph of it."),
     ],
 )
 def test_odd_tests_have_a_page(labels: list[int], answers: list[int], said: str, tmp_path: Path) -> None:
     probabilities = np.full((len(labels), 3), 0.1) + 0.7 * np.eye(3)[answers]
     run = make_run(np.array(labels), probabilities, ["daisy", "roses", "tulips"])
-    assert any(sentence.startswith(said) for sentence in readings(run)), readings(run)
+    assert any(sentence.startswith(said) for sentence in findings(run)), findings(run)
     page = page_of(run, tmp_path)
     assert said in page
     assert ("There are none: all test photographs are right." in page) == (labels == answers)
 
 
 def test_photographs_without_a_thumbnail_are_named_as_not_shown(tmp_path: Path) -> None:
-    run = make_run(*draw(20, 3), ["a", "b", "c"], strangers=5)
+    run = make_run(*draw(20, 3), ["a", "b", "c"], ood=5)
     write_report(run, figures_of(run), None, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "data:image/webp" not in page
@@ -201,11 +203,11 @@ def test_mistakes_have_the_first_places() -> None:
     assert sorted(choose_shown(labels, probabilities)) == list(range(500))
 
 
-def test_strangers_are_shown_from_both_ends() -> None:
+def test_ood_photographs_are_shown_from_both_ends() -> None:
     table = pd.DataFrame({"path": [f"{k:02d}" for k in range(40)], "outlier": np.arange(40.0)})
     ends = [f"{k:02d}" for k in [*range(6), *range(34, 40)]]
-    assert choose_strangers(table) == ends
-    assert choose_strangers(table.head(3)) == ["00", "01", "02"]
+    assert choose_ood(table) == ends
+    assert choose_ood(table.head(3)) == ["00", "01", "02"]
 
 
 def test_counts_are_those_of_the_predictions() -> None:

@@ -25,7 +25,7 @@ class Answer:
     version: str = '"1"'
     """The ETag."""
     shift: int = 0
-    """Answers a range from so many bytes further on."""
+    """ModelOutputs a range from so many bytes further on."""
     stop_after: int | None = None
     """Closes the connection after so many bytes."""
     stall_after: int | None = None

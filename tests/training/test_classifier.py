@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from flowers.config.schema import Stage
-from flowers.data.augment import Draws
+from flowers.data.augment import AugmentParams
 from flowers.data.datamodule import Batch, PhotoDataModule, ShuffledBatches, class_weights
 from flowers.errors import UserError
 from flowers.training import classifier as classifier_module
@@ -271,7 +271,7 @@ def test_mixup_blends_images_and_labels_of_the_batch(make_net: Make, make_classi
     net = make_net("mlp", dropout=0)
     start, recorder = copy.deepcopy(net), Recorder()
     fit(make_classifier(net, [ALL], mixup_alpha=0.5, seed=7), 1, recorder)
-    draws = Draws(24, seed=7, epoch=0, mixup_alpha=0.5)
+    draws = AugmentParams(24, seed=7, epoch=0, mixup_alpha=0.5)
     batch = recorder.batches[0]
     images, labels = prepared(batch), batch.labels
     order = sorted(range(8), key=lambda row: float(draws.partner[batch.ids[row]]))
@@ -293,7 +293,7 @@ def test_every_epoch_has_its_own_order_and_its_own_draws(make_net: Make, make_cl
         sampler = ShuffledBatches(24, 8, seed=0)
         sampler.set_epoch(epoch)
         assert [batch.ids.tolist() for batch in recorder.batches[3 * epoch : 3 * epoch + 3]] == list(sampler)
-    wanted = Draws(24, seed=0, epoch=1, mixup_alpha=0.5)
+    wanted = AugmentParams(24, seed=0, epoch=1, mixup_alpha=0.5)
     assert torch.equal(classifier.draws.uniform, wanted.uniform)
     assert torch.equal(classifier.draws.mix, wanted.mix)
 

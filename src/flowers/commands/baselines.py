@@ -1,9 +1,9 @@
 """What a network has to beat: ``flowers baselines experiment=sample_finetune``.
 
-Answers the test photographs with the majority class, with the nearest training photographs by their pixels (L1 and L2
-on copies of 32 px), and with nearest neighbours and a logistic regression on embeddings: what the head of the recipe's
-network is given before any training here. Those two need a recipe with ``weights``. Nothing of the recipe is trained;
-what has to be chosen is chosen by cross-validation on the training photographs, in the folds of the split.
+Predicts the test photographs with the majority class, with the nearest training photographs by their pixels (L1 and
+L2 on copies of 32 px), and with nearest neighbours and a logistic regression on embeddings: what the head of the
+recipe's network is given before any training here. Those two need a recipe with ``weights``. Nothing of the recipe is
+trained; what has to be chosen is chosen by cross-validation on the training photographs, in the folds of the split.
 
 Writes for each a folder with ``metrics.json``, ``predictions.csv`` and ``confusion.csv``, as ``evaluate`` does.
 """

@@ -18,7 +18,7 @@ from flowers.curation.manifest import read_manifest
 from flowers.curation.split_table import SPLITS, read_splits
 from flowers.data.pixels import open_store
 from flowers.errors import UserError
-from flowers.models.inference import answer
+from flowers.models.inference import predict_logits
 from flowers.models.trained import open_model
 
 
@@ -76,7 +76,7 @@ def list_similar(split: Path, model_dir: Path, least_cosine: float) -> str:
     table, model = read_splits(split), open_model(model_dir)
     photographs = Path(model.run["photographs"])
     pixels = open_store(photographs, table, model.net.image_px, Path(model.settings.data.cache_dir))
-    pairs = similar_features(answer(model.net, pixels, table["path"].tolist()).features, least_cosine)
+    pairs = similar_features(predict_logits(model.net, pixels, table["path"].tolist()).features, least_cosine)
     places, paths = table["split"].to_numpy(), table["path"].to_numpy()
     torn = [
         f"{cosine:.3f}  {paths[one]} ({places[one]}) and {paths[other]} ({places[other]})"

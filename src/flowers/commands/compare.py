@@ -74,7 +74,7 @@ def compare(names: Sequence[str], artifacts: Path) -> Ranking:
     for experiment in ranking.experiments:
         _write_plots(experiment, artifacts / "compare" / "plots")
     # For `dvc metrics`, which makes a column of each figure that is not in a list.
-    overall = {each.name: {key: each.scores[key] for key in each.scores if "/" in key} for each in ranking.contestants}
+    overall = {each.name: {key: each.scores[key] for key in each.scores if "/" in key} for each in ranking.entries}
     (artifacts / "compare/metrics.json").write_text(json.dumps(overall, indent=2) + "\n")
     return ranking
 
@@ -107,10 +107,10 @@ def _rank(places: Sequence[Place], baselines: Path | None, same_training: bool) 
                 f"{', '.join(others)} and {first.name} are not comparable, because their {what} differ "
                 f"({key} in run.json): run `dvc repro`, which makes again what is out of date."
             )
-    hurdles = read_baselines(baselines, test, first.classes, digests) if baselines else []
-    if twice := {each.name for each in hurdles} & {each.name for each in experiments}:
+    baseline_pairs = read_baselines(baselines, test, first.classes, digests) if baselines else []
+    if twice := {each.name for each in baseline_pairs} & {each.name for each in experiments}:
         raise UserError(f"{min(twice)} is the name of an experiment and of a baseline: rename the experiment.")
-    return rank(experiments, hurdles, test.truth, test.groups)
+    return rank(experiments, baseline_pairs, test.truth, test.groups)
 
 
 def write(ranking: Ranking, out: Path) -> None:
@@ -122,7 +122,7 @@ def write(ranking: Ranking, out: Path) -> None:
     """
     out.mkdir(parents=True, exist_ok=True)
     _write_table(out / "leaderboard.csv", [COLUMNS, *leaderboard(ranking)])
-    _write_table(out / "pairs.csv", [PAIR_COLUMNS, *(astuple(pair) for pair in (*ranking.pairs, *ranking.hurdles))])
+    _write_table(out / "pairs.csv", [PAIR_COLUMNS, *map(astuple, (*ranking.pairs, *ranking.baseline_pairs))])
     write_comparison(ranking, out / "index.html")
 
 

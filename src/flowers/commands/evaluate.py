@@ -29,8 +29,8 @@ from flowers.errors import UserError
 from flowers.evaluation.calibration import describe_confidence
 from flowers.evaluation.domain_shift import find_photographs
 from flowers.evaluation.ood import separation
-from flowers.evaluation.pictures import Pictures, choose_shown, choose_strangers
-from flowers.evaluation.predictions import answer_folder, answer_table, outlier_scores, write_results
+from flowers.evaluation.pictures import Pictures, choose_ood, choose_shown
+from flowers.evaluation.predictions import outlier_scores, predict_folder, predict_table, write_results
 from flowers.evaluation.result_files import EXPLANATIONS, PICTURES, TRAINED, write_record
 from flowers.evaluation.robustness import examples, measure_corruptions
 from flowers.evaluation.scores import confusion, score
@@ -97,15 +97,15 @@ def evaluate(
         *_test_thumbnails(root, cache, test, labels, predicted), examples=_class_examples(root, cache, split)
     )
     pixels = open_store(root, test, model.net.image_px, cache)
-    for name in ("corruptions.csv", "outliers/strangers.csv", EXPLANATIONS):  # of an earlier evaluation
+    for name in ("corruptions.csv", "outliers/ood.csv", EXPLANATIONS):  # of an earlier evaluation
         (out / name).unlink(missing_ok=True)
     if corruptions:
         evaluate_corrupted(model, pixels, test, out)
         pictures = replace(pictures, corrupted=examples(pixels[0], test["sha256"][0]))
     if outliers:
-        metrics["strangers"], thumbnails = evaluate_strangers(model, outliers, out)
+        metrics["ood"], thumbnails = evaluate_ood(model, outliers, out)
         (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-        pictures = replace(pictures, strangers=thumbnails)
+        pictures = replace(pictures, ood=thumbnails)
     if explanations:
         network = PixelLogits(model.net, model.temperature).eval()
         seed = model.settings.seed
@@ -131,7 +131,7 @@ def measure(
         :func:`flowers.evaluation.scores.score`, :func:`flowers.evaluation.calibration.describe_confidence`; further
         ``temperature``, and ``model``, its folder.
     """
-    labels, answers = answer_table(model, root, table)
+    labels, answers = predict_table(model, root, table)
     predicted = calibrated(answers.logits, model.temperature)
     val = model.validation
     val_predicted = None if val is None else calibrated(val.logits, model.temperature)
@@ -173,35 +173,36 @@ def _class_examples(root: Path, cache: Path, split: pd.DataFrame) -> dict[str, N
     return {str(name): np.array(pixels[rows.index.to_numpy()]) for name, rows in chosen.groupby("label")}
 
 
-def _stranger_thumbnails(root: Path, table: pd.DataFrame) -> dict[str, NDArray[np.uint8]]:
-    """Choose strangers, see :func:`choose_strangers`, and make their thumbnails."""
+def _ood_thumbnails(root: Path, table: pd.DataFrame) -> dict[str, NDArray[np.uint8]]:
+    """Choose out-of-distribution photographs, see :func:`choose_ood`, and make their thumbnails."""
     folder = root.parent if root.is_file() else root
-    return {path: read_square(folder / path, THUMBNAIL_PX) for path in choose_strangers(table)}
+    return {path: read_square(folder / path, THUMBNAIL_PX) for path in choose_ood(table)}
 
 
 ALARM = 0.95
-"""Strangeness above which a photograph counts as noticed: of ordinary ones, one in twenty is."""
+"""Percentile above which a photograph counts as noticed: of ordinary ones, one in twenty does."""
 
 
-def evaluate_strangers(model: TrainedModel, data: str, out: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def evaluate_ood(model: TrainedModel, data: str, out: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Score photographs that are of none of the classes, beside the test photographs that were just evaluated.
 
     Args:
         model: The model.
-        data: A name of ``conf/data``, or a folder with photographs anywhere in it. All of them count as strangers.
-        out: The evaluation's folder, with `outliers/test.csv`; `outliers/strangers.csv` is added.
+        data: A name of ``conf/data``, or a folder with photographs anywhere in it. All count as out-of-distribution.
+        out: The evaluation's folder, with `outliers/test.csv`; `outliers/ood.csv` is added.
 
     Returns:
-        What `metrics.json` says under `strangers`: `data`, `root`, `photographs`; `separation`, for each score the
-        chance that a stranger's is higher than a test photograph's (0.5: no better than chance); `noticed_frac` of the
-        strangers and `alarmed_frac` of the test photographs (strangeness above :data:`ALARM`; null where the model kept
-        no validation features); `refused`, files that could not be read. Beside it the thumbnails of some.
+        What `metrics.json` says under `ood`: `data`, `root`, `photographs`; `separation`, for each score the
+        chance that an out-of-distribution photograph's is higher than a test photograph's (0.5: no better than chance);
+        `noticed_frac` of these and `alarmed_frac` of the test photographs (`ood_percentile` above :data:`ALARM`; null
+        where the model kept no validation features); `refused`, files that could not be read. Beside it the thumbnails
+        of some.
 
     Raises:
         UserError: If there are no such photographs.
     """
     name, root, _ = find_folder(data, "outliers")
-    names, answers, refused = answer_folder(model, root, key="outliers")
+    names, answers, refused = predict_folder(model, root, key="outliers")
     table = outlier_scores(model, names, answers)
     table.insert(1, "prediction", [model.classes[i] for i in answers.logits.argmax(axis=1)])
     ordinary = pd.read_csv(out / "outliers/test.csv")
@@ -210,18 +211,16 @@ def evaluate_strangers(model: TrainedModel, data: str, out: Path) -> tuple[dict[
         "outlier": 1.0 if known else None,
         "distance": 1.0 if known else None,
         "energy": 1.0,
-        "confidence": -1.0,  # the less sure, the stranger
+        "confidence": -1.0,  # the less sure, the farther
     }
     apart = {
         score: separation(sign * ordinary[score].to_numpy(), sign * table[score].to_numpy())
         for score, sign in scores.items()
         if sign is not None
     }
-    table.to_csv(out / "outliers/strangers.csv", index=False, float_format="%.6f")
+    table.to_csv(out / "outliers/ood.csv", index=False, float_format="%.6f")
     best = apart.get("outlier", apart["energy"])
-    print(
-        f"{out}/outliers/strangers.csv: {len(table)} photographs of {name}, told from test ones in {best:.1%} of pairs"
-    )
+    print(f"{out}/outliers/ood.csv: {len(table)} photographs of {name}, told from test ones in {best:.1%} of pairs")
     found = {
         "data": name,
         "root": str(root),
@@ -231,12 +230,12 @@ def evaluate_strangers(model: TrainedModel, data: str, out: Path) -> tuple[dict[
         "alarmed_frac": _alarmed(ordinary) if known else None,
         "refused": refused,
     }
-    return found, _stranger_thumbnails(root, table)
+    return found, _ood_thumbnails(root, table)
 
 
 def _alarmed(table: pd.DataFrame) -> float:
     """Count the share of photographs above :data:`ALARM`."""
-    return float(np.mean(table["strangeness"].to_numpy() > ALARM))
+    return float(np.mean(table["ood_percentile"].to_numpy() > ALARM))
 
 
 def evaluate_corrupted(model: TrainedModel, pixels: np.ndarray, test: pd.DataFrame, out: Path) -> None:
@@ -314,7 +313,7 @@ def evaluate_elsewhere(model_dir: Path, data: str, out: Path | None, allow: Sequ
 
 def _own(model: TrainedModel, table: pd.DataFrame) -> dict[str, Any]:
     """Score the model on photographs of its own data set."""
-    labels, answers = answer_table(model, Path(model.run["photographs"]), table)
+    labels, answers = predict_table(model, Path(model.run["photographs"]), table)
     scores = score(labels, calibrated(answers.logits, model.temperature), model.classes)
     return {"acc": scores["test/acc"], "interval": scores["interval"]["test/acc"], "photographs": len(table)}
 

@@ -1,11 +1,11 @@
 """Classify photographs: ``flowers predict model=DIR photos=DIR out=predictions.csv``.
 
 Writes a row for each photograph below ``photos``: its path, the predicted class, that class's probability, its
-strangeness (the share of the model's validation photographs that are more ordinary: above 0.99, say, it may be no
+ood_percentile (the share of the model's validation photographs that are more ordinary: above 0.99, say, it may be no
 flower of these classes), then the probability of every class.
 
-``accuracy=0.95`` withholds the answers that are not sure enough: the threshold is the one that made the rest 95 % right
-on the validation photographs. ``prediction`` is then empty.
+``accuracy=0.95`` withholds the predictions that are not sure enough: the threshold is the one that made the rest 95 %
+right on the validation photographs. ``prediction`` is then empty.
 
 A model may only name classes of this package, torch, torchmetrics, timm and lightning; ``allow=[mypackage]`` allows
 more.
@@ -20,7 +20,7 @@ import pandas as pd
 from flowers.config.cli import exit_on_user_error, read_arguments
 from flowers.errors import UserError
 from flowers.evaluation.calibration import threshold_for
-from flowers.evaluation.predictions import answer_folder, outlier_scores
+from flowers.evaluation.predictions import outlier_scores, predict_folder
 from flowers.models.inference import calibrated
 from flowers.models.trained import TrainedModel, open_model
 
@@ -49,7 +49,7 @@ def predict(
 
     Returns:
         A table with ``path`` (relative to the folder), ``prediction`` (empty where it is withheld), ``probability``,
-        ``strangeness`` and a column for each class; and why other files could not be read, by path.
+        ``ood_percentile`` and a column for each class; and why other files could not be read, by path.
 
     Raises:
         UserError: If the model or the folder cannot be used, no photograph could be read, or there is no threshold for
@@ -57,7 +57,7 @@ def predict(
     """
     model = open_model(model_dir, allow)
     least = 0.0 if accuracy is None else _threshold(model, accuracy)
-    names, answers, refused = answer_folder(model, photos, key="photos")
+    names, answers, refused = predict_folder(model, photos, key="photos")
     predicted = calibrated(answers.logits, model.temperature)
     sure = predicted.max(axis=1)
     table = pd.DataFrame(
@@ -67,7 +67,7 @@ def predict(
                 model.classes[i] if p >= least else "" for i, p in zip(predicted.argmax(axis=1), sure, strict=True)
             ],
             "probability": sure,
-            "strangeness": outlier_scores(model, names, answers)["strangeness"],
+            "ood_percentile": outlier_scores(model, names, answers)["ood_percentile"],
         }
     )
     return table.join(pd.DataFrame(predicted, columns=model.classes)), refused
@@ -94,6 +94,6 @@ def main() -> None:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(arguments.out, index=False, float_format="%.6f")
         withheld = int((table["prediction"] == "").sum())
-        print(f"{arguments.out}: {len(table)} photographs" + (f", {withheld} answers withheld" if withheld else ""))
+        print(f"{arguments.out}: {len(table)} photographs" + (f", {withheld} predictions withheld" if withheld else ""))
         for name, reason in refused.items():
             print(f"not read: {name} ({reason})")

@@ -49,7 +49,9 @@ def report(evaluation: Path, out: Path) -> None:
         UserError: If the evaluation lacks something.
     """
     remedy = remedy_of(evaluation)
-    scores = read_json(evaluation / "metrics.json", ("test/ece_limit", "withholding", "per_class", "model"), remedy)
+    scores = read_json(
+        evaluation / "metrics.json", ("test/ece_limit", "selective_prediction", "per_class", "model"), remedy
+    )
     classes, counts = read_confusion(evaluation / "confusion.csv", remedy)
     settings = read_config(evaluation / TRAINED / "config.yaml", remedy)
     elsewhere = scores.get("data")
@@ -94,12 +96,12 @@ def _record(
         for name, figure in figures.items():
             tracking.log_figure(figure, f"{where}/{name}.png")
         files = [evaluation / name for name in ("metrics.json", "predictions.csv", "corruptions.csv")]
-        for path in [*files, evaluation / "outliers/strangers.csv", *([page] if page else [])]:
+        for path in [*files, evaluation / "outliers/ood.csv", *([page] if page else [])]:
             if path.is_file():
                 tracking.log_file(path, where)
-        if "strangers" in scores:
-            separation = scores["strangers"]["separation"]
-            tracking.log_metrics({f"strangers/{score}": value for score, value in separation.items()})
+        if "ood" in scores:
+            separation = scores["ood"]["separation"]
+            tracking.log_metrics({f"ood/{score}": value for score, value in separation.items()})
         if (evaluation / "corruptions.csv").is_file():
             table = pd.read_csv(evaluation / "corruptions.csv")
             corrupted = table[table["strength"] > 0]

@@ -67,7 +67,7 @@ class Augment:
             )
 
 
-class Draws:
+class AugmentParams:
     """The random numbers of one epoch, a row for each image of the training split.
 
     Attributes:
@@ -95,7 +95,7 @@ def transform(images: Tensor, uniform: Tensor, augment: Augment, mean: Tensor, s
 
     Args:
         images: (B,3,H,W) uint8.
-        uniform: (B,9) float32 in [0, 1), the batch's rows of :class:`Draws`.
+        uniform: (B,9) float32 in [0, 1), the batch's rows of :class:`AugmentParams`.
         augment: How strong each change may be.
         mean: (3,) of pixels in [0, 1].
         std: (3,) likewise.
@@ -160,7 +160,7 @@ def cut(
         labels: (B,) int64.
         mix: (B,) share of the area that the image keeps, if the box lies wholly in it.
         partner: (B,) random keys that decide who is paired with whom.
-        box: (B,4) in [0, 1), see :class:`Draws`.
+        box: (B,4) in [0, 1), see :class:`AugmentParams`.
         num_classes: K.
 
     Returns:
@@ -178,7 +178,7 @@ def erase(images: Tensor, box: Tensor, largest_frac: float) -> Tensor:
 
     Args:
         images: (B,3,H,W) normalised; a blank is 0, the mean.
-        box: (B,4) in [0, 1), see :class:`Draws`.
+        box: (B,4) in [0, 1), see :class:`AugmentParams`.
         largest_frac: Largest share of the area.
 
     Returns:
@@ -188,8 +188,8 @@ def erase(images: Tensor, box: Tensor, largest_frac: float) -> Tensor:
     return images.masked_fill(_inside(box, area, _between(box, 3, math.log(2)), images), 0)
 
 
-def mix_up(
-    activations: Tensor, labels: Tensor, draws: Draws, rows: Tensor, augment: Augment, num_classes: int
+def mix_batch(
+    activations: Tensor, labels: Tensor, draws: AugmentParams, rows: Tensor, augment: Augment, num_classes: int
 ) -> tuple[Tensor, Tensor]:
     """Mix a batch as the settings say: MixUp, CutMix, or not at all.
 
@@ -305,7 +305,7 @@ def augmented_views(
     places = torch.as_tensor(list(rows))
     views = []
     for epoch in epochs:
-        draws = Draws(count, seed=seed, epoch=epoch - 1, mixup_alpha=0)
+        draws = AugmentParams(count, seed=seed, epoch=epoch - 1, mixup_alpha=0)
         view = transform(images, draws.uniform[places], augment, mean, std)
         if augment.erase_frac:
             view = erase(view, draws.box[places], augment.erase_frac)

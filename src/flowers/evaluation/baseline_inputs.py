@@ -24,7 +24,7 @@ from flowers.evaluation.baselines import (
     nearest_directions,
     nearest_pixels,
 )
-from flowers.models.inference import answer, keep_freed_memory
+from flowers.models.inference import keep_freed_memory, predict_logits
 from flowers.models.nets import build_network
 from flowers.models.weights import start_from
 
@@ -145,7 +145,7 @@ def fit_on_embeddings(photographs: Division, net: Any, recipe: str, say: Callabl
     @functools.cache  # for both
     def embed(part: str) -> np.ndarray:
         names = photographs.tables[part]["path"].tolist()
-        return answer(net, photographs.pixels(part, net.image_px), names, head_is_new=True).features
+        return predict_logits(net, photographs.pixels(part, net.image_px), names, head_is_new=True).features
 
     begin = time.perf_counter()
     features = embed("train")

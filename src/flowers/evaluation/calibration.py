@@ -139,7 +139,7 @@ def describe_confidence(
     Returns:
         For ``metrics.json``: ``test/ece`` (see :func:`expected_calibration_error`), ``test/ece_floor`` and
         ``test/ece_limit`` (see :func:`calibration_error_by_chance`), ``test/aurc`` (mean risk over all coverages) and
-        ``withholding`` (see there; empty without validation).
+        ``selective_prediction`` (see there; empty without validation).
     """
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     thresholds: dict[float, float | None] = {}
@@ -153,11 +153,11 @@ def describe_confidence(
         "test/ece_floor": floor,
         "test/ece_limit": limit,
         "test/aurc": float(np.average(curve["risk"], weights=np.diff(curve["coverage"], prepend=0))),
-        "withholding": withholding(thresholds, confidence, right),
+        "selective_prediction": selective_prediction(thresholds, confidence, right),
     }
 
 
-def withholding(
+def selective_prediction(
     thresholds: dict[float, float | None], confidence: NDArray[np.floating], right: NDArray[np.bool_]
 ) -> list[dict[str, Any]]:
     """Tell what thresholds that were chosen on other photographs do on these.

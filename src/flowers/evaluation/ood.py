@@ -37,29 +37,29 @@ def distances(
 def combined(scores: Sequence[NDArray[np.floating]], references: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
     """Join several outlier scores into one that needs none of them to be good (Fisher 1932, combining tests).
 
-    Which score notices what depends on the strangers: a flower of an unknown species may lie among the known ones and
+    Which score notices what depends on the photographs: a flower of an unknown species may lie among the known ones and
     leave the network unsure, an empty meadow lies far from them and may leave it sure.
 
     Args:
-        scores: (N,) each, the higher the stranger.
+        scores: (N,) each, the higher the farther from what is known.
         references: (M,) each, M > 0: the same scores of ordinary photographs.
 
     Returns:
-        (N,): the sum of -ln p over the scores, where p is the share of ordinary photographs that are as strange or
+        (N,): the sum of -ln p over the scores, where p is the share of ordinary photographs that score as high or
         more, counting the photograph itself. In nats.
     """
     total = np.zeros(len(scores[0]))
     for score, reference in zip(scores, references, strict=True):
-        stranger = len(reference) - np.searchsorted(np.sort(reference), score, side="left")
-        total -= np.log((stranger + 1) / (len(reference) + 1))
+        higher = len(reference) - np.searchsorted(np.sort(reference), score, side="left")
+        total -= np.log((higher + 1) / (len(reference) + 1))
     return total
 
 
-def strangeness(score: NDArray[np.floating], reference: NDArray[np.floating]) -> NDArray[np.float64]:
+def ood_percentile(score: NDArray[np.floating], reference: NDArray[np.floating]) -> NDArray[np.float64]:
     """Turn a score into shares that can be read without knowing the network.
 
     Args:
-        score: (N,), the higher the stranger.
+        score: (N,), the higher the farther from what is known.
         reference: (M,), M > 0: of ordinary photographs.
 
     Returns:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 SHOWN = 600
 """Test photographs that have a thumbnail at most, which bounds the page's size."""
-STRANGERS = 12
+OOD_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Pictures:
     """Which test photographs have a thumbnail, see :func:`choose_shown`."""
     thumbnails: NDArray[np.uint8]
     """(R,H,H,3), one for each of the rows."""
-    strangers: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
-    """Thumbnails of strangers by path, see :func:`choose_strangers`."""
+    ood: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    """Thumbnails of out-of-distribution photographs by path, see :func:`choose_ood`."""
     examples: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     """Thumbnails of training photographs by class, (E,H,H,3), of one of each group of near-duplicates."""
     corrupted: dict[str, list[NDArray[np.uint8]]] = field(default_factory=dict)
@@ -52,14 +52,14 @@ def choose_shown(labels: NDArray[np.integer], probabilities: NDArray[np.floating
     return [*mistakes.tolist(), *fair[: most - len(mistakes)].tolist()]
 
 
-def choose_strangers(table: pd.DataFrame) -> list[str]:
-    """Choose strangers to show: half of them those that seem the most ordinary, half the strangest.
+def choose_ood(table: pd.DataFrame) -> list[str]:
+    """Choose out-of-distribution photographs to show: half those that seem the most ordinary, half the least.
 
     Args:
-        table: ``outliers/strangers.csv``.
+        table: ``outliers/ood.csv``.
 
     Returns:
         Paths, the most ordinary first.
     """
     paths = table.sort_values(["outlier", "path"])["path"].tolist()
-    return paths if len(paths) <= STRANGERS else [*paths[: STRANGERS // 2], *paths[-STRANGERS // 2 :]]
+    return paths if len(paths) <= OOD_SHOWN else [*paths[: OOD_SHOWN // 2], *paths[-OOD_SHOWN // 2 :]]

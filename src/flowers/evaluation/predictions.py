@@ -10,17 +10,17 @@ import pandas as pd
 from flowers.curation.manifest import image_files
 from flowers.data.pixels import open_store, read_square
 from flowers.errors import UserError
-from flowers.evaluation.ood import combined, distances, energy, strangeness
-from flowers.models.inference import Answers, answer, calibrated
+from flowers.evaluation.ood import combined, distances, energy, ood_percentile
+from flowers.models.inference import ModelOutputs, calibrated, predict_logits
 from flowers.models.trained import TrainedModel
 from flowers.sources.photograph import PhotographError
 
 
-def answer_table(model: TrainedModel, root: Path, table: pd.DataFrame) -> tuple[np.ndarray, Answers]:
+def predict_table(model: TrainedModel, root: Path, table: pd.DataFrame) -> tuple[np.ndarray, ModelOutputs]:
     """Apply a model to the photographs of a table: true classes (N,), and what the network makes of them."""
     pixels = open_store(root, table, model.net.image_px, Path(model.settings.data.cache_dir))
     labels = table["label"].map(model.classes.index).to_numpy(int)
-    return labels, answer(model.net, pixels, table["path"].tolist())
+    return labels, predict_logits(model.net, pixels, table["path"].tolist())
 
 
 def write_results(
@@ -56,7 +56,7 @@ def write_results(
     return confusions
 
 
-def outlier_scores(model: TrainedModel, names: list[str], answers: Answers) -> pd.DataFrame:
+def outlier_scores(model: TrainedModel, names: list[str], answers: ModelOutputs) -> pd.DataFrame:
     """Tell how little photographs resemble those that the model was chosen on.
 
     Args:
@@ -66,9 +66,9 @@ def outlier_scores(model: TrainedModel, names: list[str], answers: Answers) -> p
 
     Returns:
         Columns `path`; `outlier`, which joins `distance` to the validation photographs and lack of `confidence` (see
-        :mod:`flowers.evaluation.ood`), and `strangeness`, the share of validation photographs with less of it;
+        :mod:`flowers.evaluation.ood`), and `ood_percentile`, the share of validation photographs with less of it;
         `distance`; `energy`; `confidence`, the answer's probability. A model that kept no validation features has no
-        `distance`, its `outlier` is the energy, and `strangeness` is empty.
+        `distance`, its `outlier` is the energy, and `ood_percentile` is empty.
     """
     unsure = 1 - calibrated(answers.logits, model.temperature).max(axis=1)
     found = {"energy": energy(answers.logits), "confidence": 1 - unsure}
@@ -76,21 +76,21 @@ def outlier_scores(model: TrainedModel, names: list[str], answers: Answers) -> p
     if val is None:
         unknown = np.full(len(names), np.nan)
         return pd.DataFrame(
-            {"path": names, "outlier": found["energy"], "strangeness": unknown, "distance": unknown, **found}
+            {"path": names, "outlier": found["energy"], "ood_percentile": unknown, "distance": unknown, **found}
         )
     far = distances(answers.features, val.features)
     val_far = distances(val.features, val.features, among_themselves=True)
     val_unsure = 1 - calibrated(val.logits, model.temperature).max(axis=1)
     outlier, of_val = (combined(scores, [val_far, val_unsure]) for scores in ([far, unsure], [val_far, val_unsure]))
-    strange = strangeness(outlier, of_val)
-    return pd.DataFrame({"path": names, "outlier": outlier, "strangeness": strange, "distance": far, **found})
+    percentile = ood_percentile(outlier, of_val)
+    return pd.DataFrame({"path": names, "outlier": outlier, "ood_percentile": percentile, "distance": far, **found})
 
 
 AT_ONCE = 256
 """Photographs held at a time, so that memory does not grow with the folder."""
 
 
-def answer_folder(model: TrainedModel, photos: Path, key: str) -> tuple[list[str], Answers, dict[str, str]]:
+def predict_folder(model: TrainedModel, photos: Path, key: str) -> tuple[list[str], ModelOutputs, dict[str, str]]:
     """Apply a model to every photograph in a folder.
 
     Args:
@@ -110,7 +110,7 @@ def answer_folder(model: TrainedModel, photos: Path, key: str) -> tuple[list[str
     names: list[str] = []
     squares: list[np.ndarray] = []
     refused: dict[str, str] = {}
-    parts: list[Answers] = []
+    parts: list[ModelOutputs] = []
     for position, name in enumerate(files, start=1):
         try:
             squares.append(read_square(root / name, model.net.image_px))
@@ -118,9 +118,9 @@ def answer_folder(model: TrainedModel, photos: Path, key: str) -> tuple[list[str
         except (PhotographError, OSError) as error:
             refused[name] = str(error)
         if squares and (len(squares) == AT_ONCE or position == len(files)):
-            parts.append(answer(model.net, np.stack(squares), names[-len(squares) :]))
+            parts.append(predict_logits(model.net, np.stack(squares), names[-len(squares) :]))
             squares.clear()
     if not parts:
         raise UserError(f"{photos} holds no photograph that can be read; name a folder of photographs with {key}=DIR.")
     logits, features = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return names, Answers(logits, features), refused
+    return names, ModelOutputs(logits, features), refused

@@ -14,7 +14,7 @@ from flowers.evaluation.significance import Pair, compare_pairs, rank_ranges
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Entry:
     """Whatever was tested."""
 
     name: str
@@ -36,7 +36,7 @@ class Contestant:
 
 
 @dataclass(frozen=True)
-class Baseline(Contestant):
+class Baseline(Entry):
     """What a network has to beat: a method without any training of a network, measured on the same photographs."""
 
     def final(self, name: str) -> float | None:
@@ -46,7 +46,7 @@ class Baseline(Contestant):
 
 
 @dataclass(frozen=True)
-class Experiment(Contestant):
+class Experiment(Entry):
     """All that is known of one finished experiment."""
 
     counts: NDArray[np.int64]
@@ -76,10 +76,10 @@ class Ranking:
     baselines: list[Baseline]
     """The best first."""
     truth: NDArray[np.integer]
-    """Classes of the test photographs by number, (N,), in the order of :attr:`Contestant.right`."""
+    """Classes of the test photographs by number, (N,), in the order of :attr:`Entry.right`."""
     pairs: list[Pair]
     """All pairs of experiments, the more accurate first. One family."""
-    hurdles: list[Pair]
+    baseline_pairs: list[Pair]
     """Each experiment (first) against each baseline. Another family, so that baselines take nothing from the pairs."""
     ranks: dict[str, tuple[int, int]]
     """Of each experiment: the range that its rank is in, see :func:`~flowers.evaluation.significance.rank_ranges`."""
@@ -95,7 +95,7 @@ class Ranking:
         return len(self.truth)
 
     @property
-    def contestants(self) -> list[Experiment | Baseline]:
+    def entries(self) -> list[Experiment | Baseline]:
         """Experiments and baselines by test accuracy, the best first; experiments before equal baselines."""
         return sorted([*self.experiments, *self.baselines], key=lambda each: -each.acc)
 
@@ -105,7 +105,7 @@ class Ranking:
         Raises:
             KeyError: They were not compared.
         """
-        for pair in (*self.pairs, *self.hurdles):
+        for pair in (*self.pairs, *self.baseline_pairs):
             if (pair.first, pair.second) == (first, second):
                 return pair
             if (pair.first, pair.second) == (second, first):
@@ -114,7 +114,7 @@ class Ranking:
 
     def not_better_than(self, name: str) -> list[str]:
         """Name the baselines that an experiment is not shown to be better than."""
-        return [pair.second for pair in self.hurdles if pair.first == name and not pair.first_is_better]
+        return [pair.second for pair in self.baseline_pairs if pair.first == name and not pair.first_is_better]
 
     def rank(self, name: str) -> str:
         """Write an experiment's rank: `1`, or `1–2` if it may be either."""
@@ -140,9 +140,11 @@ def rank(
         The ranking.
     """
     ordered = sorted(experiments, key=lambda each: (-each.acc, each.name))
-    hurdles = sorted(baselines, key=lambda each: (-each.acc, each.name))
-    right = {each.name: each.right for each in (*ordered, *hurdles)}
+    baseline_pairs = sorted(baselines, key=lambda each: (-each.acc, each.name))
+    right = {each.name: each.right for each in (*ordered, *baseline_pairs)}
     names = [each.name for each in ordered]
     pairs = compare_pairs(right, list(itertools.combinations(names, 2)), groups)
-    against = list(itertools.product(names, [each.name for each in hurdles]))
-    return Ranking(ordered, hurdles, truth, pairs, compare_pairs(right, against, groups), rank_ranges(names, pairs))
+    against = list(itertools.product(names, [each.name for each in baseline_pairs]))
+    return Ranking(
+        ordered, baseline_pairs, truth, pairs, compare_pairs(right, against, groups), rank_ranges(names, pairs)
+    )

@@ -22,18 +22,18 @@ WIDEST_FEATURES = 4096
 """A linear layer that is given more sees the photograph itself, or all places of a map."""
 
 
-class Answers(NamedTuple):
+class ModelOutputs(NamedTuple):
     """What a network makes of N photographs."""
 
     logits: np.ndarray
     """(N,K) float32."""
     features: np.ndarray
-    """What its last linear layer is given, (N,D) float32; see :func:`answer`."""
+    """What its last linear layer is given, (N,D) float32; see :func:`predict_logits`."""
 
 
-def answer(
+def predict_logits(
     net: nn.Module, pixels: np.ndarray, names: Sequence[str], batch_size: int = 64, head_is_new: bool = False
-) -> Answers:
+) -> ModelOutputs:
     """Apply a network to decoded photographs, in float32 whatever precision it was trained in.
 
     Features are what the last linear layer is given if that is at most :data:`WIDEST_FEATURES` wide, else what the head
@@ -65,7 +65,7 @@ def answer(
                 logits.append(net(normalise(images, mean, std)).float().cpu())
     finally:
         hook.remove()
-    answers = Answers(torch.cat(logits).numpy(), torch.cat(features).numpy())
+    answers = ModelOutputs(torch.cat(logits).numpy(), torch.cat(features).numpy())
     broken = np.flatnonzero(~np.isfinite(answers.logits).all(axis=1))
     if len(broken):
         raise UserError(
@@ -105,7 +105,7 @@ def probabilities(model: "TrainedModel", pixels: np.ndarray, names: Sequence[str
     Raises:
         UserError: If a logit is not finite.
     """
-    return calibrated(answer(model.net, pixels, names).logits, model.temperature)
+    return calibrated(predict_logits(model.net, pixels, names).logits, model.temperature)
 
 
 def calibrated(logits: NDArray[np.floating], temperature: float) -> NDArray[np.float32]:

@@ -25,7 +25,7 @@ class Validation(NamedTuple):
     logits: np.ndarray
     """(M,K) float32."""
     features: np.ndarray
-    """(M,D) float32, see :class:`flowers.models.inference.Answers`."""
+    """(M,D) float32, see :class:`flowers.models.inference.ModelOutputs`."""
     labels: np.ndarray
     """(M,) int64 true classes."""
 

@@ -70,7 +70,7 @@ def coverage_figure(
     Args:
         confidence: Probability of the predicted class, (N,).
         right: Whether the prediction is right, (N,).
-        selective: Rows of :func:`flowers.evaluation.calibration.withholding`, marked in the curve.
+        selective: Rows of :func:`flowers.evaluation.calibration.selective_prediction`, marked in the curve.
         title: One line.
     """
     curve = risk_coverage(confidence, right)

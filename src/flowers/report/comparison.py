@@ -13,7 +13,7 @@ from flowers.evaluation.ranking import Baseline, Experiment, Ranking
 from flowers.report import confusion as matrix
 from flowers.report.confusion import confusion_figure
 from flowers.report.curves import curves_figure, stage_starts
-from flowers.report.findings import baseline_readings, order_readings, points, readings
+from flowers.report.findings import baseline_findings, findings, order_findings, points
 from flowers.report.html import duration, magnitude, percent, svg, write_page
 
 WORST_LISTED = 6
@@ -38,7 +38,7 @@ def write_comparison(ranking: Ranking, out: Path) -> None:
         ranking=ranking,
         experiments=experiments,
         anchors={each.name: f"experiment-{number}" for number, each in enumerate(experiments, 1)},
-        readings=readings(ranking),
+        findings=findings(ranking),
         points=lambda difference: points(difference, bare=True).replace("-", "−"),
         with_ece=all("test/ece" in experiment.scores for experiment in experiments),
         wide=len(experiments) > _WIDE_PAIRS,
@@ -135,7 +135,7 @@ _WIDTH = 100
 def leaderboard(ranking: Ranking) -> list[list[Any]]:
     """Gather the rows of `leaderboard.csv`: for each experiment and baseline the cells of :data:`COLUMNS`, or None."""
     places = {experiment.name: place for place, experiment in enumerate(ranking.experiments, 1)}
-    return [_row(ranking, each, places.get(each.name)) for each in ranking.contestants]
+    return [_row(ranking, each, places.get(each.name)) for each in ranking.entries]
 
 
 def table(ranking: Ranking) -> str:
@@ -149,7 +149,7 @@ def table(ranking: Ranking) -> str:
     """
     titles = ("test acc", "95 % interval", "macro F1", "val acc", "train acc", "parameters", "training")
     lines = [("", "experiment", *titles)]
-    for each in ranking.contestants:
+    for each in ranking.entries:
         low, high = each.interval
         network = isinstance(each, Experiment)
         mark = " !" if ranking.not_better_than(each.name) else ""
@@ -186,7 +186,7 @@ def notes(ranking: Ranking) -> str:
     Returns:
         Lines without a last line end, the first one empty.
     """
-    lines = [*order_readings(ranking), *baseline_readings(ranking, mark="! ")]
+    lines = [*order_findings(ranking), *baseline_findings(ranking, mark="! ")]
     lines.append(
         "In brackets: the baselines, for which no network is trained." if ranking.baselines else _WITHOUT_BASELINES
     )

@@ -54,7 +54,7 @@ def write_card(
         card=card,
         classes=card["per_class"],
         most=max(row["photographs"] for row in card["per_class"]),
-        readings=readings(card),
+        findings=findings(card),
         montages={
             row["class"]: picture_address(
                 montage(table, pixels, row["class"], 2 if len(card["per_class"]) <= 20 else 1)
@@ -72,7 +72,7 @@ def write_card(
     )
 
 
-def readings(card: Mapping[str, Any]) -> list[str]:
+def findings(card: Mapping[str, Any]) -> list[str]:
     """Say in words what a training on these photographs has to reckon with."""
     classes = sorted(card["per_class"], key=lambda row: (row["photographs"], row["class"]))
     fewest, most = classes[0], classes[-1]

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from flowers.config.provenance import remake_command
 from flowers.curation.split_table import read_splits
 from flowers.errors import UserError
-from flowers.evaluation.pictures import STRANGERS, Pictures, choose_shown
+from flowers.evaluation.pictures import OOD_SHOWN, Pictures, choose_shown
 from flowers.evaluation.result_files import (
     PICTURES,
     TRAINED,
@@ -42,6 +42,8 @@ LISTED = 3000
 WORST = 24
 PAIRS = 6
 PAIR_EXAMPLES = 8
+NEEDED = ("test/ece_limit", "selective_prediction", "per_class", "model")
+"""Of ``metrics.json``."""
 THUMBNAIL_QUALITY = 70
 """There may be hundreds."""
 
@@ -68,8 +70,8 @@ class Run:
     """Of the same photographs, (N,K)."""
     outliers: pd.DataFrame
     """``outliers/test.csv``, see :func:`flowers.evaluation.predictions.outlier_scores`."""
-    strangers: pd.DataFrame | None
-    """``outliers/strangers.csv``, where the network was confronted with strangers."""
+    ood: pd.DataFrame | None
+    """``outliers/ood.csv``, where the network was tested on out-of-distribution photographs."""
     split: pd.DataFrame
     """``split.csv``: `label`, `split`."""
     pictures: Pictures
@@ -88,14 +90,14 @@ def figures_of(run: Run) -> dict[str, Figure]:
     right = run.probabilities.argmax(axis=1) == run.labels
     photographs = f"{len(right)} test photographs"
     found = {
-        "reliability": reliability_figure(confidence, right, f"How sure, how often right? {photographs}"),
-        "coverage": coverage_figure(confidence, right, run.scores["withholding"], "When not to answer"),
+        "reliability": reliability_figure(confidence, right, f"Confidence and accuracy: {photographs}"),
+        "coverage": coverage_figure(confidence, right, run.scores["selective_prediction"], "Selective prediction"),
     }
     if len(run.history):
         found["curves"] = curves_figure(run.history, stage_starts(run.history), f"Training of {run.name}")
-    if run.strangers is not None:
-        title = f"Test photographs beside {run.scores['strangers']['data']}"
-        found["strangers"] = ood_figure(run.outliers, run.strangers, title)
+    if run.ood is not None:
+        title = f"Test photographs beside {run.scores['ood']['data']}"
+        found["ood"] = ood_figure(run.outliers, run.ood, title)
     if run.corruptions is not None:
         chance = float(run.predictions["label"].value_counts(normalize=True).iloc[0])
         title = f"{run.name}: {len(right)} test photographs, corrupted"
@@ -103,7 +105,7 @@ def figures_of(run: Run) -> dict[str, Figure]:
     return found
 
 
-def readings(run: Run) -> list[str]:
+def findings(run: Run) -> list[str]:
     """Say in words what the figures show."""
     scores = run.scores
     low, high = scores["interval"]["test/acc"]
@@ -123,18 +125,18 @@ def readings(run: Run) -> list[str]:
         sentences.append(f"Nothing can be said of {', '.join(absent[:8])}: the test has no photograph of it.")
     answers = run.predictions["prediction"].nunique()
     if answers == 1 and len(run.classes) > 1:
-        sentences.append(f"Every answer is {run.predictions['prediction'].iloc[0]}: it has learned nothing else.")
+        sentences.append(f"Every prediction is {run.predictions['prediction'].iloc[0]}: it has learned nothing else.")
     ece, limit = scores["test/ece"], scores["test/ece_limit"]
-    judged = "so nothing is amiss" if ece <= limit else "so they are not to be trusted as they stand"
+    verdict = "so no fault is shown" if ece <= limit else "so they should not be trusted as they are"
     sentences.append(
         f"Its probabilities are off by {percent(ece)} on average; with {scores['photographs']} photographs even "
-        f"perfectly calibrated ones could seem off by up to {percent(limit)}, {judged}."
+        f"perfectly calibrated ones could seem off by up to {percent(limit)}, {verdict}."
     )
-    for row in scores["withholding"]:
+    for row in scores["selective_prediction"]:
         if row["wanted"] == 0.95 and row["acc"] is not None:
             sentences.append(
-                f"If it answers only where it is {percent(row['threshold'], 0)} sure, it answers "
-                f"{percent(row['coverage'], 0)} of the photographs, and {percent(row['acc'])} of these answers are "
+                f"If it predicts only where it is {percent(row['threshold'], 0)} sure, it predicts "
+                f"{percent(row['coverage'], 0)} of the photographs, and {percent(row['acc'])} of these predictions are "
                 "right (the threshold was chosen for 95 % on validation photographs)."
             )
     final = run.run["final"]
@@ -163,7 +165,7 @@ def write_report(run: Run, figures: Mapping[str, Figure], explained: Mapping[str
         "report.html.jinja",
         run=run,
         scores=run.scores,
-        readings=readings(run),
+        findings=findings(run),
         drawn={
             name: svg(figure, name) for name, figure in figures.items() if name not in ("explanations", "corruptions")
         },
@@ -174,21 +176,21 @@ def write_report(run: Run, figures: Mapping[str, Figure], explained: Mapping[str
         classes=class_rows(run, counts),
         worst=mistakes(run, place, addresses),
         pairs=pairs(run, counts, place, addresses),
-        strange=strangest(run, place, addresses),
-        strangers=_strangers(run),
+        unlike=least_like(run, place, addresses),
+        ood=_describe_ood(run),
         montages={name: picture_address(side_by_side(each)) for name, each in run.pictures.examples.items()},
         explained=explained,
     )
 
 
-def _strangers(run: Run) -> list[dict[str, Any]]:
-    """Describe the strangers that are shown, the most ordinary first."""
-    if run.strangers is None:
+def _describe_ood(run: Run) -> list[dict[str, Any]]:
+    """Describe the out-of-distribution photographs that are shown, the most ordinary first."""
+    if run.ood is None:
         return []
-    rows = run.strangers.set_index("path", drop=False)
+    rows = run.ood.set_index("path", drop=False)
     return [
         {**{str(key): value for key, value in rows.loc[path].items()}, "address": picture_address(picture)}
-        for path, picture in run.pictures.strangers.items()
+        for path, picture in run.pictures.ood.items()
     ]
 
 
@@ -199,18 +201,20 @@ def read_run(evaluation: Path) -> Run:
         UserError: If a file is missing or is not what its stage writes.
     """
     remedy, trained = remedy_of(evaluation), evaluation / TRAINED
-    scores = read_json(evaluation / "metrics.json", ("test/ece_limit", "withholding", "per_class", "model"), remedy)
+    scores = read_json(
+        evaluation / "metrics.json", ("test/ece_limit", "selective_prediction", "per_class", "model"), remedy
+    )
     run = read_json(trained / "run.json", ("classes", "final"), remedy)
     predictions = read_answers(evaluation / "predictions.csv", remedy).reset_index()
     probabilities = read_probabilities(evaluation / "predictions.csv", len(run["classes"]), remedy)
     names = {"path": str, "prediction": str}
     # A class may be called NA, which is no gap.
-    gaps: dict[str, Any] = {"keep_default_na": False, "na_values": dict.fromkeys(("distance", "strangeness"), "")}
-    strangers = corruptions = None
+    gaps: dict[str, Any] = {"keep_default_na": False, "na_values": dict.fromkeys(("distance", "ood_percentile"), "")}
+    ood = corruptions = None
     try:
         outliers = pd.read_csv(evaluation / "outliers/test.csv", dtype=names, **gaps)
-        if "strangers" in scores:
-            strangers = pd.read_csv(evaluation / "outliers/strangers.csv", dtype=names, **gaps)
+        if "ood" in scores:
+            ood = pd.read_csv(evaluation / "outliers/ood.csv", dtype=names, **gaps)
         if (evaluation / "corruptions.csv").is_file():
             corruptions = pd.read_csv(evaluation / "corruptions.csv")
         if set(predictions["label"]) - set(run["classes"]) or list(outliers["path"]) != list(predictions["path"]):
@@ -231,7 +235,7 @@ def read_run(evaluation: Path) -> Run:
         predictions=predictions.assign(sha256=predictions["path"].map(split.set_index("path")["sha256"])),
         probabilities=probabilities,
         outliers=outliers,
-        strangers=strangers,
+        ood=ood,
         split=split,
         pictures=read_record(evaluation / PICTURES, Pictures, remedy),
         corruptions=corruptions,
@@ -309,10 +313,10 @@ def pairs(
     return found
 
 
-def strangest(run: Run, place: Mapping[int, int], addresses: Sequence[str]) -> list[dict[str, Any]]:
+def least_like(run: Run, place: Mapping[int, int], addresses: Sequence[str]) -> list[dict[str, Any]]:
     """Describe the test photographs that are least like the known ones, if they have a thumbnail."""
     rows = run.outliers["outlier"].sort_values(ascending=False, kind="stable").index
-    return [describe_photograph(run, row, place, addresses) for row in rows[:STRANGERS].tolist() if row in place]
+    return [describe_photograph(run, row, place, addresses) for row in rows[:OOD_SHOWN].tolist() if row in place]
 
 
 def class_rows(run: Run, counts: NDArray[np.int64]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from flowers.report.image_grid import Panel, map_pictures, montage, strip, weigh
 from flowers.report.robustness import attack_figure, fooled_panels
 from flowers.report.style import DPI, INK, PAPER
 
-KINDS = {"worst": "Sure, and wrong", "unsure": "Could not decide", "best": "Sure, and right"}
+KINDS = {"worst": "Confident and wrong", "unsure": "Undecided", "best": "Confident and right"}
 _TILE_PX = 56
 PANEL_PX, PANEL_QUALITY = 176, 75
 

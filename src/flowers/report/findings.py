@@ -12,7 +12,7 @@ NAMED = 3
 """How many things of a kind are named one by one; of more, the page's tables tell."""
 
 
-def readings(ranking: Ranking) -> list[str]:
+def findings(ranking: Ranking) -> list[str]:
     """Say all that the page has to say above its evidence.
 
     Args:
@@ -33,7 +33,7 @@ def readings(ranking: Ranking) -> list[str]:
             f"width; what that proves is an error rate below {percent(largest_error_frac(photographs))} "
             "(95 % confidence), not zero."
         )
-    sentences = [first, *order_readings(ranking), *baseline_readings(ranking)]
+    sentences = [first, *order_findings(ranking), *baseline_findings(ranking)]
     if not ranking.baselines:
         common = best.counts.sum(axis=1).max() / photographs
         sentences.append(f"Always answering with the most frequent class would be right on {percent(common)}.")
@@ -47,7 +47,7 @@ def readings(ranking: Ranking) -> list[str]:
     return sentences
 
 
-def order_readings(ranking: Ranking) -> list[str]:
+def order_findings(ranking: Ranking) -> list[str]:
     """Say which differences between experiments are shown, which are not, and what could have been.
 
     Args:
@@ -92,7 +92,7 @@ def order_readings(ranking: Ranking) -> list[str]:
     return sentences
 
 
-def baseline_readings(ranking: Ranking, mark: str = "") -> list[str]:
+def baseline_findings(ranking: Ranking, mark: str = "") -> list[str]:
     """Say which experiments are not shown to be better than the baselines.
 
     Args:

@@ -32,7 +32,7 @@ from flowers.config.schema import Settings
 from flowers.curation.split_table import write_splits
 from flowers.data.augment import as_pixels
 from flowers.errors import UserError
-from flowers.models.inference import answer
+from flowers.models.inference import predict_logits
 from flowers.models.trained import VALIDATION, Validation
 from flowers.models.weights import save_weights
 from flowers.training.classifier import Classifier
@@ -192,12 +192,14 @@ def predict_validation(net: nn.Module, datamodule: Any) -> Validation:
             the features too.
     """
     if hasattr(datamodule, "val"):
-        found = answer(net, datamodule.val.pixels, datamodule.val.paths)
+        found = predict_logits(net, datamodule.val.pixels, datamodule.val.paths)
         return Validation(found.logits, found.features, datamodule.val.labels.numpy())
     logits, labels = [], []
     for batch in datamodule.val_dataloader():
         pixels = as_pixels(batch[0]).permute(0, 2, 3, 1).numpy()
-        logits.append(answer(net, pixels, [f"image {number} of a batch" for number in range(len(pixels))]).logits)
+        logits.append(
+            predict_logits(net, pixels, [f"image {number} of a batch" for number in range(len(pixels))]).logits
+        )
         labels.append(batch[1].numpy())
     found_logits = np.concatenate(logits)
     return Validation(found_logits, found_logits, np.concatenate(labels))

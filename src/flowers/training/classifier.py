@@ -17,7 +17,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from flowers.config.compose import instantiate
 from flowers.config.schema import Stage
 from flowers.config.seeds import derive_seed
-from flowers.data.augment import Augment, Draws, as_pixels, erase, mix_up, normalise, transform
+from flowers.data.augment import Augment, AugmentParams, as_pixels, erase, mix_batch, normalise, transform
 from flowers.data.datamodule import UNBALANCED, Batch, class_weights
 from flowers.errors import UserError
 from flowers.models.nets import Net, build_network
@@ -231,10 +231,10 @@ class Classifier(lightning.LightningModule):
             self.view_draws = self._draw(first_epoch + self.view, self.train_count)
         self._use_bank(index)
 
-    def _draw(self, epoch: int, count: int) -> Draws:
+    def _draw(self, epoch: int, count: int) -> AugmentParams:
         own = self.augment if isinstance(self.augment, Augment) else None
         alpha = (own.mixup_alpha or own.cutmix_alpha) if own else 0
-        return Draws(count, seed=self.seed, epoch=epoch, mixup_alpha=alpha)
+        return AugmentParams(count, seed=self.seed, epoch=epoch, mixup_alpha=alpha)
 
     def _use_bank(self, index: int) -> None:
         """Fill the bank with what this epoch needs of it, and have the loaders leave out what it stands for."""
@@ -288,7 +288,7 @@ class Classifier(lightning.LightningModule):
         targets = labels
         if isinstance(self.augment, Augment):
             # Photographs are blended where training begins, so that the bank can hold each by itself.
-            activations, targets = mix_up(activations, labels, self.draws, rows, self.augment, self.num_classes)
+            activations, targets = mix_batch(activations, labels, self.draws, rows, self.augment, self.num_classes)
         logits = self.trained_part(self.net, self.border, None, activations).float()
         losses = self.loss(logits, targets)
         loss: Tensor = losses.mean()
