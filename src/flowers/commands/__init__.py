@@ -1,1 +1,1 @@
-"""The commands, one file each: parse, call the rooms, print. Nobody imports a command."""
+"""The commands, one file each: parse, call the rooms, print. A new command is a new file; no room imports one."""
