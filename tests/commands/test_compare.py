@@ -10,7 +10,7 @@ import pytest
 from flowers.commands.compare import compare, experiments_of, main
 from flowers.errors import UserError
 from flowers.evaluation.results import comparable, own_places, read_experiments
-from flowers.report.comparison import COLUMNS, PAIR_COLUMNS, table
+from flowers.report.leaderboard import COLUMNS, PAIR_COLUMNS, table
 
 CLASSES = ["NA", "truth"]  # names that a careless reader of CSV files would lose
 

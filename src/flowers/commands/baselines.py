@@ -113,14 +113,7 @@ def _record(settings: Settings, out: Path, metrics: dict[str, dict[str, Any]]) -
         {"baseline": name, **{key: value for key, value in each.items() if isinstance(value, float)}}
         for name, each in metrics.items()
     ]
-    with tracking.tracked_run(
-        settings.tracking,
-        experiment=settings.data.name,
-        name="baselines",
-        run_id=None,
-        tags={"recipe": settings.name, "kind": "baseline"},
-        system_metrics=False,
-    ):
+    with tracking.result_run(settings, "baseline", "baselines", settings.name):
         tracking.log_metrics(figures)
         tracking.log_table(pd.DataFrame(rows), "baselines.json")
         for name in metrics:

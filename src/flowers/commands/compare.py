@@ -22,7 +22,7 @@ from flowers.config.cli import exit_on_user_error, read_arguments
 from flowers.errors import UserError
 from flowers.evaluation.ranking import Experiment, Ranking, rank
 from flowers.evaluation.results import Place, own_places, read_baselines, read_experiments, stage_place
-from flowers.report.comparison import COLUMNS, PAIR_COLUMNS, leaderboard, notes, table, write_comparison
+from flowers.report.leaderboard import COLUMNS, PAIR_COLUMNS, leaderboard, notes, table, write_comparison
 
 
 @dataclass

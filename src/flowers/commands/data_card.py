@@ -45,14 +45,7 @@ def card(settings: Settings) -> Path:
 def _record(settings: Settings, out: Path) -> None:
     from flowers.tracking import log as tracking
 
-    with tracking.tracked_run(
-        settings.tracking,
-        experiment=settings.data.name,
-        name=f"{settings.data.name} card",
-        run_id=None,
-        tags={"kind": "card"},
-        system_metrics=False,
-    ):
+    with tracking.result_run(settings, "card", f"{settings.data.name} card"):
         for name in ("index.html", "card.json"):
             tracking.log_file(out / name, "card")
 

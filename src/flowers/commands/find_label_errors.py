@@ -75,14 +75,7 @@ def find_label_errors(settings: Settings) -> int:
     if settings.tracking.enabled:
         from flowers.tracking import log as tracking
 
-        with tracking.tracked_run(
-            settings.tracking,
-            experiment=settings.data.name,
-            name=f"{settings.name} suspects",
-            run_id=None,
-            tags={"recipe": settings.name, "kind": "suspects"},
-            system_metrics=False,
-        ):
+        with tracking.result_run(settings, "suspects", f"{settings.name} suspects", settings.name):
             figures = {name: about[name] for name in ("suspects/acc", "suspects/wrong_frac")}
             tracking.log_metrics({**figures, "suspects/count": len(found)})
             tracking.log_table(found, "suspects.json")

@@ -49,14 +49,7 @@ def lr_find(settings: Settings) -> float | None:
     if settings.tracking.enabled:
         from flowers.tracking import log as tracking
 
-        with tracking.tracked_run(
-            settings.tracking,
-            experiment=settings.data.name,
-            name=f"{settings.name} lr_find",
-            run_id=None,
-            tags={"recipe": settings.name, "kind": "lr_find"},
-            system_metrics=False,
-        ):
+        with tracking.result_run(settings, "lr_find", f"{settings.name} lr_find", settings.name):
             tracking.log_figure(figure, "lr_find.png")
             tracking.log_file(out / "lr_find.csv")
             if found is not None:

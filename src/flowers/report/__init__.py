@@ -1,1 +1,1 @@
-"""Numbers to figures and pages. The only room that imports matplotlib and jinja2."""
+"""Numbers to figures and pages, the leaderboard among them. The only room that imports matplotlib and jinja2."""

@@ -1,1 +1,1 @@
-"""Where photographs come from: files and how they are decoded, published archives, images rendered from a seed."""
+"""Where photographs come from: decoding a file, archives (`conf/data/NAME.yaml` names one), rendering from a seed."""

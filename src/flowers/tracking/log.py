@@ -22,13 +22,11 @@ from mlflow.tracking.context.registry import resolve_tags
 
 from flowers.errors import UserError
 from flowers.tracking import liveness
+from flowers.tracking.naming import KIND, NOTE, PARENT, RECIPE
 from flowers.tracking.store import ENDED, open_experiment, store_access, store_folder
 
 if TYPE_CHECKING:
     from flowers.config.schema import Tracking
-
-NOTE, PARENT = "mlflow.note.content", "mlflow.parentRunId"
-"""Tags: what MLflow's page of a run says about it, in Markdown, and the run that it is a child of."""
 
 
 class OpenRun:
@@ -210,7 +208,23 @@ def training_run(settings: Any, run: dict[str, Any], tags: Mapping[str, str]) ->
         experiment=settings.data.name,
         name=settings.name,
         run_id=run["mlflow_run_id"],
-        tags={"recipe": settings.name, **tags},
+        tags={RECIPE: settings.name, **tags},
         system_metrics=False,
     ) as run["mlflow_run_id"]:
+        yield
+
+
+@contextlib.contextmanager
+def result_run(settings: Any, kind: str, name: str, recipe: str | None = None) -> Iterator[None]:
+    """Open a run for results that belong to no training.
+
+    Args:
+        settings: Of the command, with the store and the data set, which the MLflow experiment is called by.
+        kind: What the results are: `card`, `baseline` and so on.
+        name: The run's.
+        recipe: What they were made with, if it matters.
+    """
+    tags = {KIND: kind, **({RECIPE: recipe} if recipe else {})}
+    about = {"experiment": settings.data.name, "name": name, "run_id": None, "tags": tags}
+    with tracked_run(settings.tracking, system_metrics=False, **about):
         yield

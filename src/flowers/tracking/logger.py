@@ -31,8 +31,8 @@ from flowers.config.provenance import git_commit, split_digest
 from flowers.curation.prepare import remembered_scan
 from flowers.errors import UserError
 from flowers.models.inference import Scorer
-from flowers.tracking.log import PARENT, OpenRun
-from flowers.tracking.naming import flat, run_name, run_note, short_params
+from flowers.tracking.log import OpenRun
+from flowers.tracking.naming import COMMIT, PARENT, RECIPE, SPLIT, STAGES, flat, run_name, run_note, short_params
 from flowers.tracking.store import current_store, store_access
 from flowers.tracking.sweep import PARENT_VARIABLE
 from flowers.training.checkpoints import read_note, write_note
@@ -179,7 +179,7 @@ class MLflowLogger(Logger, Callback):
             self._run, self._closed = None, False
         run, split, stages = self._open(), self._split(), getattr(pl_module, "stages", None)
         if stages:
-            self._queue.add(lambda: run.log_tags({"stages": describe_stages(stages)}))
+            self._queue.add(lambda: run.log_tags({STAGES: describe_stages(stages)}))
         if split is not None:
             root = Path(getattr(trainer.datamodule, "root", "."))  # type: ignore[attr-defined]
             name = (self._config.get("data") or {}).get("name", self._experiment)
@@ -234,8 +234,8 @@ class MLflowLogger(Logger, Callback):
             # In a folder whose training has finished, only a checkpoint means that the same one goes on.
             known = note.get("run_id") if self._resumed or not note.get("finished") else None
         commit = git_commit()
-        tags = {"recipe": config.get("name"), "git_commit": commit or "unknown"}
-        tags |= {PARENT: os.environ.get(PARENT_VARIABLE), "split": None if split is None else split_digest(split)}
+        tags = {RECIPE: config.get("name"), COMMIT: commit or "unknown"}
+        tags |= {PARENT: os.environ.get(PARENT_VARIABLE), SPLIT: None if split is None else split_digest(split)}
         count = None if split is None else int((split["split"] == "train").sum())
         self._run = run = OpenRun(
             self._uri,

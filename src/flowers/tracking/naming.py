@@ -11,6 +11,12 @@ from typing import Any
 
 from flowers.config.provenance import remake_command, shell_path
 
+RECIPE, KIND, COMMIT, SPLIT, STAGES = "recipe", "kind", "git_commit", "split", "stages"
+"""Tags of a run: its recipe; what it is, where it is no training; the code; the split's digest; the stage table."""
+NOTE, PARENT = "mlflow.note.content", "mlflow.parentRunId"
+"""MLflow's own: what its page says about a run, in Markdown, and the run that it is a child of."""
+
+
 LONGEST_NAME = 100
 _UNTOLD = (
     # Told by the experiment and the recipe that the run is listed under …

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DatabaseError
 
 from flowers.errors import UserError
 from flowers.tracking import liveness
+from flowers.tracking.naming import KIND, SPLIT
 from flowers.tracking.relocation import relocate
 
 PATIENCE_S = 5.0
@@ -165,14 +166,14 @@ def list_trainings(uri: str, experiment: str, split: str) -> pd.DataFrame:
         with store_access(uri), current_store(uri):
             found = mlflow.get_experiment_by_name(experiment)
             if found is not None:
-                runs = mlflow.search_runs([found.experiment_id], f"tags.split = '{split}' AND metrics.`val/acc` >= 0")
+                runs = mlflow.search_runs([found.experiment_id], f"tags.{SPLIT} = '{split}' AND metrics.`val/acc` >= 0")
     if runs.empty:
         return pd.DataFrame(columns=list(COLUMNS))
-    short = {"tags.mlflow.runName": "name", "tags.kind": "kind", "start_time": "started"}
+    short = {"tags.mlflow.runName": "name", f"tags.{KIND}": KIND, "start_time": "started"}
     table = runs.rename(columns=lambda name: short.get(name, name.removeprefix("metrics.")))
-    table = table.reindex(columns=[*COLUMNS, "kind"]).sort_values("val/acc", ascending=False, kind="stable")
+    table = table.reindex(columns=[*COLUMNS, KIND]).sort_values("val/acc", ascending=False, kind="stable")
     table["started"] = table["started"].dt.tz_localize(None).dt.floor("min")
-    return table[table.pop("kind").isna()].reset_index(drop=True)
+    return table[table.pop(KIND).isna()].reset_index(drop=True)
 
 
 def read_curves(uri: str, run_id: str) -> pd.DataFrame:

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING
 import mlflow
 
 from flowers.errors import UserError
-from flowers.tracking.log import PARENT, find_run, tracked_run
+from flowers.tracking.log import find_run, tracked_run
+from flowers.tracking.naming import KIND, PARENT, RECIPE
 from flowers.tracking.store import store_access
 from flowers.training.checkpoints import read_note, write_note
 
@@ -54,7 +55,7 @@ class SweepSummary(Callback):
 
         name = f"sweep {' '.join(config.hydra.overrides.task)}"
         with exit_on_user_error():
-            self._run = OpenRun(config.tracking.uri, config.data.name, name=name, run_id=None, tags={"kind": "sweep"})
+            self._run = OpenRun(config.tracking.uri, config.data.name, name=name, run_id=None, tags={KIND: "sweep"})
         os.environ[PARENT_VARIABLE] = self._run.run_id
         atexit.register(self._close, "KILLED")  # unless it was closed before
 
@@ -126,7 +127,7 @@ def series_run(
         yield None
         return
     above = os.environ.get(PARENT_VARIABLE)  # of a sweep over series
-    tags = {"kind": kind, **({PARENT: above} if above else {}), **({"recipe": recipe} if recipe else {})}
+    tags = {KIND: kind, **({PARENT: above} if above else {}), **({RECIPE: recipe} if recipe else {})}
     known = read_note(work).get("run_id")
     with tracked_run(
         tracking, experiment=experiment, name=name, run_id=known, tags=tags, system_metrics=False

@@ -1,1 +1,1 @@
-"""How a network is trained: the LightningModule, the stage table, the feature bank, callbacks, checkpoints."""
+"""How a network is trained: LightningModule, stage table, feature bank, checkpoints. Values, optimisers too: conf/."""

@@ -10,11 +10,11 @@ import pytest
 
 from flowers.evaluation.ranking import Baseline, Experiment, Ranking, rank
 from flowers.evaluation.scores import confusion, score
-from flowers.report import comparison
-from flowers.report.comparison import apart_by_class, write_comparison
+from flowers.report import leaderboard
 from flowers.report.curves import stage_starts
 from flowers.report.findings import baseline_findings, findings, order_findings
 from flowers.report.html import duration, magnitude, percent
+from flowers.report.leaderboard import apart_by_class, write_comparison
 
 CLASSES = ["daisy", "roses", "tulips"]
 
@@ -267,7 +267,7 @@ def test_the_table_of_pairs_has_each_pair_once(tmp_path: Path) -> None:
 def test_many_experiments_leave_the_intervals_to_the_titles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = experiment("a", 180), experiment("b", 178)
     assert page_of(tmp_path, *rows).count('<br><span class="range">') == 3
-    monkeypatch.setattr(comparison, "_WIDE_PAIRS", 1)
+    monkeypatch.setattr(leaderboard, "_WIDE_PAIRS", 1)
     narrow = page_of(tmp_path, *rows)
     assert narrow.count('<br><span class="range">') == 2  # of the accuracies only
     assert "95 % interval of this difference" not in narrow

@@ -1,4 +1,4 @@
-"""The page and the table that rank experiments."""
+"""The leaderboard: a table of the ranked experiments and baselines, and the page with its evidence."""
 
 import os
 import textwrap
