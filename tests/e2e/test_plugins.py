@@ -143,6 +143,9 @@ def test_parts_of_another_package_train_and_are_opened_again(package: Path, phot
     )
     assert allowed.returncode == 0, allowed.stderr
     assert len(pd.read_csv(tmp_path / "answers.csv")) == 36
+    evaluated = run(package, tmp_path, "evaluate", "model=out", "allow=[mypackage]")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert (tmp_path / "out/test/report.html").is_file()
 
 
 @pytest.mark.slow
