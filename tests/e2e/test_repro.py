@@ -18,7 +18,7 @@ EXPERIMENTS = ["linear_scratch", "sample_finetune"]
 SMALLER = {
     "conf/data/sample.yaml": [(r"(\w+): 200", r"\1: 12"), (r"size_px: \d+", "size_px: 32")],
     "conf/data/species.yaml": [(r"(\w+): 100", r"\1: 8"), (r"size_px: \d+", "size_px: 32")],
-    "conf/data/unknown.yaml": [(r"(\w+): (12|60)", r"\1: 3"), (r"size_px: \d+", "size_px: 32")],
+    "conf/data/other_plants.yaml": [(r"(\w+): (12|60)", r"\1: 3"), (r"size_px: \d+", "size_px: 32")],
     "conf/trainer/default.yaml": [
         ("train_batches: null", "train_batches: 2"),
         ("precision: auto", "precision: 32-true"),

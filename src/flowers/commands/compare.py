@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def compare(names: Sequence[str], artifacts: Path) -> Ranking:
-    """Rank experiments of the pipeline, and write tables, the page, `plots` and `metrics.json` into `compare`.
+    """Rank experiments of the pipeline, and write tables, the page, `plots` and `metrics` into `compare`.
 
     Args:
         names: The experiments.
@@ -73,9 +73,11 @@ def compare(names: Sequence[str], artifacts: Path) -> Ranking:
     write(ranking, artifacts / "compare")
     for experiment in ranking.experiments:
         _write_plots(experiment, artifacts / "compare" / "plots")
-    # For `dvc metrics`, which makes a column of each figure that is not in a list.
-    overall = {each.name: {key: each.scores[key] for key in each.scores if "/" in key} for each in ranking.entries}
-    (artifacts / "compare/metrics.json").write_text(json.dumps(overall, indent=2) + "\n")
+        # For `dvc metrics`, which shows a row for each file.
+        overall = {key: value for key, value in experiment.scores.items() if "/" in key}
+        metrics_json = artifacts / "compare/metrics" / f"{experiment.name}.json"
+        metrics_json.parent.mkdir(exist_ok=True)
+        metrics_json.write_text(json.dumps(overall, indent=2) + "\n")
     return ranking
 
 

@@ -113,7 +113,7 @@ def per_class(counts: NDArray[np.integer], classes: list[str]) -> list[dict[str,
 
     Returns:
         A row for each class: ``class``, ``precision``, ``recall``, ``f1`` in [0, 1] (0 where the denominator is 0) and
-        ``support``. Rows, as `dvc metrics show` makes a column of each figure that is not in a list.
+        ``support``.
     """
     right, predicted, support = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
     # A zero denominator has a zero numerator, so dividing by 1 instead gives the 0 we promise.

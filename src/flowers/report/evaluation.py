@@ -96,7 +96,7 @@ def figures_of(run: Run) -> dict[str, Figure]:
     if len(run.history):
         found["curves"] = curves_figure(run.history, stage_starts(run.history), f"Training of {run.name}")
     if run.ood is not None:
-        title = f"Test photographs beside {run.scores['ood']['data']}"
+        title = f"Test photographs, and those of {run.scores['ood']['data']}"
         found["ood"] = ood_figure(run.outliers, run.ood, title)
     if run.corruptions is not None:
         chance = float(run.predictions["label"].value_counts(normalize=True).iloc[0])
