@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from filelock import FileLock
@@ -470,3 +471,17 @@ def test_training_that_diverges_is_one_sentence(make_settings: Make, capfd: pyte
     with pytest.raises(UserError, match="the training diverged; lower max_lr of stage 'all'"):
         train(settings)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("every", [2, 9])
+def test_epochs_without_validation_leave_a_final_figure(
+    every: int, make_settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    words = ("model.stages.0.epochs=3", f"trainer.check_val_every_n_epoch={every}", "trainer.precision=32-true")
+    accuracy = train(make_settings(*words))
+    final = json.loads((tmp_path / "out/run.json").read_text())["final"]
+    history = pd.read_csv(tmp_path / "out/history.csv")
+    arrays = np.load(tmp_path / "out/validation.npz")
+    by_the_final_network = float((arrays["logits"].argmax(axis=1) == arrays["labels"]).mean())
+    assert accuracy == final["val/acc"] == (history["val/acc"][1] if every == 2 else by_the_final_network)
+    assert np.isfinite(list(final.values())).all()

@@ -26,5 +26,5 @@ def test_by_class_it_is_the_same_and_a_class_without_photographs_weighs_one() ->
 
 
 def test_an_unknown_balance_is_named() -> None:
-    with pytest.raises(UserError, match=r"learning\.sampling='invers'.*inverse"):
-        photograph_weights("learning.sampling", "invers", LABELS)
+    with pytest.raises(UserError, match=r"data\.sampling='invers'.*inverse"):
+        photograph_weights("data.sampling", "invers", LABELS)

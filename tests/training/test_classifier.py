@@ -169,9 +169,9 @@ def test_the_optimiser_is_what_the_recipe_says(make_net: Make, make_classifier: 
         ({"label_smoothing": 1.0}, "model.loss.label_smoothing=1.0 must be at least 0 and less than 1;"),
         ({"ema_decay": 1.0}, "model.ema_decay=1.0 must"),
         ({"features_gib": -1}, "model.features_gib=-1 must be at least 0;"),
-        ({"mixup_alpha": -1.0}, "augment.mixup_alpha=-1.0 must"),
-        ({"zoom_frac": -2.0}, "augment.zoom_frac=-2.0 must"),
-        ({"contrast": float("nan")}, "augment.contrast=nan must"),
+        ({"mixup_alpha": -1.0}, "model.augment.mixup_alpha=-1.0 must"),
+        ({"zoom_frac": -2.0}, "model.augment.zoom_frac=-2.0 must"),
+        ({"contrast": float("nan")}, "model.augment.contrast=nan must"),
     ],
 )
 def test_what_cannot_be_trained_with_is_refused_at_once(

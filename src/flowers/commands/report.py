@@ -23,7 +23,7 @@ from flowers.evaluation.result_files import (
 )
 from flowers.explain.explanation_set import ExplanationSet
 from flowers.report.confusion import confusion_figure
-from flowers.report.evaluation import figures_of, read_config, read_run, remedy_of, write_report
+from flowers.report.evaluation import NEEDED, figures_of, read_config, read_run, remedy_of, write_report
 from flowers.report.explanations import describe_explanations, explanation_figures
 from flowers.tracking import log as tracking
 
@@ -49,9 +49,7 @@ def report(evaluation: Path, out: Path) -> None:
         UserError: If the evaluation lacks something.
     """
     remedy = remedy_of(evaluation)
-    scores = read_json(
-        evaluation / "metrics.json", ("test/ece_limit", "selective_prediction", "per_class", "model"), remedy
-    )
+    scores = read_json(evaluation / "metrics.json", NEEDED, remedy)
     classes, counts = read_confusion(evaluation / "confusion.csv", remedy)
     settings = read_config(evaluation / TRAINED / "config.yaml", remedy)
     elsewhere = scores.get("data")
@@ -74,13 +72,20 @@ def report(evaluation: Path, out: Path) -> None:
     if settings.tracking.enabled:
         # MLflow accepts no other characters in a name.
         where = "test" if elsewhere is None else "shift/" + re.sub(r"[^\w. -]", "_", elsewhere)
-        _record(evaluation, settings, scores, where, figures, page)
+        confusions = pd.concat([pd.Series(classes, name="truth"), pd.DataFrame(counts, columns=classes)], axis=1)
+        _record(evaluation, settings, scores, confusions, where, figures, page)
     if page is not None:
         print(f"the page: {page}", flush=True)
 
 
 def _record(
-    evaluation: Path, settings: Any, scores: dict[str, Any], where: str, figures: dict[str, Any], page: Path | None
+    evaluation: Path,
+    settings: Any,
+    scores: dict[str, Any],
+    confusions: pd.DataFrame,
+    where: str,
+    figures: dict[str, Any],
+    page: Path | None,
 ) -> None:
     """Add the results, the figures and the page to the training's MLflow run."""
     run = json.loads((evaluation / TRAINED / "run.json").read_text())
@@ -90,8 +95,6 @@ def _record(
         tracking.log_metrics(
             {f"{where}/{name.removeprefix('test/')}": scores[name] for name in scores if name.startswith("test/")}
         )
-        # Not with pandas' own missing values, as a class may be called NA.
-        confusions = pd.read_csv(evaluation / "confusion.csv", keep_default_na=False)
         tracking.log_table(confusions, f"{where}/confusion.json")
         for name, figure in figures.items():
             tracking.log_figure(figure, f"{where}/{name}.png")

@@ -18,7 +18,14 @@ from flowers.config.seeds import derive_seed
 from flowers.data.datamodule import PhotoDataModule
 from flowers.errors import UserError
 from flowers.training import checkpoints
-from flowers.training.checkpoints import check_free, fit_temperature, predict_validation, some_pixels, write_model
+from flowers.training.checkpoints import (
+    check_free,
+    final_figures,
+    fit_temperature,
+    predict_validation,
+    some_pixels,
+    write_model,
+)
 from flowers.training.classifier import Classifier
 from flowers.training.stages import describe_stages, scaled_stages, total_epochs
 from flowers.training.trainer import Bar, History, make_trainer, quiet_lightning, shows_bar
@@ -136,7 +143,7 @@ def _fit(
         raise
     checkpoints.keep_stages(folder, out)
     checkpoints.discard(folder)
-    accuracy = float(history.rows[-1]["val/acc"])
+    accuracy = final_figures(history.rows, validation)["val/acc"]
     print(f"trained model: {out}  (val/acc {accuracy:.3f})", flush=True)
     return accuracy
 

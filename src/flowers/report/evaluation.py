@@ -201,9 +201,7 @@ def read_run(evaluation: Path) -> Run:
         UserError: If a file is missing or is not what its stage writes.
     """
     remedy, trained = remedy_of(evaluation), evaluation / TRAINED
-    scores = read_json(
-        evaluation / "metrics.json", ("test/ece_limit", "selective_prediction", "per_class", "model"), remedy
-    )
+    scores = read_json(evaluation / "metrics.json", NEEDED, remedy)
     run = read_json(trained / "run.json", ("classes", "final"), remedy)
     predictions = read_answers(evaluation / "predictions.csv", remedy).reset_index()
     probabilities = read_probabilities(evaluation / "predictions.csv", len(run["classes"]), remedy)

@@ -9,6 +9,7 @@ At the end the trained model is written as a folder, which :mod:`flowers.models.
 import errno
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -247,7 +248,7 @@ def write_model(
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
         "epochs": len(rows),
         "train_s": round(sum(float(row["epoch_s"]) for row in rows), 2),
-        "final": {name: value for name, value in rows[-1].items() if name.startswith(("train/", "val/"))},
+        "final": final_figures(rows, validation),
         **describe(split),
         "mlflow_run_id": run_id,
     }
@@ -263,6 +264,19 @@ def write_model(
         for name in ("model.safetensors", "config.yaml", "split.csv", VALIDATION, "history.csv", "run.json"):
             if (whole / name).exists():
                 (whole / name).replace(out / name)
+
+
+def final_figures(rows: Sequence[dict[str, Any]], validation: Validation) -> dict[str, float]:
+    """Give the last figure of each metric that an epoch has measured.
+
+    With ``trainer.check_val_every_n_epoch`` the last epoch may have no validation, or none may: what the final network
+    makes of the validation photographs then stands for it.
+    """
+    of_truth = np.take_along_axis(log_softmax(validation.logits, axis=1), validation.labels[:, None], axis=1)
+    acc = float((validation.logits.argmax(axis=1) == validation.labels).mean())
+    figures = {"train/loss": math.nan, "train/acc": math.nan, "val/loss": -float(of_truth.mean()), "val/acc": acc}
+    measured = {name: value for row in rows for name, value in row.items() if name in figures and value == value}
+    return figures | measured
 
 
 def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
