@@ -128,11 +128,11 @@ class History(Callback):
         """Choose whether each row is printed as it is made."""
         self.rows: list[Row] = []
         self.lines = lines
-        self._started_s = 0.0
+        self._started_s, self._validated = 0.0, False
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Start the clock."""
-        self._started_s = time.perf_counter()
+        self._started_s, self._validated = time.perf_counter(), False
 
     def on_train_batch_end(
         self,
@@ -155,6 +155,7 @@ class History(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Stop at a loss that is no number; the last step of an epoch shows in the validation alone."""
+        self._validated = True
         _check_finite(trainer, pl_module, batch, "val")
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -164,8 +165,14 @@ class History(Callback):
         stages = pl_module.stages
         steps = int(trainer.num_training_batches)
         row: Row = {"epoch": epoch + 1, "stage": stages[stage_at(stages, epoch)[0]].name}
-        # An epoch without validation (check_val_every_n_epoch) has no figures of it.
-        row.update({name: float(trainer.callback_metrics.get(name, math.nan)) for name in METRICS})
+        # An epoch without validation (check_val_every_n_epoch) has no figures of it; Lightning keeps the last ones.
+        measured = {name: float(trainer.callback_metrics.get(name, math.nan)) for name in METRICS}
+        row.update(
+            {
+                name: value if self._validated or name.startswith("train/") else math.nan
+                for name, value in measured.items()
+            }
+        )
         row["lr"] = rates_at(stages, pl_module.groups, epoch * steps, steps)[pl_module.groups[-1]]
         row["epoch_s"] = time.perf_counter() - self._started_s
         self.rows.append(row)
