@@ -40,18 +40,21 @@ def show_help(file: Path, words: list[str]) -> None:
     if own:
         print("\nKeys of this command:")
     for key, value in own.items():
-        shown = "(needed)" if value is None else ast.unparse(value)
-        if isinstance(value, ast.Call):  # Path("OUT"), field(default_factory=…)
-            shown = (
-                ast.unparse(value.args[0]) if value.args else ast.unparse(value.keywords[0].value).partition(": ")[2]
-            )
-        print(f"  {key}={shown.strip(chr(39)) or '[]'}")
+        print(f"  {key}={'(needed)' if value is None else _default(value)}")
     if "run_command(" in source:
         from flowers.config.cli import run_command
 
         print(flush=True)
         sys.argv = [sys.argv[0], *(word for word in words if word.partition("=")[0] not in own)]
         run_command(print)  # Hydra lists the configuration's keys and ends
+
+
+def _default(value: ast.expr) -> str:
+    """Write a field's default as it would be given: text without quotes, and what a call or a factory makes."""
+    if isinstance(value, ast.Call):  # Path("OUT"), field(default_factory=lambda: [1, 2]), field(default_factory=list)
+        made = value.args[0] if value.args else value.keywords[0].value
+        value = made.body if isinstance(made, ast.Lambda) else made
+    return ast.unparse(value).strip("'").replace("list", "[]")
 
 
 def main() -> None:
@@ -72,7 +75,7 @@ def main() -> None:
         show_help(COMMANDS / f"{command}.py", words)
         return
     following: list[str] | None = [command, *words]
-    while following:  # a command may name the one that follows it, as no command imports another
+    while following:  # a command may name the one that follows it
         sys.argv = [f"flowers {following[0]}", *following[1:]]
         following = importlib.import_module(f"flowers.commands.{following[0]}").main()
 
