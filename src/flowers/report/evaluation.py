@@ -1,5 +1,6 @@
 """The page of one trained network: how good it is, on which flowers, why it errs, and how sure it can be."""
 
+import contextlib
 import functools
 import json
 from collections.abc import Mapping, Sequence
@@ -242,12 +243,9 @@ def read_run(evaluation: Path) -> Run:
 
 def remedy_of(evaluation: Path) -> str:
     """Say how a folder becomes what ``evaluate`` writes."""
-    model = "DIR"
-    if (evaluation / "metrics.json").is_file():
-        try:
-            model = json.loads((evaluation / "metrics.json").read_text())["model"]
-        except (ValueError, KeyError, TypeError):
-            model = "DIR"
+    model = str(evaluation.parent) if (evaluation.parent / "run.json").is_file() else "DIR"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        model = json.loads((evaluation / "metrics.json").read_text())["model"]
     return f"run flowers evaluate model={model} again"
 
 
