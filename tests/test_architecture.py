@@ -12,6 +12,8 @@ import pytest
 import yaml
 from tests import house
 
+from flowers.training import checkpoints
+
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src"
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -50,3 +52,9 @@ def test_stage_lists_the_rooms_that_its_command_reaches(stage: str) -> None:
             wanted.add(f"src/flowers/{room}")
     stated = [dependency for dependency in STAGES[stage]["deps"] if dependency.startswith("src/")]
     assert stated == sorted(wanted)
+
+
+def test_a_checkpoint_belongs_to_the_rooms_that_decide_a_training() -> None:
+    reached_rooms = {file.relative_to(house.PACKAGE).parts[0] for file in house.training_files()}
+    # The split's digest stands for what makes it; what is drawn and recorded decides nothing.
+    assert set(checkpoints.ROOMS) == reached_rooms - {"commands", "errors.py", "report", "tracking"}

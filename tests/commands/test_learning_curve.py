@@ -120,6 +120,12 @@ def test_trainings_that_share_a_split_follow_each_other(recipes: list[Settings])
         for recipe in ("cnn_scratch", "linear_scratch")
     ]
     assert len({member.name for member in members}) == len(members)
+    full = int((split["split"] == "train").sum())
+    for member in members:
+        recipe = next(each for each in recipes if each.name == member.settings.name)
+        assert [stage.epochs for stage in member.settings.model.stages] == equal_steps(
+            recipe, full, int(member.tags["train_count"])
+        )
 
 
 @pytest.mark.parametrize(

@@ -16,16 +16,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 from safetensors.numpy import load_file
 
 from flowers.commands.train import train
-from flowers.config.compose import as_dict, read_data, read_settings
+from flowers.config.compose import as_dict, instantiate, read_data, read_settings
 from flowers.config.provenance import split_digest
 from flowers.config.schema import Settings
 from flowers.curation.prepare import prepare
 from flowers.curation.split_table import read_splits, write_splits
+from flowers.data.datamodule import class_weights
 from flowers.errors import UserError
 from flowers.training import checkpoints as resume
 
@@ -118,6 +120,8 @@ def test_same_settings_same_bytes_other_seed_other_bytes(make_settings: Make, tm
         (
             "model.ema_decay=0.9",
             "model.optimizer._target_=torch.optim.SGD",
+            "model.optimizer.momentum=0.9",
+            "model.optimizer.nesterov=true",
             "model.augment.mixup_alpha=0.2",
             "model.augment.rotation_deg=10",
         ),
@@ -129,7 +133,7 @@ def test_same_settings_same_bytes_other_seed_other_bytes(make_settings: Make, tm
     ids=["plain", "average", "stages"],
 )
 def test_interrupted_and_started_again_is_the_same(make_settings: Make, tmp_path: Path, changes: tuple[str]) -> None:
-    epochs = () if changes and changes[0].startswith("stages") else ("model.stages.0.epochs=3",)
+    epochs = () if changes and changes[0].startswith("model.stages") else ("model.stages.0.epochs=3",)
     train(make_settings(*epochs, *changes, "out_dir=whole"))
     for stop in (1, 2):
         assert train(make_settings(*epochs, *changes, "out_dir=broken"), stop_after_epochs=stop) != 1
@@ -487,3 +491,30 @@ def test_epochs_without_validation_leave_a_final_figure(
     assert accuracy == pytest.approx(history["val/acc"][1] if every == 2 else by_the_final_network, abs=1e-6)
     assert history["val/acc"].isna().tolist() == [True, every != 2, True]
     assert np.isfinite(list(final.values())).all()
+
+
+def test_the_configured_optimiser_is_built_with_its_values(make_settings: Callable[..., Settings]) -> None:
+    made = instantiate("model.optimizer", make_settings("model.optimizer.betas=[0.8,0.99]").model.optimizer)
+    optimizer = made([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert tuple(optimizer.defaults["betas"]) == (0.8, 0.99)
+
+
+def test_class_weights_are_those_of_the_training_labels(
+    make_settings: Callable[..., Settings], photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(shutil.copytree(photographs, tmp_path / "unequal"))
+    for path in sorted((root / "roses").iterdir())[6:]:
+        path.unlink()
+    told: list[list[int]] = []
+
+    def watched(key: str, balance: str, labels: torch.Tensor, num_classes: int) -> torch.Tensor:
+        told.append(labels.bincount(minlength=num_classes).tolist())
+        return class_weights(key, balance, labels, num_classes)
+
+    monkeypatch.setattr("flowers.training.classifier.class_weights", watched)
+    train(make_settings(f"data.root={root}", "model.stages.0.epochs=1", "model.class_weights=inverse"))
+    split = read_splits(tmp_path / "out/split.csv")
+    counts = split[split["split"] == "train"]["label"].value_counts().sort_index()
+    assert told == [counts.tolist()]
+    assert counts["roses"] < counts["daisy"]
