@@ -2,12 +2,14 @@
 
 What scripts and notebooks use. It is imported when it is first asked for, so that ``import flowers`` takes no time::
 
+    from pathlib import Path
+
     import flowers
 
     settings = flowers.compose("experiment=cnn_scratch", "data=folder", "data.root=PHOTOS", "out_dir=runs/mine")
     flowers.train(settings)
     flowers.evaluate(Path("runs/mine"), Path("runs/mine/test"))
-    table = flowers.predict(Path("runs/mine"), Path("NEW"))
+    table, refused = flowers.predict(Path("runs/mine"), Path("NEW"))
 """
 
 import importlib
