@@ -228,7 +228,7 @@ class Evaluation:
 
     def explain(self, table: pd.DataFrame) -> Explanations:
         """Explain what the network predicts for photographs that a table names by `path`, `label` and `sha256`."""
-        labels = table["label"].map(self.classes.index).to_numpy(np.int64)
+        labels = np.array(table["label"].map(self.classes.index), np.int64)  # a copy: pandas' own cannot be written
         network = PixelLogits(self.model.net, self.model.temperature).eval()
         return explain(network, self.read(table), labels, self.name)
 
