@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from flowers.commands.learning_curve import compose_recipes, equal_steps, learning_curve, plan
+from flowers.commands.learning_curve import compose_recipes, equal_steps, learning_curve, main, plan
 from flowers.config.schema import Settings
 from flowers.curation.prepare import photographs_of
 from flowers.curation.split_table import read_splits
@@ -190,11 +190,21 @@ def called(cwd: Path, *words: str) -> "subprocess.CompletedProcess[str]":
         (["experiments=[cnn_scratch]", "data=folder"], "add data.root=…"),
     ],
 )
-def test_wrong_command_line_is_one_sentence(tmp_path: Path, words: list[str], sentence: str) -> None:
-    done = called(tmp_path, *words)
-    assert done.returncode == 2
-    assert sentence in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_wrong_command_line_is_one_sentence(
+    tmp_path: Path,
+    words: list[str],
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["flowers learning_curve", *words])
+    with pytest.raises(SystemExit) as leaving:
+        main()
+    assert leaving.value.code == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
