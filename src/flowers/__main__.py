@@ -23,6 +23,29 @@ def summaries() -> dict[str, str]:
     return {name: text.partition("\n")[0].partition(":")[0].rstrip(".") for name, text in documented.items()}
 
 
+def own_keys(tree: ast.Module) -> dict[str, ast.expr | None]:
+    """Find a command's own keys and their defaults; None for one that must be given."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == "Arguments":
+            return {ast.unparse(each.target): each.value for each in node.body if isinstance(each, ast.AnnAssign)}
+    return {}
+
+
+def check_words(file: Path, words: list[str]) -> None:
+    """Say what is wrong with a command line before the command imports its libraries, which takes seconds.
+
+    Only for commands that compose a configuration; what Hydra's options (`-m`, `--cfg`) change is left to it.
+    """
+    source = file.read_text(encoding="utf-8")
+    if "run_command(" in source and not any(word.startswith("-") for word in words):
+        from flowers.config.cli import exit_on_user_error
+        from flowers.config.compose import compose_config
+
+        own = own_keys(ast.parse(source))
+        with exit_on_user_error():
+            compose_config([word for word in words if word.partition("=")[0] not in own])
+
+
 def show_help(file: Path, words: list[str]) -> None:
     """Say what a command does, its own keys, and the configuration's, without importing what it needs to run.
 
@@ -32,10 +55,7 @@ def show_help(file: Path, words: list[str]) -> None:
     """
     source = file.read_text(encoding="utf-8")
     tree = ast.parse(source)
-    own = {}
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == "Arguments":
-            own = {ast.unparse(each.target): each.value for each in node.body if isinstance(each, ast.AnnAssign)}
+    own = own_keys(tree)
     print((ast.get_docstring(tree) or "").strip())
     if own:
         print("\nKeys of this command:")
@@ -74,6 +94,7 @@ def main() -> None:
     if {"--help", "-h"} & set(words):
         show_help(COMMANDS / f"{command}.py", words)
         return
+    check_words(COMMANDS / f"{command}.py", words)
     following: list[str] | None = [command, *words]
     while following:  # a command may name the one that follows it
         sys.argv = [f"flowers {following[0]}", *following[1:]]

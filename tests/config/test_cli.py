@@ -193,3 +193,14 @@ def test_help_shows_a_commands_own_keys(capsys: pytest.CaptureFixture[str], tmp_
     shown = capsys.readouterr().out
     for part in ("What it does.", "photos=(needed)", "count=3", "out=out.csv", "sizes=[0.5, 1.0]", "names=[]"):
         assert part in shown
+
+
+@pytest.mark.parametrize("words", [["train", "experiment=cnn_scrach"], ["crossval", "folds=3", "sed=1"]])
+def test_a_mistyped_name_is_said_before_the_libraries_are_imported(words: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "flowers", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    (said,) = [line for line in lines if not line.startswith("import time:")]
+    assert "did you mean" in said
+    assert not {line.rpartition("|")[2].strip() for line in lines} & {"torch", "lightning", "mlflow", "pandas"}
