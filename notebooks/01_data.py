@@ -114,7 +114,7 @@ recipe = ["experiment=linear_scratch", "progress=none", "tracking.enabled=false"
 flowers.find_label_errors(flowers.Photographs(PHOTOGRAPHS, *recipe).settings)
 found = pd.read_csv(out / "suspects.csv", keep_default_na=False).head(16)
 pixels = photographs.read(found.merge(table, on="path"))
-flowers.gallery(pixels, (found["label"] + "\nor " + found["suggested"] + "?").tolist(), columns=8)
+flowers.gallery_figure(pixels, (found["label"] + "\nor " + found["suggested"] + "?").tolist(), columns=8)
 
 # %% [markdown]
 # **Next:** `02_results` reads what was trained on these photographs. What is above, and more, as a page to

@@ -110,7 +110,7 @@ evaluation.coverage()
 # %%
 mistakes = evaluation.mistakes
 answers = mistakes["prediction"] + [f" {probability:.0%}" for probability in mistakes["probability"]]
-flowers.gallery(evaluation.read(mistakes), (mistakes["label"] + "\n" + answers).tolist(), columns=8)
+flowers.gallery_figure(evaluation.read(mistakes), (mistakes["label"] + "\n" + answers).tolist(), columns=8)
 
 # %% [markdown]
 # Now where it looked. **Grad-CAM** shows which places spoke for the class that it answered, and which for the true one.

@@ -20,16 +20,16 @@ if TYPE_CHECKING:
         Evaluation,
         Photographs,
         compose,
-        gallery,
-        smallest_difference,
     )
     from flowers.commands.evaluate import evaluate
     from flowers.commands.find_label_errors import find_label_errors
     from flowers.commands.predict import predict
     from flowers.commands.train import train
     from flowers.errors import UserError
+    from flowers.evaluation.significance import smallest_difference
     from flowers.models.trained import TrainedModel, open_model
     from flowers.notebook import sentences, start_notebook
+    from flowers.report.image_grid import gallery_figure
 
 __all__ = [
     "Evaluation",
@@ -39,7 +39,7 @@ __all__ = [
     "compose",
     "evaluate",
     "find_label_errors",
-    "gallery",
+    "gallery_figure",
     "open_model",
     "predict",
     "sentences",
@@ -53,9 +53,11 @@ _ELSEWHERE = {
     "UserError": "errors",
     "evaluate": "commands.evaluate",
     "find_label_errors": "commands.find_label_errors",
+    "gallery_figure": "report.image_grid",
     "open_model": "models.trained",
     "predict": "commands.predict",
     "sentences": "notebook",
+    "smallest_difference": "evaluation.significance",
     "start_notebook": "notebook",
     "train": "commands.train",
 }

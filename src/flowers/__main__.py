@@ -74,7 +74,8 @@ def _default(value: ast.expr) -> str:
     if isinstance(value, ast.Call):  # Path("OUT"), field(default_factory=lambda: [1, 2]), field(default_factory=list)
         made = value.args[0] if value.args else value.keywords[0].value
         value = made.body if isinstance(made, ast.Lambda) else made
-    return ast.unparse(value).strip("'").replace("list", "[]")
+    shown = ast.unparse(value).strip("'")
+    return "[]" if shown == "list" else shown
 
 
 def main() -> None:

@@ -13,14 +13,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from flowers.config.compose import CONF_DIR, change, compose_config, instantiate, read_data, read_settings
+from flowers.config.compose import change, compose_config, instantiate, names_in, read_data, read_settings
 from flowers.config.schema import Settings
 from flowers.data.augment import augmented_views
 from flowers.data.pixels import open_store
 from flowers.errors import UserError, suggestion
 from flowers.evaluation.ranking import rank
 from flowers.evaluation.results import Place, comparable, own_places, read_experiments
-from flowers.evaluation.significance import smallest_difference
 from flowers.explain.attribution import Explanations, explain
 from flowers.explain.selection import choose
 from flowers.models.inference import PixelLogits, calibrated
@@ -36,14 +35,6 @@ from flowers.tracking.store import list_trainings, read_curves
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
-
-__all__ = [
-    "Evaluation",
-    "Photographs",
-    "compose",
-    "gallery",
-    "smallest_difference",
-]
 
 PIPELINE = Path("artifacts")
 SPLIT = "split/split.csv"
@@ -242,11 +233,6 @@ class Evaluation:
         return gallery_figure([panel.picture for panel in panels], words, columns)
 
 
-def gallery(images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], captions: Sequence[str], columns: int) -> Figure:
-    """Draw images (H,W,3) uint8 in rows, each below its caption."""
-    return gallery_figure(images, captions, columns)
-
-
 def settings_for(photographs: str, *overrides: str) -> Settings:
     """Compose the configuration of a command on photographs; on those of the pipeline, where it has them, as it does.
 
@@ -257,7 +243,7 @@ def settings_for(photographs: str, *overrides: str) -> Settings:
     Raises:
         UserError: If there is neither such a data set nor such a folder, or an override cannot be used.
     """
-    names = sorted(file.stem for file in (CONF_DIR / "data").glob("*.yaml"))
+    names = names_in("data")
     if photographs in names:
         chosen = [f"data={photographs}"]
         if (PIPELINE / "download" / photographs).is_dir() and (PIPELINE / SPLIT).is_file():
@@ -271,7 +257,7 @@ def settings_for(photographs: str, *overrides: str) -> Settings:
             f"'{photographs}' is neither a folder nor a data set of conf/data: {suggestion(photographs, names)}"
         )
     # What only a command has.
-    settings = read_settings(compose_config(["name=notebook", "out_dir=.", *chosen, *overrides]))
+    settings = compose("name=notebook", "out_dir=.", *chosen, *overrides)
     if photographs not in names:  # any characters, which an override could not hold
         settings = change(settings, {"data.root": photographs})
     return settings

@@ -13,7 +13,8 @@ import pytest
 from flowers.config.schema import Tracking
 from flowers.errors import UserError
 from flowers.tracking import log as tracking
-from flowers.tracking.sweep import PARENT_VARIABLE, label_children, series_run
+from flowers.tracking.parents import label_children, series_run
+from flowers.tracking.sweep import PARENT_VARIABLE
 from flowers.training.series import Done, Member
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")

@@ -109,10 +109,10 @@ def _rank(places: Sequence[Place], baselines: Path | None, same_training: bool) 
                 f"{', '.join(others)} and {first.name} are not comparable, because their {what} differ "
                 f"({key} in run.json): run `dvc repro`, which makes again what is out of date."
             )
-    baseline_pairs = read_baselines(baselines, test, first.classes, digests) if baselines else []
-    if twice := {each.name for each in baseline_pairs} & {each.name for each in experiments}:
+    found = read_baselines(baselines, test, first.classes, digests) if baselines else []
+    if twice := {each.name for each in found} & {each.name for each in experiments}:
         raise UserError(f"{min(twice)} is the name of an experiment and of a baseline: rename the experiment.")
-    return rank(experiments, baseline_pairs, test.truth, test.groups)
+    return rank(experiments, found, test.truth, test.groups)
 
 
 def write(ranking: Ranking, out: Path) -> None:

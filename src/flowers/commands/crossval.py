@@ -62,7 +62,7 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
         UserError: If something that the user gave cannot be used.
         KeyboardInterrupt: If interrupted; the same call goes on from the last whole epoch.
     """
-    from flowers.tracking.sweep import label_children, series_run
+    from flowers.tracking.parents import label_children, series_run
 
     folds, seeds = arguments.folds, arguments.seeds
     if seeds < 1 or (folds is None and seeds == 1):

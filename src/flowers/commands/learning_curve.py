@@ -63,7 +63,7 @@ def learning_curve(recipes: Sequence[Settings], sizes: Sequence[float], seeds: i
         UserError: If something that the user gave cannot be used.
         KeyboardInterrupt: If interrupted; the same call goes on from the last whole epoch.
     """
-    from flowers.tracking.sweep import label_children, series_run
+    from flowers.tracking.parents import label_children, series_run
 
     _check(recipes, sizes, seeds)
     first = recipes[0]

@@ -1,8 +1,8 @@
 """Classify photographs: ``flowers predict model=DIR photos=DIR out=predictions.csv``.
 
 Writes a row for each photograph below ``photos``: its path, the predicted class, that class's probability, its
-ood_percentile (the share of the model's validation photographs that are more ordinary: above 0.99, say, it may be no
-flower of these classes), then the probability of every class.
+``ood_percentile`` (the share of the model's validation photographs that are more ordinary: above 0.99, say, it may be
+no flower of these classes), then the probability of every class.
 
 ``accuracy=0.95`` withholds the predictions that are not sure enough: the threshold is the one that made the rest 95 %
 right on the validation photographs. ``prediction`` is then empty.

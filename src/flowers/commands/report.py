@@ -7,6 +7,7 @@ to the MLflow run that the training opened.
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,14 +67,15 @@ def report(evaluation: Path, out: Path) -> None:
             explained = describe_explanations(found, classes, run.predictions["path"].tolist())
         page = out / "report.html"
         write_report(run, figures, explained, page)
+    drawn = [out / "figures" / f"{name}.png" for name in figures]
     (out / "figures").mkdir(parents=True, exist_ok=True)
-    for name, figure in figures.items():
-        figure.savefig(out / "figures" / f"{name}.png", dpi=150)
+    for path, figure in zip(drawn, figures.values(), strict=True):
+        figure.savefig(path, dpi=150)
     if settings.tracking.enabled:
         # MLflow accepts no other characters in a name.
         where = "test" if elsewhere is None else "shift/" + re.sub(r"[^\w. -]", "_", elsewhere)
         confusions = pd.concat([pd.Series(classes, name="truth"), pd.DataFrame(counts, columns=classes)], axis=1)
-        _record(evaluation, settings, scores, confusions, where, figures, page)
+        _record(evaluation, settings, scores, confusions, where, [*drawn, *([page] if page else [])])
     if page is not None:
         print(f"the page: {page}", flush=True)
 
@@ -84,10 +86,9 @@ def _record(
     scores: dict[str, Any],
     confusions: pd.DataFrame,
     where: str,
-    figures: dict[str, Any],
-    page: Path | None,
+    drawn: Sequence[Path],
 ) -> None:
-    """Add the results, the figures and the page to the training's MLflow run."""
+    """Add the results, and what was drawn of them, to the training's MLflow run."""
     run = json.loads((evaluation / TRAINED / "run.json").read_text())
     low, high = scores["interval"]["test/acc"]
     # A tag, which stands beside the figure in the table of runs; as metrics, bounds would be charts of their own.
@@ -96,10 +97,10 @@ def _record(
             {f"{where}/{name.removeprefix('test/')}": scores[name] for name in scores if name.startswith("test/")}
         )
         tracking.log_table(confusions, f"{where}/confusion.json")
-        for name, figure in figures.items():
-            tracking.log_figure(figure, f"{where}/{name}.png")
-        files = [evaluation / name for name in ("metrics.json", "predictions.csv", "corruptions.csv")]
-        for path in [*files, evaluation / "outliers/ood.csv", *([page] if page else [])]:
+        files = [
+            evaluation / name for name in ("metrics.json", "predictions.csv", "corruptions.csv", "outliers/ood.csv")
+        ]
+        for path in [*files, *drawn]:
             if path.is_file():
                 tracking.log_file(path, where)
         if "ood" in scores:

@@ -20,7 +20,6 @@ from flowers.errors import UserError
 from flowers.training import checkpoints
 from flowers.training.checkpoints import (
     check_free,
-    final_figures,
     fit_temperature,
     predict_validation,
     some_pixels,
@@ -132,7 +131,7 @@ def _fit(
         validation = predict_validation(model.final_net, datamodule)
         temperature = fit_temperature(validation.logits, validation.labels)
         run_id = next((logger.run_id for logger in loggers if getattr(logger, "run_id", None)), None)
-        write_model(out, settings, model.final_net, datamodule, history.rows, validation, run_id, temperature)
+        final = write_model(out, settings, model.final_net, datamodule, history.rows, validation, run_id, temperature)
         for logger in watching:
             if hasattr(logger, "log_trained"):
                 examples = some_pixels(datamodule)
@@ -143,9 +142,8 @@ def _fit(
         raise
     checkpoints.keep_stages(folder, out)
     checkpoints.discard(folder)
-    accuracy = final_figures(history.rows, validation)["val/acc"]
-    print(f"trained model: {out}  (val/acc {accuracy:.3f})", flush=True)
-    return accuracy
+    print(f"trained model: {out}  (val/acc {final['val/acc']:.3f})", flush=True)
+    return final["val/acc"]
 
 
 def _wanted(name: str, settings: Settings) -> bool:

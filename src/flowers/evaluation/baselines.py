@@ -57,8 +57,8 @@ def fit_neighbours(
         search: What is near.
 
     Returns:
-        Votes become probabilities as :func:`vote` says. Of equally good numbers of
-        neighbours the largest is taken, whose vote is the steadiest.
+        Votes become probabilities as :func:`vote` says. Of equally good numbers of neighbours the largest is taken,
+        whose vote is the steadiest.
     """
     splits = held_out(folds)
     most = min(int(apart.sum()) for _, apart in splits)  # each number must be possible in each fold

@@ -140,11 +140,11 @@ def rank(
         The ranking.
     """
     ordered = sorted(experiments, key=lambda each: (-each.acc, each.name))
-    baseline_pairs = sorted(baselines, key=lambda each: (-each.acc, each.name))
-    right = {each.name: each.right for each in (*ordered, *baseline_pairs)}
+    hardest_first = sorted(baselines, key=lambda each: (-each.acc, each.name))
+    right = {each.name: each.right for each in (*ordered, *hardest_first)}
     names = [each.name for each in ordered]
     pairs = compare_pairs(right, list(itertools.combinations(names, 2)), groups)
-    against = list(itertools.product(names, [each.name for each in baseline_pairs]))
+    against = list(itertools.product(names, [each.name for each in hardest_first]))
     return Ranking(
-        ordered, baseline_pairs, truth, pairs, compare_pairs(right, against, groups), rank_ranges(names, pairs)
+        ordered, hardest_first, truth, pairs, compare_pairs(right, against, groups), rank_ranges(names, pairs)
     )

@@ -1,4 +1,9 @@
-"""Corrupted photographs: six ways at three strengths, and how much accuracy a model loses on them."""
+"""Corruptions that are common in practice, at three strengths each, and how much accuracy a model loses on them.
+
+The idea is that of Hendrycks and Dietterich 2019, "Benchmarking Neural Network Robustness to Common Corruptions and
+Perturbations"; so are the strengths of blur, noise and JPEG (their severities 1, 3 and 5). The others are our own.
+Models are tested on corrupted photographs, never trained on them.
+"""
 
 import io
 import math
@@ -15,59 +20,10 @@ from flowers.evaluation.scores import score
 from flowers.models.inference import probabilities
 from flowers.models.trained import TrainedModel
 
-AT_ONCE = 64
-"""Photographs that are corrupted at a time, which bounds the memory."""
-
-
-def measure_corruptions(model: TrainedModel, pixels: np.ndarray, test: pd.DataFrame) -> pd.DataFrame:
-    """Test a model on photographs in each corruption of :mod:`flowers.evaluation.robustness`.
-
-    The corruption is applied to what the network would see, at its size.
-
-    Args:
-        model: The model.
-        pixels: (N,H,H,3) uint8.
-        test: The N photographs: `path`, `label`, `sha256`.
-
-    Returns:
-        A row for the photographs as they are (`corruption` none, `strength` 0) and for each corruption and strength:
-        `corruption`, `strength`, `setting` (in words), `acc`, `acc_low`, `acc_high` (95 % interval, as in
-        :func:`flowers.evaluation.scores.score`), `loss` in nats, `photographs`.
-    """
-    labels = test["label"].map(model.classes.index).to_numpy()
-    paths, digests = test["path"].tolist(), test["sha256"].tolist()
-    cases = [("none", 0, "as it is")]
-    cases += [(name, level, CORRUPTIONS[name][1][level - 1]) for name in CORRUPTIONS for level in STRENGTHS]
-    rows = []
-    for name, strength, setting in tqdm(cases, desc="corrupting", unit=" ways", disable=None, leave=False):
-        parts = []
-        for first in range(0, len(pixels), AT_ONCE):
-            batch = np.asarray(pixels[first : first + AT_ONCE])
-            if strength:
-                batch = np.stack(
-                    [
-                        corrupt(photograph, name, strength, digest)
-                        for photograph, digest in zip(batch, digests[first : first + AT_ONCE], strict=True)
-                    ]
-                )
-            parts.append(probabilities(model, batch, paths[first : first + AT_ONCE]))
-        scores = score(labels, np.concatenate(parts), model.classes)
-        low, high = scores["interval"]["test/acc"]
-        rows.append((name, strength, setting, scores["test/acc"], low, high, scores["test/loss"], len(labels)))
-    names = ["corruption", "strength", "setting", "acc", "acc_low", "acc_high", "loss", "photographs"]
-    return pd.DataFrame(rows, columns=names)
-
-
-def examples(photograph: np.ndarray, digest: str) -> dict[str, list[np.ndarray]]:
-    """Corrupt one photograph in every way: for each corruption itself and the three strengths, (H,H,3) uint8 each."""
-    return {
-        name: [photograph, *(corrupt(photograph, name, strength, digest) for strength in STRENGTHS)]
-        for name in CORRUPTIONS
-    }
-
-
 Pixels = NDArray[np.uint8]
 
+AT_ONCE = 64
+"""Photographs that are corrupted at a time, which bounds the memory."""
 STRENGTHS = (1, 2, 3)
 EXPOSURE_STOPS = (1.0, 2.0, 3.0)
 """Two, four and eight times as much light, or one half, a quarter and an eighth of it."""
@@ -159,3 +115,50 @@ def corrupt(pixels: Pixels, name: str, strength: int, identity: str) -> Pixels:
     """
     function, _ = CORRUPTIONS[name]
     return function(pixels, strength, np.random.default_rng(derive_seed(0, "corruption", name, identity)))
+
+
+def measure_corruptions(model: TrainedModel, pixels: np.ndarray, test: pd.DataFrame) -> pd.DataFrame:
+    """Test a model on photographs in each corruption of :data:`CORRUPTIONS`.
+
+    The corruption is applied to what the network would see, at its size.
+
+    Args:
+        model: The model.
+        pixels: (N,H,H,3) uint8.
+        test: The N photographs: `path`, `label`, `sha256`.
+
+    Returns:
+        A row for the photographs as they are (`corruption` none, `strength` 0) and for each corruption and strength:
+        `corruption`, `strength`, `setting` (in words), `acc`, `acc_low`, `acc_high` (95 % interval, as in
+        :func:`flowers.evaluation.scores.score`), `loss` in nats, `photographs`.
+    """
+    labels = test["label"].map(model.classes.index).to_numpy()
+    paths, digests = test["path"].tolist(), test["sha256"].tolist()
+    cases = [("none", 0, "as it is")]
+    cases += [(name, level, CORRUPTIONS[name][1][level - 1]) for name in CORRUPTIONS for level in STRENGTHS]
+    rows = []
+    for name, strength, setting in tqdm(cases, desc="corrupting", unit=" ways", disable=None, leave=False):
+        parts = []
+        for first in range(0, len(pixels), AT_ONCE):
+            batch = np.asarray(pixels[first : first + AT_ONCE])
+            if strength:
+                batch = np.stack(
+                    [
+                        corrupt(photograph, name, strength, digest)
+                        for photograph, digest in zip(batch, digests[first : first + AT_ONCE], strict=True)
+                    ]
+                )
+            parts.append(probabilities(model, batch, paths[first : first + AT_ONCE]))
+        scores = score(labels, np.concatenate(parts), model.classes)
+        low, high = scores["interval"]["test/acc"]
+        rows.append((name, strength, setting, scores["test/acc"], low, high, scores["test/loss"], len(labels)))
+    names = ["corruption", "strength", "setting", "acc", "acc_low", "acc_high", "loss", "photographs"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def examples(photograph: np.ndarray, digest: str) -> dict[str, list[np.ndarray]]:
+    """Corrupt one photograph in every way: for each corruption itself and the three strengths, (H,H,3) uint8 each."""
+    return {
+        name: [photograph, *(corrupt(photograph, name, strength, digest) for strength in STRENGTHS)]
+        for name in CORRUPTIONS
+    }

@@ -167,9 +167,7 @@ def write_report(run: Run, figures: Mapping[str, Figure], explained: Mapping[str
         run=run,
         scores=run.scores,
         findings=findings(run),
-        drawn={
-            name: svg(figure, name) for name, figure in figures.items() if name not in ("explanations", "corruptions")
-        },
+        drawn={name: svg(figure, name) for name, figure in figures.items() if name not in _OFF_PAGE},
         confusion=svg(sheet.figure, "confusion"),
         wide=len(run.classes) > matrix.COUNTED_CLASSES,
         box={"left": box.x0, "top": 1 - box.y1, "width": box.width, "height": box.height},

@@ -122,7 +122,7 @@ def make_app(review: Review, port: int) -> Starlette:
 
 
 class _Pages:
-    """ModelOutputs requests; the functions without ``async`` run in threads."""
+    """Answers requests; the functions without ``async`` run in threads."""
 
     def __init__(self, review: Review, port: int) -> None:
         self.review = review

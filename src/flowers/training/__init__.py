@@ -1,1 +1,1 @@
-"""How a network is trained: LightningModule, stage table, feature bank, checkpoints. Values, optimisers too: conf/."""
+"""How a network is trained: LightningModule, stages, feature bank, checkpoints. Which optimiser: `conf/model`."""

@@ -41,6 +41,8 @@ from flowers.training.stages import ended_stages
 
 ROOMS = ("config", "data", "models", "training")
 """Whose code decides the result of a training, the split and the starting weights given."""
+TEMPERATURES = (0.05, 20.0)
+"""Between these a temperature is looked for."""
 
 
 def resume_key(settings: Settings, split_sha256: str, start: Path | None = None) -> str:
@@ -150,10 +152,6 @@ def write_note(folder: Path, note: dict[str, Any]) -> None:
     (folder / "note.json").write_text(json.dumps(note))
 
 
-TEMPERATURES = (0.05, 20.0)
-"""Between these a temperature is looked for."""
-
-
 def check_free(out: Path, settings: Settings) -> None:
     """Refuse to put a training where a different one lies.
 
@@ -223,7 +221,7 @@ def write_model(
     validation: Validation,
     run_id: str | None,
     temperature: float,
-) -> None:
+) -> dict[str, float]:
     """Write a trained model's folder: each file whole, ``run.json`` last.
 
     Args:
@@ -235,7 +233,11 @@ def write_model(
         validation: What the network makes of the validation photographs, in the split's order.
         run_id: The MLflow run, if there is one.
         temperature: Fitted on the validation photographs; it goes into ``run.json``.
+
+    Returns:
+        The last figure of each metric, as :func:`final_figures` gives it.
     """
+    final = final_figures(rows, validation)
     out.mkdir(parents=True, exist_ok=True)
     split = getattr(datamodule, "split", None)
     record = {
@@ -248,7 +250,7 @@ def write_model(
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
         "epochs": len(rows),
         "train_s": round(sum(float(row["epoch_s"]) for row in rows), 2),
-        "final": final_figures(rows, validation),
+        "final": final,
         **describe(split),
         "mlflow_run_id": run_id,
     }
@@ -264,6 +266,7 @@ def write_model(
         for name in ("model.safetensors", "config.yaml", "split.csv", VALIDATION, "history.csv", "run.json"):
             if (whole / name).exists():
                 (whole / name).replace(out / name)
+    return final
 
 
 def final_figures(rows: Sequence[dict[str, Any]], validation: Validation) -> dict[str, float]:

@@ -22,6 +22,14 @@ from flowers.models.inference import keep_freed_memory
 from flowers.training.classifier import Classifier
 from flowers.training.stages import rates_at, stage_at, total_epochs
 
+METRICS = ("train/loss", "train/acc", "val/loss", "val/acc")
+"""The figures of an epoch, spelt the same in Lightning, MLflow, history.csv and run.json."""
+
+COLUMNS = 80
+"""Of a terminal, which the bar fits into."""
+
+Row = dict[str, float | int | str]
+
 
 def make_trainer(node: Mapping[str, Any], folder: Path, **given: Any) -> lightning.Trainer:
     """Make the Trainer that a configuration describes.
@@ -107,15 +115,6 @@ def resolve_precision(precision: str, accelerator: str) -> str:
     return "bf16-mixed" if native else "32-true"
 
 
-METRICS = ("train/loss", "train/acc", "val/loss", "val/acc")
-"""The figures of an epoch, spelt the same in Lightning, MLflow, history.csv and run.json."""
-
-COLUMNS = 80
-"""Of a terminal, which the bar fits into."""
-
-Row = dict[str, float | int | str]
-
-
 class History(Callback):
     """One row per epoch, which survives a restart inside the checkpoint.
 
@@ -166,13 +165,9 @@ class History(Callback):
         steps = int(trainer.num_training_batches)
         row: Row = {"epoch": epoch + 1, "stage": stages[stage_at(stages, epoch)[0]].name}
         # An epoch without validation (check_val_every_n_epoch) has no figures of it; Lightning keeps the last ones.
-        measured = {name: float(trainer.callback_metrics.get(name, math.nan)) for name in METRICS}
-        row.update(
-            {
-                name: value if self._validated or name.startswith("train/") else math.nan
-                for name, value in measured.items()
-            }
-        )
+        for name in METRICS:
+            known = self._validated or name.startswith("train/")
+            row[name] = float(trainer.callback_metrics.get(name, math.nan)) if known else math.nan
         row["lr"] = rates_at(stages, pl_module.groups, epoch * steps, steps)[pl_module.groups[-1]]
         row["epoch_s"] = time.perf_counter() - self._started_s
         self.rows.append(row)
