@@ -16,7 +16,6 @@ RECIPE, KIND, COMMIT, SPLIT, STAGES = "recipe", "kind", "git_commit", "split", "
 NOTE, PARENT = "mlflow.note.content", "mlflow.parentRunId"
 """MLflow's own: what its page says about a run, in Markdown, and the run that it is a child of."""
 
-
 LONGEST_NAME = 100
 _UNTOLD = (
     # Told by the experiment and the recipe that the run is listed under …
