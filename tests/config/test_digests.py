@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from flowers.config.provenance import file_digest
+from flowers.config import provenance
+from flowers.config.provenance import code_digest, file_digest
 
 
 def test_a_digest_is_of_the_content_and_not_of_the_name(tmp_path: Path) -> None:
@@ -18,3 +19,15 @@ def test_a_digest_is_of_the_content_and_not_of_the_name(tmp_path: Path) -> None:
 def test_what_is_not_there_has_none(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         file_digest(tmp_path / "none")
+
+
+def test_the_digest_of_rooms_covers_their_tables_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sources/drawn").mkdir(parents=True)
+    for name in ("sources/read.py", "sources/drawn/species.yaml", "report.py"):
+        (tmp_path / name).write_text("1")
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "config/provenance.py"))
+    before = code_digest("sources")
+    for name, counts in (("sources/read.py", True), ("sources/drawn/species.yaml", True), ("report.py", False)):
+        (tmp_path / name).write_text("2")
+        assert (code_digest("sources") != before) is counts
+        before = code_digest("sources")

@@ -96,10 +96,14 @@ def peak_memory_bytes() -> int:
 
 
 def code_digest(*rooms: str) -> str:
-    """Digest the source of some rooms of the package: what is kept of their work is out of date when it changes."""
+    """Digest the source of some rooms of the package, with the tables (YAML) beside it.
+
+    What is kept of their work is out of date when it changes.
+    """
     package = Path(__file__).parents[1]
     hasher = hashlib.sha256()
-    for path in sorted(path for room in rooms for path in (package / room).rglob("*.py")):
+    files = [path for room in rooms for path in (package / room).rglob("*") if path.suffix in (".py", ".yaml")]
+    for path in sorted(files):
         hasher.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
     return hasher.hexdigest()
 

@@ -7,8 +7,8 @@ import pytest
 from flowers.errors import UserError
 from flowers.sources.synthetic import sample
 from flowers.sources.synthetic.composition import DOMAINS, Picture
+from flowers.sources.synthetic.flower_head import SPECIES
 from flowers.sources.synthetic.sample import draw, render
-from flowers.sources.synthetic.species import SPECIES
 
 DIFFICULTIES = ("illumination", "occlusion", "deformation", "clutter", "variation")
 CLASSES = ("daisy", "dandelion", "roses", "sunflowers", "tulips")

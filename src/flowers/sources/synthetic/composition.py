@@ -9,8 +9,7 @@ from PIL import Image, ImageDraw
 
 from flowers.errors import UserError, suggestion
 from flowers.sources.synthetic import scene
-from flowers.sources.synthetic.flower_head import Form, draw_head, rgb
-from flowers.sources.synthetic.species import SPECIES
+from flowers.sources.synthetic.flower_head import SPECIES, Form, draw_head, rgb
 
 LEAVES = ("strap", "oval", "lobed", "heart")
 DOMAINS = ("garden", "herbarium")

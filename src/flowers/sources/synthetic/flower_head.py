@@ -4,9 +4,13 @@ A head consists of rings of petals round an axis, and perhaps a domed disc. Ever
 dimensions, so one description gives the frontal, the tilted and the side view. Lengths are in radii of the head.
 """
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 from PIL import ImageDraw
 
@@ -80,6 +84,31 @@ class Form:
     """`strap`, `oval`, `lobed` or `heart`."""
     chance: float = 1.0
     """How often the species looks like this, relative to its other forms."""
+
+
+def read_species(file: Path) -> dict[str, tuple[Form, ...]]:
+    """Read a table of species: the forms that each one has."""
+    table: dict[str, list[dict[str, Any]]] = yaml.safe_load(file.read_text(encoding="utf-8"))["species"]
+    return {name: tuple(_read_form(**form) for form in forms) for name, forms in table.items()}
+
+
+def _read_form(
+    palettes: list[str], rings: list[dict[str, Any]], disc: dict[str, Any] | None = None, **others: Any
+) -> Form:
+    """Make a form of its entry in the table."""
+    each = [interpolate_rings(**ring) if "rings" in ring else [Ring(**ring)] for ring in rings]
+    return Form(tuple(palettes), tuple(itertools.chain(*each)), Disc(**disc) if disc else None, **others)
+
+
+def interpolate_rings(outer: dict[str, Any], inner: dict[str, Any], rings: int) -> list[Ring]:
+    """Make so many rings that change evenly from the outermost to the innermost."""
+    first, last = Ring(**outer), Ring(**inner)
+    pairs = [(field.name, getattr(first, field.name), getattr(last, field.name)) for field in fields(Ring)]
+    steps = np.linspace(0, 1, rings)
+    return [Ring(**{name: a if name == "tint" else a + (b - a) * t for name, a, b in pairs}) for t in steps]
+
+
+SPECIES = read_species(Path(__file__).with_name("species.yaml"))
 
 
 def rgb(colours: str) -> Array:

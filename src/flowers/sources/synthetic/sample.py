@@ -62,7 +62,7 @@ def draw(
     """Draw one image.
 
     Args:
-        species: A key of :data:`flowers.sources.synthetic.species.SPECIES`, or `meadow` for no flower at all.
+        species: A key of :data:`flowers.sources.synthetic.flower_head.SPECIES`, or `meadow` for no flower at all.
         index: Which one, from 1.
         seed: Non-negative; another seed gives other images.
         size_px: Width and height in pixels, at least 16.
