@@ -33,7 +33,7 @@ from flowers.report import confusion as matrix
 from flowers.report.calibration import coverage_figure, ood_figure, reliability_figure
 from flowers.report.curves import MEMORISING_FRAC, curves_figure, stage_starts
 from flowers.report.data_card import side_by_side
-from flowers.report.html import percent, picture_address, svg, write_page
+from flowers.report.html import picture_address, sentences, svg, write_page
 from flowers.report.robustness import corruptions_figure
 
 _OFF_PAGE = ("confusion", "corruptions", "explanations")
@@ -108,43 +108,15 @@ def figures_of(run: Run) -> dict[str, Figure]:
 
 def findings(run: Run) -> list[str]:
     """Say in words what the figures show."""
-    scores = run.scores
-    low, high = scores["interval"]["test/acc"]
-    sentences = [
-        f"{percent(scores['test/acc'])} of {scores['photographs']} test photographs are right; with other photographs "
-        f"of the same kind it might be from {percent(low)} to {percent(high)} (95 % interval)."
-    ]
-    present = [row for row in scores["per_class"] if row["support"]]
-    absent = [str(row["class"]) for row in scores["per_class"] if not row["support"]]
-    if len(present) > 1:
-        worst, best = (pick(present, key=lambda row: row["recall"]) for pick in (min, max))
-        sentences.append(
-            f"It knows {best['class']} best ({percent(best['recall'])} of {best['support']}) and {worst['class']} "
-            f"worst ({percent(worst['recall'])} of {worst['support']})."
-        )
-    if absent:
-        sentences.append(f"Nothing can be said of {', '.join(absent[:8])}: the test has no photograph of it.")
-    answers = run.predictions["prediction"].nunique()
-    if answers == 1 and len(run.classes) > 1:
-        sentences.append(f"Every prediction is {run.predictions['prediction'].iloc[0]}: it has learned nothing else.")
-    ece, limit = scores["test/ece"], scores["test/ece_limit"]
-    verdict = "so no fault is shown" if ece <= limit else "so they should not be trusted as they are"
-    sentences.append(
-        f"Its probabilities are off by {percent(ece)} on average; with {scores['photographs']} photographs even "
-        f"perfectly calibrated ones could seem off by up to {percent(limit)}, {verdict}."
+    lead = run.run["final"]["train/acc"] - run.run["final"]["val/acc"]
+    return sentences(
+        "evaluation.txt.jinja",
+        scores=run.scores,
+        predicted=run.predictions["prediction"].unique(),
+        calibrated=run.scores["test/ece"] <= run.scores["test/ece_limit"],
+        lead=lead,
+        memorises=lead >= MEMORISING_FRAC,
     )
-    for row in scores["selective_prediction"]:
-        if row["wanted"] == 0.95 and row["acc"] is not None:
-            sentences.append(
-                f"If it predicts only where it is {percent(row['threshold'], 0)} sure, it predicts "
-                f"{percent(row['coverage'], 0)} of the photographs, and {percent(row['acc'])} of these predictions are "
-                "right (the threshold was chosen for 95 % on validation photographs)."
-            )
-    final = run.run["final"]
-    if final["train/acc"] - final["val/acc"] >= MEMORISING_FRAC:
-        lead = 100 * (final["train/acc"] - final["val/acc"])
-        sentences.append(f"It memorises: training photographs are {lead:.1f} points more often right than others.")
-    return sentences
 
 
 def write_report(run: Run, figures: Mapping[str, Figure], explained: Mapping[str, Any] | None, out: Path) -> None:

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,25 @@ from flowers.report.style import FAINT, INK, RIGHT, WRONG
 
 
 def open_template(name: str) -> jinja2.Template:
-    """Open a file of `templates`; text that it is filled with is escaped, and a missing value is an error."""
+    """Open a file of `templates`, in which a missing value is an error.
+
+    Names that a page is filled with are escaped; in a text, where each line is a sentence, they stay on one line.
+    """
+    is_text = name.endswith(".txt.jinja")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
+        autoescape=not is_text,
+        finalize=_on_one_line if is_text else None,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, magnitude=magnitude, duration=duration)
+    environment.filters.update(percent=percent, points=points, magnitude=magnitude, duration=duration, listed=listed)
     return environment.get_template(name)
+
+
+def _on_one_line(value: Any) -> Any:
+    return " ".join(value.splitlines()) if isinstance(value, str) else value
 
 
 def write_page(out: Path, template: str, **values: Any) -> None:
@@ -42,9 +52,25 @@ def write_page(out: Path, template: str, **values: Any) -> None:
     out.write_text(page, encoding="utf-8")
 
 
+def sentences(template: str, **values: Any) -> list[str]:
+    """Fill a text template, of which each line is a sentence."""
+    return open_template(template).render(**values).splitlines()
+
+
 def percent(share: float | None, decimals: int = 1) -> str:
     """Write a share in [0, 1] as a percentage; None and NaN as a dash."""
     return "–" if share is None or np.isnan(share) else f"{100 * share:.{decimals}f} %"
+
+
+def points(difference: float, bare: bool = False) -> str:
+    """Write a difference of shares in percentage points, with or without the word."""
+    number = f"{100 * difference:.1f}".replace("-0.0", "0.0")
+    return number if bare else f"{number} points"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Join names as English does."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def magnitude(number: float) -> str:

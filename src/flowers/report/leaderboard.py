@@ -13,8 +13,8 @@ from flowers.evaluation.ranking import Baseline, Experiment, Ranking
 from flowers.report import confusion as matrix
 from flowers.report.confusion import confusion_figure
 from flowers.report.curves import curves_figure, stage_starts
-from flowers.report.findings import baseline_findings, findings, order_findings, points
-from flowers.report.html import duration, magnitude, percent, svg, write_page
+from flowers.report.findings import baseline_findings, findings, order_findings
+from flowers.report.html import duration, magnitude, percent, points, svg, write_page
 
 WORST_LISTED = 6
 _FOLDED_CLASSES = 20
