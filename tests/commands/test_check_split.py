@@ -12,7 +12,7 @@ from flowers.commands.download import download
 from flowers.commands.split import split
 from flowers.commands.train import train
 from flowers.config.schema import Settings
-from flowers.curation.manifest import read_manifest, write_manifest
+from flowers.curation.manifest import read_manifest, write_table
 from flowers.curation.split_table import read_splits, write_splits
 from flowers.errors import UserError
 
@@ -50,7 +50,7 @@ def test_near_duplicates_over_a_border_are_named(divided: pd.DataFrame) -> None:
     one, other = (table.loc[table["split"] == name, "path"].iloc[0] for name in ("train", "test"))
     hashes = divided.set_index("path")["dhash"]
     divided.loc[divided["path"] == one, "dhash"] = f"{int(hashes[other], 16) ^ 0b1011:0128x}"
-    write_manifest(divided, MANIFEST)
+    write_table(divided, MANIFEST)
     check(SPLIT, MANIFEST, 2)
     with pytest.raises(UserError, match=rf"{min(one, other)} and {max(one, other)} show the same picture \(3 bits"):
         check(SPLIT, MANIFEST, 3)
@@ -60,7 +60,7 @@ def test_near_duplicates_over_a_border_are_named(divided: pd.DataFrame) -> None:
 def test_a_photograph_that_the_manifest_does_not_know_is_named(column: str, part: str, divided: pd.DataFrame) -> None:
     path = divided["path"].iloc[0]
     divided.loc[0, column] = "0" * 64
-    write_manifest(divided, MANIFEST)
+    write_table(divided, MANIFEST)
     with pytest.raises(UserError, match=rf"{path} of .* {part} .*manifest\.csv"):
         check(SPLIT, MANIFEST, -1)
     with pytest.raises(UserError, match=r"none\.csv does not exist"):

@@ -19,9 +19,9 @@ import pytest
 from flowers.commands.crossval import Arguments, crossval, plan
 from flowers.config.compose import read_data
 from flowers.config.schema import Settings
-from flowers.curation.folds import numbered_folds
 from flowers.curation.prepare import photographs_of
 from flowers.curation.split_table import read_splits
+from flowers.curation.splits import numbered_folds
 from flowers.errors import UserError
 from flowers.evaluation.scores import mean_interval
 
@@ -40,7 +40,7 @@ def test_folds_and_seeds(make_settings: Make, tmp_path: Path, capsys: pytest.Cap
     ]
     _, split = photographs_of(settings)
     outside = split[split["split"] != "test"]
-    numbered = numbered_folds(split, read_data(settings).split, 3)
+    numbered = numbered_folds(split, read_data(settings).split.seed, 3)
     for row in rows.to_dict("records"):
         inside = read_splits(Path(row["model"]) / "split.csv").set_index("path")
         assert set(inside.index) == set(outside["path"])  # no photograph of the test
@@ -110,7 +110,7 @@ def test_more_seeds_later_repeat_nothing(
 def test_trainings_that_share_a_fold_follow_each_other(make_settings: Make) -> None:
     settings = make_settings(*SMALL)
     _, split = photographs_of(settings)
-    members = plan(settings, numbered_folds(split, read_data(settings).split, 2), 2, 2)
+    members = plan(settings, numbered_folds(split, read_data(settings).split.seed, 2), 2, 2)
     assert [member.name for member in members] == [
         *("fold 1, seed 0", "fold 1, seed 1", "fold 2, seed 0", "fold 2, seed 1")
     ]

@@ -42,7 +42,7 @@ def test_a_folder_is_described_with_the_split_of_a_training(
     assert group["conflict"]
     assert {row["path"] for row in group["photographs"]} == {"daisy/daisy_00.jpg", "roses/copy.jpg"}
     assert found["refused"] == [{"path": "roses/empty.jpg", "reason": "zero bytes"}]
-    _, table, _ = prepare(read_data(settings), None)
+    _, table, _ = prepare(read_data(settings))
     for row in found["per_class"]:
         mine = table[table["label"] == row["class"]]
         assert {name: row[name] for name in ("train", "val", "test")} == mine["split"].value_counts().to_dict()
@@ -91,7 +91,7 @@ def test_refusals_of_a_folder_that_went_through_the_pipeline_are_told(
 def test_a_split_made_earlier_is_used(
     garden: Path, make_settings: Callable[..., Settings], photographs: Path, tmp_path: Path
 ) -> None:
-    table = prepare(read_data(make_settings(f"data.root={garden}")), None)[1]
+    table = prepare(read_data(make_settings(f"data.root={garden}")))[1]
     write_splits(table[table["label"] != "sunflowers"], tmp_path / "split.csv")
     page = card(make_settings(f"data.root={garden}", f"data.split_csv={tmp_path}/split.csv"))
     found = json.loads((page.parent / "card.json").read_text())

@@ -10,7 +10,7 @@ import pytest
 
 from flowers.config.schema import Data, Split
 from flowers.curation.duplicates import conflicts
-from flowers.curation.splits import describe, divide
+from flowers.curation.prepare import describe, divide
 from flowers.errors import UserError
 from flowers.sources.published import OFFICIAL
 

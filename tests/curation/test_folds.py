@@ -6,9 +6,8 @@ import pandas as pd
 import pytest
 
 from flowers.config.schema import Split
-from flowers.curation.folds import fold_split, numbered_folds
 from flowers.curation.split_table import check_splits
-from flowers.curation.splits import assign_splits
+from flowers.curation.splits import assign_splits, fold_split, numbered_folds
 from flowers.errors import UserError
 
 SPLIT = Split(val_frac=0.15, test_frac=0.15, folds=5, seed=0, near_bits=-1)
@@ -28,7 +27,7 @@ def table_of(counts: dict[str, int], copies: int = 0) -> pd.DataFrame:
 def test_folds_of_the_split_are_kept() -> None:
     table = table_of({"a": 40, "b": 25})
     outside = table[table["split"] != "test"].reset_index(drop=True)
-    pd.testing.assert_frame_equal(numbered_folds(table, SPLIT, 5), outside)
+    pd.testing.assert_frame_equal(numbered_folds(table, SPLIT.seed, 5), outside)
 
 
 @pytest.mark.parametrize("copies", [0, 6])
@@ -39,12 +38,12 @@ def test_another_number_of_folds_is_what_the_split_would_have_had(folds: int, co
     asked = Split(0.15, 0.15, folds, 0, -1)
     direct = assign_splits(pd.DataFrame(rows, columns=["path", "label", "sha256", "status"]), asked)
     direct = direct[direct["split"] != "test"].reset_index(drop=True)
-    pd.testing.assert_frame_equal(numbered_folds(table, SPLIT, folds), direct)
+    pd.testing.assert_frame_equal(numbered_folds(table, SPLIT.seed, folds), direct)
 
 
 def test_folds_part_the_photographs_evenly_and_leave_the_test_alone() -> None:
     table = table_of({"a": 60, "b": 31, "c": 14}, copies=6)
-    numbered = numbered_folds(table, SPLIT, 4)
+    numbered = numbered_folds(table, SPLIT.seed, 4)
     validated: list[str] = []
     for fold in range(4):
         split = fold_split(numbered, fold)
@@ -59,7 +58,7 @@ def test_folds_part_the_photographs_evenly_and_leave_the_test_alone() -> None:
 def test_folds_do_not_depend_on_the_order_of_rows() -> None:
     table = table_of({"a": 30, "b": 20}, copies=3)
     shuffled = table.sample(frac=1, random_state=1)
-    one, two = (numbered_folds(each, SPLIT, 3).set_index("path")["fold"] for each in (table, shuffled))
+    one, two = (numbered_folds(each, SPLIT.seed, 3).set_index("path")["fold"] for each in (table, shuffled))
     pd.testing.assert_series_equal(one, two.reindex(one.index))
 
 
@@ -67,7 +66,7 @@ def test_what_has_no_fold_always_trains() -> None:
     table = table_of({"a": 30, "b": 20})
     left_out = table.index[table["split"] != "test"][0]
     table.loc[left_out, "fold"] = -1
-    numbered = numbered_folds(table, SPLIT, 5)
+    numbered = numbered_folds(table, SPLIT.seed, 5)
     for fold in range(5):
         split = fold_split(numbered, fold).set_index("path")
         assert split.loc[table.loc[left_out, "path"], "split"] == "train"
@@ -84,11 +83,11 @@ def test_what_has_no_fold_always_trains() -> None:
 def test_impossible_numbers_of_folds(folds: int, sentence: str) -> None:
     table = table_of({"a": 40, "b": 10}, copies=5)  # copies do not count as photographs of their own
     with pytest.raises(UserError, match=sentence):
-        numbered_folds(table, SPLIT, folds)
+        numbered_folds(table, SPLIT.seed, folds)
 
 
 def test_a_class_within_one_fold_is_said_before_any_training() -> None:
     table = table_of({"a": 40, "b": 25})
     table.loc[(table["label"] == "b") & (table["split"] != "test"), "fold"] = 3
     with pytest.raises(UserError, match="fold 4 would have all photographs of class b"):
-        numbered_folds(table, SPLIT, 5)
+        numbered_folds(table, SPLIT.seed, 5)

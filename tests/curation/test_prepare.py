@@ -1,3 +1,4 @@
+import functools
 import os
 import shutil
 from pathlib import Path
@@ -50,23 +51,27 @@ def scans(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return seen
 
 
-def test_a_source_fills_once_and_other_settings_elsewhere(tmp_path: Path) -> None:
+def test_a_source_fills_once_and_other_settings_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[dict[str, Any]] = []
+    render = sample.render
 
-    def fill(root: Path, **settings: Any) -> None:
+    @functools.wraps(render)
+    def counted(root: Path, **settings: Any) -> None:
         calls.append(settings)
-        sample.render(root, **settings)
+        render(root, **settings)
+
+    monkeypatch.setattr(sample, "render", counted)
 
     root = tmp_path / "data" / "sample"
-    first = obtain(root, RENDERED, fill)
+    first = obtain(root, RENDERED)
     assert first.parent == root.parent
     assert first.name.startswith("sample-")
     assert len(contents(first)) == 4
     assert "_target_" not in calls[0]
     (first / "mine.txt").write_text("kept")
-    assert obtain(root, dict(reversed(RENDERED.items())), fill) == first
+    assert obtain(root, dict(reversed(RENDERED.items()))) == first
     assert (first / "mine.txt").exists()
-    other = obtain(root, RENDERED | {"seed": 1}, fill)
+    other = obtain(root, RENDERED | {"seed": 1})
     assert other != first
     assert len(calls) == 2
 
@@ -85,12 +90,12 @@ def test_a_filling_that_fails_leaves_nothing_and_can_be_repeated(
     with monkeypatch.context() as patch:
         patch.setattr(sample, "save", fail)
         with pytest.raises(OSError, match="full"):
-            obtain(root, RENDERED, sample.render)
+            obtain(root, RENDERED)
     assert [path for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
     with pytest.raises(UserError, match="did you mean 'roses'"):
-        obtain(root, RENDERED | {"counts": {"rose": 2}}, sample.render)
+        obtain(root, RENDERED | {"counts": {"rose": 2}})
     assert [path for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
-    assert len(contents(obtain(root, RENDERED, sample.render))) == 4
+    assert len(contents(obtain(root, RENDERED))) == 4
 
 
 def test_a_folder_is_looked_through_again_only_when_a_file_changed(
@@ -172,24 +177,24 @@ def data(root: Path, tmp_path: Path, **changes: Any) -> Data:
 def test_photographs_are_prepared_from_a_folder_or_a_source(folder: Path, tmp_path: Path) -> None:
     (folder / "roses" / "roses_03.jpg").write_bytes(b"no photograph")
     before = contents(folder)
-    root, split, summary = prepare(data(folder, tmp_path), None)
+    root, split, summary = prepare(data(folder, tmp_path))
     assert root == folder
     pd.testing.assert_frame_equal(split, assign_splits(scan(folder, strict=False), SPLIT), check_dtype=False)
     assert "35 photographs in 3 classes, 1 files refused" in summary
     assert "refused roses/roses_03.jpg: " in summary
-    assert prepare(data(folder, tmp_path), None)[2] == summary
+    assert prepare(data(folder, tmp_path))[2] == summary
     assert Path(summary.rpartition("manifest of all files: ")[2]).is_file()
     assert contents(folder) == before
     decisions = tmp_path / "decisions.csv"
     decisions.write_text("path,decision,by,when\nroses/roses_04.jpg,relabel:daisy,Ada,2026-01-31T12:00:00Z\n")
-    _, relabelled, summary_then = prepare(data(folder, tmp_path, decisions=str(decisions)), None)
+    _, relabelled, summary_then = prepare(data(folder, tmp_path, decisions=str(decisions)))
     assert relabelled.set_index("path")["label"]["roses/roses_04.jpg"] == "daisy"
     assert "daisy 13, roses 10" in summary_then
     with pytest.raises(UserError, match=r"roses_03\.jpg.*data\.strict=false"):
-        prepare(data(folder, tmp_path, strict=True), None)
+        prepare(data(folder, tmp_path, strict=True))
 
     rendered = RENDERED | {"counts": {"daisy": 3, "tulips": 3}}
-    root, split, summary = prepare(data(tmp_path / "sample", tmp_path, source=rendered), sample.render)
+    root, split, summary = prepare(data(tmp_path / "sample", tmp_path, source=rendered))
     assert root.name.startswith("sample-")
     assert set(split["label"]) == {"daisy", "tulips"}
     assert all((root / path).is_file() for path in split["path"])

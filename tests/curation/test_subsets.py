@@ -6,8 +6,7 @@ import pandas as pd
 import pytest
 
 from flowers.config.schema import Split
-from flowers.curation.folds import subset_split
-from flowers.curation.splits import assign_splits
+from flowers.curation.splits import assign_splits, subset_split
 from flowers.errors import UserError
 
 FRACS = (0.05, 0.1, 0.2, 0.5, 0.77, 1.0)

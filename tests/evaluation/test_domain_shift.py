@@ -124,7 +124,7 @@ def test_rendered_data_set_is_obtained_by_its_name(
 ) -> None:
     asked = []
 
-    def obtain(root: Path, source: dict[str, object], fill: object) -> Path:
+    def obtain(root: Path, source: dict[str, object]) -> Path:
         asked.append((root.name, source["domain"]))
         return photographs
 

@@ -93,7 +93,7 @@ def test_stage_and_training_get_the_photographs(
     assert list(manifest.columns) == COLUMNS
     assert (manifest["status"] == "ok").all()
     assert manifest["label"].value_counts().to_dict() == {"daisy": 12, "roses": 12, "sunflowers": 12}
-    root, table, _ = prepare(read_data(settings), flower_photos)
+    root, table, _ = prepare(read_data(settings))
     assert len(table) == 36
     assert all((root / path).is_file() for path in table["path"])
     assert len(web.asked) == 1  # the archive is kept

@@ -22,8 +22,8 @@ from flowers.config.cli import exit_on_user_error, run_command, take_command_lin
 from flowers.config.compose import read_data, with_seed
 from flowers.config.provenance import describe
 from flowers.config.schema import Settings
-from flowers.curation.folds import fold_split, numbered_folds
 from flowers.curation.prepare import photographs_of
+from flowers.curation.splits import fold_split, numbered_folds
 from flowers.errors import UserError
 from flowers.evaluation.scores import clipped, mean_interval
 from flowers.models.inference import calibrated
@@ -74,7 +74,7 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
         table = split[split["split"] != "test"].reset_index(drop=True)
         identity = table
     else:
-        table = numbered_folds(split, read_data(settings).split, folds)
+        table = numbered_folds(split, read_data(settings).split.seed, folds)
         identity = table.assign(split=table["fold"].astype(str))
     out = Path(settings.out_dir)
     out.mkdir(parents=True, exist_ok=True)  # now, not after hours, is the time to learn that it cannot be made

@@ -13,7 +13,7 @@ from flowers.config.cli import run_command
 from flowers.config.compose import find_source, read_data
 from flowers.config.provenance import file_digest
 from flowers.config.schema import Settings
-from flowers.curation.manifest import scan, summarise, write_manifest
+from flowers.curation.manifest import scan, summarise, write_table
 from flowers.errors import UserError
 
 
@@ -33,10 +33,9 @@ def download(settings: Settings) -> None:
         manifest = scan(Path(data.root), data.strict)
         copy_accepted(manifest, Path(data.root), photographs)
     else:
-        fill = find_source(data.source)
-        fill(photographs, **{name: value for name, value in data.source.items() if name != "_target_"})
+        find_source(data.source)(photographs)
         manifest = scan(photographs, data.strict)
-    write_manifest(manifest, out / "manifest.csv")
+    write_table(manifest, out / "manifest.csv")
     print(f"{photographs}:\n{summarise(manifest)}", flush=True)
 
 

@@ -29,8 +29,8 @@ from flowers.commands.train import train
 from flowers.config.cli import exit_on_user_error, take_keys
 from flowers.config.compose import change, compose_config, read_data, read_settings, with_seed
 from flowers.config.schema import Settings
-from flowers.curation.folds import subset_split
 from flowers.curation.prepare import photographs_of
+from flowers.curation.splits import subset_split
 from flowers.errors import UserError
 from flowers.report.curves import Curve
 from flowers.report.learning_curve import curves_of, describe_curves, draw_curves, write_curves

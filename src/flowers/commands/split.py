@@ -6,12 +6,14 @@ Nothing else decides which photograph is in which split.
 
 from pathlib import Path
 
+import pandas as pd
+
 from flowers.config.cli import run_command
 from flowers.config.compose import read_data
 from flowers.config.schema import Settings
 from flowers.curation.manifest import read_manifest
-from flowers.curation.split_table import write_splits
-from flowers.curation.splits import divide
+from flowers.curation.prepare import divide
+from flowers.curation.split_table import SPLITS, write_splits
 from flowers.errors import UserError
 
 MANIFEST = Path("artifacts/download/manifest.csv")
@@ -27,10 +29,9 @@ def split(settings: Settings) -> None:
         raise UserError(f"{MANIFEST} does not exist; run `dvc repro download` first.")
     table, summary = divide(read_manifest(MANIFEST), read_data(settings), MANIFEST.parent / settings.data.name)
     out = Path(settings.out_dir) / "split.csv"
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_splits(table, out)
-    counts = table.groupby(["label", "split"]).size().unstack(fill_value=0)
-    print(f"{out}:\n{counts.reindex(columns=['train', 'val', 'test'], fill_value=0).to_string()}")
+    counts = pd.crosstab(table["label"], table["split"]).reindex(columns=SPLITS, fill_value=0)
+    print(f"{out}:\n{counts.to_string()}")
     print(summary, flush=True)
 
 

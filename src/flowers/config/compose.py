@@ -258,5 +258,6 @@ def instantiate(key: str, node: Any, **given: Any) -> Any:
 
 
 def find_source(source: Mapping[str, Any]) -> Any:
-    """Find the function that a ``data.source`` names."""
-    return locate("data.source", source.get("_target_"), ["flowers.sources"])
+    """Find the function that a ``data.source`` names: called with a folder, it fills it as the source's keys say."""
+    function = locate("data.source", source.get("_target_"), ["flowers.sources"])
+    return functools.partial(function, **{key: value for key, value in source.items() if key != "_target_"})

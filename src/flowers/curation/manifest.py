@@ -183,8 +183,8 @@ def read_manifest(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
-def write_manifest(manifest: pd.DataFrame, path: Path) -> None:
-    """Write a manifest as CSV, creating the folder; whole or not at all.
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a manifest or a split as CSV, creating the folder; whole or not at all.
 
     Raises:
         UserError: The disk is full, say.
@@ -192,7 +192,7 @@ def write_manifest(manifest: pd.DataFrame, path: Path) -> None:
     partial = path.with_suffix(f".{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        manifest.to_csv(partial, index=False)
+        table.to_csv(partial, index=False, lineterminator="\n")
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)

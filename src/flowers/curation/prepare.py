@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +15,21 @@ from omegaconf import OmegaConf
 from flowers.config.compose import compose_config, find_source, names_in, read_data, read_settings
 from flowers.config.provenance import code_digest
 from flowers.config.schema import Data, Settings
-from flowers.curation.manifest import HASH_CELLS, read_manifest, scan, write_manifest
-from flowers.curation.split_table import read_splits
-from flowers.curation.splits import divide
+from flowers.curation.duplicates import conflicts, near_duplicates
+from flowers.curation.label_edits import apply_label_edits, read_label_edits
+from flowers.curation.manifest import HASH_CELLS, read_manifest, scan, summarise, write_table
+from flowers.curation.split_table import check_splits, read_splits
+from flowers.curation.splits import assign_splits
 from flowers.errors import UserError, suggestion
 from flowers.sources.photograph import FORMATS
-
-Fill = Callable[..., None]
-"""Writes class folders into an empty ``root``, for example :func:`flowers.sources.synthetic.sample.render`."""
+from flowers.sources.published import OFFICIAL
 
 
-def prepare(data: Data, fill: Fill | None) -> tuple[Path, pd.DataFrame, str]:
+def prepare(data: Data) -> tuple[Path, pd.DataFrame, str]:
     """Get photographs ready for a training as the stages ``download`` and ``split`` would.
 
     Args:
         data: Where the photographs are and how they are split.
-        fill: What ``data.source`` names, if it names something.
 
     Returns:
         The folder that paths are relative to, the rows of the split, and what was found, in words.
@@ -39,7 +37,7 @@ def prepare(data: Data, fill: Fill | None) -> tuple[Path, pd.DataFrame, str]:
     Raises:
         UserError: If the photographs cannot be used.
     """
-    root = Path(data.root) if fill is None else obtain(Path(data.root), data.source or {}, fill)
+    root = obtain(Path(data.root), data.source)
     manifest, file = remembered_scan(root, data.strict, Path(data.cache_dir))
     split, summary = divide(manifest, data, root)
     if (manifest["status"] == "refused").any():
@@ -47,23 +45,28 @@ def prepare(data: Data, fill: Fill | None) -> tuple[Path, pd.DataFrame, str]:
     return root, split, summary
 
 
-def obtain(root: Path, source: dict[str, Any], fill: Fill) -> Path:
-    """Fill a folder beside `root` that is named after the source's settings, unless it is there already.
+def obtain(root: Path, source: dict[str, Any] | None) -> Path:
+    """Have a source fill a folder beside `root` that is named after its settings, unless it is there already.
 
     Args:
         root: Its name begins the folder's.
-        source: The settings, given to `fill`.
-        fill: Called once; it leaves either a whole folder or none.
+        source: What `data.source` is: called once, it leaves either a whole folder or none.
 
     Returns:
-        The filled folder.
+        The filled folder; `root` if there is no source.
+
+    Raises:
+        UserError: If the source is none, or has no photographs.
     """
+    if source is None:
+        return root
+    fill = find_source(source)
     text = (json.dumps(source, sort_keys=True) + code_digest("sources")).encode()
     folder = root.with_name(f"{root.name}-{hashlib.sha256(text).hexdigest()[:8]}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
-            fill(folder, **{name: value for name, value in source.items() if name != "_target_"})
+            fill(folder)
     return folder
 
 
@@ -84,7 +87,7 @@ def remembered_scan(root: Path, strict: bool, cache_dir: Path) -> tuple[pd.DataF
     if remembered.exists():
         return read_manifest(remembered), remembered
     manifest = scan(root, strict)
-    write_manifest(manifest, remembered)
+    write_table(manifest, remembered)
     return manifest, remembered
 
 
@@ -101,6 +104,85 @@ def _listing(root: Path) -> list[tuple[str, int, int]]:
     return found
 
 
+def divide(manifest: pd.DataFrame, data: Data, root: Path) -> tuple[pd.DataFrame, str]:
+    """Assign every usable photograph to a split, each picture with its near-duplicates, and carry decisions out.
+
+    A decision changes or removes its own row alone: photographs are divided by the labels that they came with, so that
+    cleaning moves nothing between the training and the test.
+
+    Args:
+        manifest: What :func:`flowers.curation.manifest.scan` returned.
+        data: How to divide, and where the decisions are.
+        root: Folder that paths are relative to.
+
+    Returns:
+        The table of :func:`flowers.curation.splits.assign_splits`; and what was found, in words.
+
+    Raises:
+        UserError: A setting is out of range, a class has too few photographs for the splits, or a decision fits none.
+    """
+    pairs = near_duplicates(manifest, data.split.near_bits)
+    published = None if data.split.official is None else read_published(root, data.split.official)
+    table = assign_splits(manifest, data.split, zip(pairs["sha256_a"], pairs["sha256_b"], strict=True), published)
+    words = describe(table)
+    left_out = int((manifest["status"] == "ok").sum()) - len(table)
+    if left_out:
+        words += f"\n{left_out} photographs left out: the published division has the same pictures in another split"
+    edits = {} if data.decisions is None else read_label_edits(Path(data.decisions))
+    after = apply_label_edits(manifest, edits).set_index("path")
+    table["label"] = table["path"].map(after["label"])
+    table = table[table["path"].map(after["status"]) == "ok"].reset_index(drop=True)
+    check_splits(table)
+    return table, f"{summarise(after.reset_index())}\n{words}"
+
+
+def read_published(root: Path, number: int) -> dict[str, str]:
+    """Read one of the divisions that a data set was published with.
+
+    Args:
+        root: The folder of its class folders.
+        number: Which, from 1.
+
+    Returns:
+        Path to train, val or test.
+
+    Raises:
+        UserError: If there is none of that number.
+    """
+    file, column = root / OFFICIAL, f"official_{number}"
+    if not file.is_file():
+        raise UserError(f"{file} does not exist, so there is no published division: set data.split.official to null.")
+    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    if column not in table:
+        known = ", ".join(name.removeprefix("official_") for name in table.columns if name != "path")
+        raise UserError(f"data.split.official is {number}, but {file} has {known}: choose one of them.")
+    return dict(zip(table["path"], table[column], strict=True))
+
+
+def describe(table: pd.DataFrame, most_conflicts: int = 10) -> str:
+    """Word the groups of a split for a person.
+
+    Args:
+        table: What :func:`flowers.curation.splits.assign_splits` returned.
+        most_conflicts: How many groups with different labels are listed.
+
+    Returns:
+        A line on near-duplicates, and one for each group whose labels differ.
+    """
+    groups = table.groupby("group")["sha256"].agg(["nunique", "size"])
+    near, copied = groups[groups["nunique"] > 1], groups[groups["size"] > groups["nunique"]]
+    lines = [
+        f"{len(near)} groups of near-duplicates ({near['size'].sum()} photographs) and {len(copied)} of equal files, "
+        "each kept in one split"
+    ]
+    torn = list(conflicts(table).groupby("group", sort=True))
+    for _, rows in torn[:most_conflicts]:
+        lines.append(f"the same picture under different labels: {', '.join(rows['path'])}")
+    if len(torn) > most_conflicts:
+        lines.append(f"the same picture under different labels: {len(torn) - most_conflicts} groups more")
+    return "\n".join(lines)
+
+
 def find_photographs(data: Data) -> tuple[Path, pd.DataFrame, str | None]:
     """Find the photographs and their split, or make the split on the way.
 
@@ -113,7 +195,7 @@ def find_photographs(data: Data) -> tuple[Path, pd.DataFrame, str | None]:
     """
     if data.split_csv is not None:
         return Path(data.root), read_splits(Path(data.split_csv)), None
-    root, split, summary = prepare(data, None if data.source is None else find_source(data.source))
+    root, split, summary = prepare(data)
     return root, split, f"{root}: {summary}"
 
 
@@ -151,10 +233,7 @@ def find_folder(data: str, key: str) -> tuple[str, Path, bool]:
         if OmegaConf.is_missing(composed.data, "root"):
             raise UserError(f"{key}={data} names no photographs by itself: name their folder with {key}=DIR.")
         settings = read_data(read_settings(composed))
-        root = Path(settings.root)
-        if settings.source is not None:
-            root = obtain(root, settings.source, find_source(settings.source))
-        return data, root, settings.strict
+        return data, obtain(Path(settings.root), settings.source), settings.strict
     if Path(data).is_dir():
         return Path(data).resolve().name, Path(data), False
     raise UserError(f"{key}={data} is neither a folder nor a data set of conf/data: {suggestion(data, names)}")

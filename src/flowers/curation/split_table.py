@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from flowers.curation.manifest import write_table
 from flowers.errors import UserError
 
 COLUMNS = ["path", "label", "group", "split", "fold", "sha256"]
@@ -78,7 +79,4 @@ def write_splits(table: pd.DataFrame, path: Path) -> None:
         table: What :func:`assign_splits` returned.
         path: Where to; an older file is replaced.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")  # so that the file is never half of one
-    table[COLUMNS].to_csv(part, index=False, encoding="utf-8", lineterminator="\n")
-    part.replace(path)
+    write_table(table[COLUMNS], path)

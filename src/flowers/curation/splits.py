@@ -1,22 +1,21 @@
-"""Which photograph is for training, validation and test: groups of near-duplicates stay together."""
+"""Which photograph is for training, validation and test; folds for cross-validation, and shares of the training.
+
+Groups of near-duplicates stay together everywhere.
+"""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from flowers.config.schema import Data, Split
-from flowers.curation.duplicates import conflicts, near_duplicates
-from flowers.curation.label_edits import apply_label_edits, read_label_edits
-from flowers.curation.manifest import summarise
-from flowers.curation.split_table import COLUMNS, SPLITS, check_splits
+from flowers.config.schema import Split
+from flowers.curation.split_table import COLUMNS, SPLITS
 from flowers.errors import UserError
-from flowers.sources.published import OFFICIAL
 
 
 def assign_splits(
@@ -61,10 +60,8 @@ def assign_splits(
         table["split"] = table["group"].map(split_of)
     else:
         table = _keep_published(table, published or {})
-    fold_of: dict[str, int] = {}
-    for label, sizes in _strata(table[table["split"] != "test"]).items():
-        fold_of |= _fold(label, sizes, split)
-    table["fold"] = table["group"].map(fold_of).fillna(-1).astype(np.int64)
+    folds = _number_folds(table[table["split"] != "test"], split.folds, split.seed)
+    table["fold"] = folds.reindex(table.index, fill_value=-1)
     return table[COLUMNS]
 
 
@@ -172,91 +169,107 @@ def _divide(label: str, sizes: dict[str, int], split: Split) -> dict[str, str]:
     return places
 
 
-def _fold(label: str, sizes: dict[str, int], split: Split) -> dict[str, int]:
-    """Number the groups of one class by equal slices of their ranking, begun elsewhere in each class."""
-    start = int.from_bytes(hashlib.sha256(label.encode()).digest()[:4])
-    total, before, folds = sum(sizes.values()), 0, {}
-    for group in _rank(sizes, "fold", split.seed):
-        middle = before + sizes[group] / 2
-        folds[group] = (int(middle * split.folds / total) + start) % split.folds
-        before += sizes[group]
-    return folds
+def _number_folds(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
+    """Number each class's groups by equal slices of their ranking, begun elsewhere in each class."""
+    fold_of: dict[str, int] = {}
+    for label, sizes in _strata(table).items():
+        start = int.from_bytes(hashlib.sha256(label.encode()).digest()[:4])
+        total, before = sum(sizes.values()), 0
+        for group in _rank(sizes, "fold", seed):
+            middle = before + sizes[group] / 2
+            fold_of[group] = (int(middle * folds / total) + start) % folds
+            before += sizes[group]
+    return table["group"].map(fold_of).astype(np.int64)
 
 
-def divide(manifest: pd.DataFrame, data: Data, root: Path) -> tuple[pd.DataFrame, str]:
-    """Assign every usable photograph to a split, each picture with its near-duplicates, and carry decisions out.
+def numbered_folds(table: pd.DataFrame, seed: int, folds: int) -> pd.DataFrame:
+    """Number the photographs outside the test by so many folds, as :func:`assign_splits` does.
 
-    A decision changes or removes its own row alone: photographs are divided by the labels that they came with, so that
-    cleaning moves nothing between the training and the test.
+    The table's own folds are kept where there are as many. New ones are as even, keep groups whole too, and follow
+    from the photographs and the seed alone.
 
     Args:
-        manifest: What :func:`flowers.curation.manifest.scan` returned.
-        data: How to divide, and where the decisions are.
-        root: Folder that paths are relative to.
+        table: Rows of a ``split.csv``.
+        seed: That the table was divided with.
+        folds: How many, at least 2.
 
     Returns:
-        The table of :func:`flowers.curation.splits.assign_splits`; and what was found, in words.
+        The rows outside the test, with folds in [0, `folds`); -1 where the table's own folds leave a row out, which
+        then always trains.
 
     Raises:
-        UserError: A setting is out of range, a class has too few photographs for the splits, or a decision fits none.
+        UserError: There are too few photographs for so many folds.
     """
-    pairs = near_duplicates(manifest, data.split.near_bits)
-    published = None if data.split.official is None else read_published(root, data.split.official)
-    table = assign_splits(manifest, data.split, zip(pairs["sha256_a"], pairs["sha256_b"], strict=True), published)
-    words = describe(table)
-    left_out = int((manifest["status"] == "ok").sum()) - len(table)
-    if left_out:
-        words += f"\n{left_out} photographs left out: the published division has the same pictures in another split"
-    edits = {} if data.decisions is None else read_label_edits(Path(data.decisions))
-    after = apply_label_edits(manifest, edits).set_index("path")
-    table["label"] = table["path"].map(after["label"])
-    table = table[table["path"].map(after["status"]) == "ok"].reset_index(drop=True)
-    check_splits(table)
-    return table, f"{summarise(after.reset_index())}\n{words}"
+    if folds < 2:
+        raise UserError(f"folds={folds}, but one fold validates and another trains; give folds=2 or more.")
+    rows = table[table["split"] != "test"].reset_index(drop=True)
+    for label, groups in rows.groupby("label")["group"].nunique().items():
+        if groups < folds:
+            raise UserError(
+                f"folds={folds}, but class {label} has {groups} different photographs outside the test; give "
+                f"folds={max(groups, 2)} or less, or add photographs of it."
+            )
+    if set(rows["fold"]) - {-1} != set(range(folds)):
+        # A decision may have dropped the photograph that a group was named after, and people write names of their own.
+        names = rows.groupby("group")["sha256"].transform("min").str[:16]
+        rows["fold"] = _number_folds(rows.assign(group=names), folds, seed)
+    for fold in range(folds):
+        missing = set(rows["label"]) - set(rows.loc[rows["fold"] != fold, "label"])
+        if missing or not (rows["fold"] == fold).any():
+            what = f"all photographs of class {min(missing)}" if missing else "no photograph"
+            raise UserError(f"folds={folds}, but fold {fold + 1} would have {what}; give fewer folds.")
+    return rows
 
 
-def read_published(root: Path, number: int) -> dict[str, str]:
-    """Read one of the divisions that a data set was published with.
+def fold_split(numbered: pd.DataFrame, fold: int) -> pd.DataFrame:
+    """Make the table of one fold: it validates, the others train.
 
     Args:
-        root: The folder of its class folders.
-        number: Which, from 1.
+        numbered: From :func:`numbered_folds`.
+        fold: Which, from 0.
+    """
+    return numbered.assign(split=["val" if each == fold else "train" for each in numbered["fold"]])
+
+
+def subset_split(table: pd.DataFrame, frac: float, seed: int) -> pd.DataFrame:
+    """Keep a share of the training photographs, and all those of the validation.
+
+    In each class the groups are ranked by a digest of (seed, group), and the first of them are kept until the share is
+    reached as nearly as their sizes allow. So a larger share contains a smaller one, no group is torn, and neither
+    file order nor the machine matters.
+
+    Args:
+        table: Rows of a ``split.csv``.
+        frac: The share, in (0, 1]; 1 keeps all.
+        seed: Of the ranking.
 
     Returns:
-        Path to train, val or test.
+        The rows kept, in the table's order; none of the test.
 
     Raises:
-        UserError: If there is none of that number.
+        UserError: The share is out of range, or a class would have no photograph.
     """
-    file, column = root / OFFICIAL, f"official_{number}"
-    if not file.is_file():
-        raise UserError(f"{file} does not exist, so there is no published division: set data.split.official to null.")
-    table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    if column not in table:
-        known = ", ".join(name.removeprefix("official_") for name in table.columns if name != "path")
-        raise UserError(f"data.split.official is {number}, but {file} has {known}: choose one of them.")
-    return dict(zip(table["path"], table[column], strict=True))
-
-
-def describe(table: pd.DataFrame, most_conflicts: int = 10) -> str:
-    """Word the groups of a split for a person.
-
-    Args:
-        table: What :func:`flowers.curation.splits.assign_splits` returned.
-        most_conflicts: How many groups with different labels are listed.
-
-    Returns:
-        A line on near-duplicates, and one for each group whose labels differ.
-    """
-    groups = table.groupby("group")["sha256"].agg(["nunique", "size"])
-    near, copied = groups[groups["nunique"] > 1], groups[groups["size"] > groups["nunique"]]
-    lines = [
-        f"{len(near)} groups of near-duplicates ({near['size'].sum()} photographs) and {len(copied)} of equal files, "
-        "each kept in one split"
-    ]
-    torn = list(conflicts(table).groupby("group", sort=True))
-    for _, rows in torn[:most_conflicts]:
-        lines.append(f"the same picture under different labels: {', '.join(rows['path'])}")
-    if len(torn) > most_conflicts:
-        lines.append(f"the same picture under different labels: {len(torn) - most_conflicts} groups more")
-    return "\n".join(lines)
+    if not 0 < frac <= 1:
+        raise UserError(f"sizes has {frac:g}, but a size is a share of the training photographs above 0 and up to 1.")
+    train = table[table["split"] == "train"]
+    for label, count in train["label"].value_counts(sort=False).sort_index().items():
+        if frac * count < 0.5:
+            least = math.ceil(500 / count) / 1000
+            raise UserError(
+                f"sizes has {frac:g}, at which class {label} with its {count} training photographs has none; give "
+                f"{least:g} or more."
+            )
+    kept: set[str] = set()
+    for sizes in _strata(train).values():
+        before, total = 0, sum(sizes.values())
+        for number, group in enumerate(_rank(sizes, "subset", seed)):
+            # Rounded to whole groups: one counts as reached where its middle is. The middles only rise.
+            if number and before + sizes[group] / 2 > frac * total:
+                break
+            kept.add(group)
+            before += sizes[group]
+    chosen = train["group"].isin(kept)
+    missing = set(train["label"]) - set(train.loc[chosen, "label"])
+    if missing:
+        raise UserError(f"sizes has {frac:g}, at which class {min(missing)} has no photograph; give a larger one.")
+    return table[(table["split"] == "val") | chosen.reindex(table.index, fill_value=False)].reset_index(drop=True)

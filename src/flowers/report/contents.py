@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flowers.config.compose import find_source
 from flowers.config.schema import Data
 from flowers.curation.manifest import read_manifest
 from flowers.curation.prepare import prepare, remembered_scan
@@ -84,6 +83,5 @@ def _read(data: Data) -> tuple[Path, pd.DataFrame, pd.DataFrame]:
         if root.parent == manifest.parent and manifest.is_file():  # it knows of files that were not copied there
             return root, split, read_manifest(manifest)
     else:
-        fill = None if data.source is None else find_source(data.source)
-        root, split, _ = prepare(data, fill)
+        root, split, _ = prepare(data)
     return root, split, remembered_scan(root, data.strict, Path(data.cache_dir))[0]
