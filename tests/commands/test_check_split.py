@@ -12,8 +12,8 @@ from flowers.commands.download import download
 from flowers.commands.split import split
 from flowers.commands.train import train
 from flowers.config.schema import Settings
-from flowers.curation.manifest import read_manifest, write_table
-from flowers.curation.split_table import read_splits, write_splits
+from flowers.curation.manifest import read_manifest
+from flowers.curation.split_table import read_splits, write_splits, write_table
 from flowers.errors import UserError
 
 MANIFEST = Path("artifacts/download/manifest.csv")

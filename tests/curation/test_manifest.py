@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from flowers.curation import manifest as intake
+from flowers.curation.split_table import write_table
 from flowers.errors import UserError
 from flowers.sources.photograph import open_rgb
 
@@ -184,7 +185,7 @@ def test_long_and_odd_names_survive_the_manifest(root: Path, tmp_path: Path) -> 
     manifest = intake.scan(root, strict=False)
     assert row(manifest, "daisy/a\\rb.jpg")["reason"] == "its name has a carriage return"
     assert {f"daisy/{name}" for name in odd} | {"NA/nan.jpg"} < set(manifest["path"])
-    intake.write_table(manifest, tmp_path / "deep" / "manifest.csv")
+    write_table(manifest, tmp_path / "deep" / "manifest.csv")
     pd.testing.assert_frame_equal(intake.read_manifest(tmp_path / "deep" / "manifest.csv"), manifest.astype(str))
 
 
@@ -240,7 +241,7 @@ def test_a_folder_that_changes_while_it_is_read(root: Path, monkeypatch: pytest.
 
 def test_no_room_for_the_manifest(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest, file = intake.scan(root, strict=True), tmp_path / "manifest.csv"
-    intake.write_table(manifest, file)
+    write_table(manifest, file)
     before = file.read_bytes()
 
     def full(table: pd.DataFrame, path: Path, **_: Any) -> None:
@@ -249,7 +250,7 @@ def test_no_room_for_the_manifest(root: Path, tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(pd.DataFrame, "to_csv", full)
     with pytest.raises(UserError, match=r"manifest\.csv cannot be written \(No space left on device\)"):
-        intake.write_table(manifest, file)
+        write_table(manifest, file)
     assert file.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.csv", "photos"]
 

@@ -13,7 +13,8 @@ from flowers.config.cli import run_command
 from flowers.config.compose import find_source, read_data
 from flowers.config.provenance import file_digest
 from flowers.config.schema import Settings
-from flowers.curation.manifest import scan, summarise, write_table
+from flowers.curation.manifest import scan, summarise
+from flowers.curation.split_table import write_table
 from flowers.errors import UserError
 
 

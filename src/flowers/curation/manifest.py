@@ -183,24 +183,6 @@ def read_manifest(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a manifest or a split as CSV, creating the folder; whole or not at all.
-
-    Raises:
-        UserError: The disk is full, say.
-    """
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(partial, index=False, lineterminator="\n")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}): make room there or choose another folder."
-        ) from error
-
-
 def summarise(manifest: pd.DataFrame, most_refused: int = 10) -> str:
     """Word the manifest for a person.
 

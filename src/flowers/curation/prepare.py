@@ -17,8 +17,8 @@ from flowers.config.provenance import code_digest
 from flowers.config.schema import Data, Settings
 from flowers.curation.duplicates import conflicts, near_duplicates
 from flowers.curation.label_edits import apply_label_edits, read_label_edits
-from flowers.curation.manifest import HASH_CELLS, read_manifest, scan, summarise, write_table
-from flowers.curation.split_table import check_splits, read_splits
+from flowers.curation.manifest import HASH_CELLS, read_manifest, scan, summarise
+from flowers.curation.split_table import check_splits, read_splits, write_table
 from flowers.curation.splits import assign_splits
 from flowers.errors import UserError, suggestion
 from flowers.sources.photograph import FORMATS

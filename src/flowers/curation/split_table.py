@@ -1,11 +1,11 @@
 """The table that says which photograph is for what: ``split.csv``, readable, comparable and versioned."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from flowers.curation.manifest import write_table
 from flowers.errors import UserError
 
 COLUMNS = ["path", "label", "group", "split", "fold", "sha256"]
@@ -80,3 +80,21 @@ def write_splits(table: pd.DataFrame, path: Path) -> None:
         path: Where to; an older file is replaced.
     """
     write_table(table[COLUMNS], path)
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a manifest or a split as CSV, creating the folder; whole or not at all.
+
+    Raises:
+        UserError: The disk is full, say.
+    """
+    partial = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(partial, index=False, lineterminator="\n")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}): make room there or choose another folder."
+        ) from error
