@@ -143,7 +143,7 @@ class Evaluation:
         self.model: TrainedModel = open_model(self._place.trained, allow)
         self._run = page.read_run(self._place.evaluated)
         self.name, self.classes, self.scores = self._run.name, self._run.classes, self._run.scores
-        self.history, self.counts = self._run.history, page.counts_of(self._run)
+        self.history, self.counts = self._run.history, self._run.counts
         self.findings = page.findings(self._run)
 
     @functools.cached_property
@@ -175,23 +175,19 @@ class Evaluation:
 
     def per_class(self) -> pd.DataFrame:
         """Give each class's `precision`, `recall`, `f1`, its photographs, and what it was taken for most often."""
-        rows = pd.DataFrame(page.class_rows(self._run, self.counts)).set_index("class")
+        rows = page.class_rows(self._run).set_index("class")
         rows["taken_for"] = [f"{pair[0]} ({pair[1]})" if pair else "" for pair in rows["taken_for"]]
         return rows[["precision", "recall", "f1", "support", "train", "taken_for"]].sort_values("f1")
 
     def reliability(self) -> Figure:
         """Draw accuracy against confidence."""
-        confidence, right = self._confidence()
-        return reliability_figure(confidence, right, f"{self.name}: does it know what it knows?")
+        title = f"{self.name}: does it know what it knows?"
+        return reliability_figure(self._run.confidence, self._run.right, title)
 
     def coverage(self) -> Figure:
         """Draw how errors grow with the share of photographs that get a prediction."""
         title = f"{self.name}: fewer answers, fewer mistakes"
-        return coverage_figure(*self._confidence(), self.scores["selective_prediction"], title)
-
-    def _confidence(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        probabilities = self._run.probabilities
-        return probabilities.max(axis=1), probabilities.argmax(axis=1) == self._run.labels
+        return coverage_figure(self._run.confidence, self._run.right, self.scores["selective_prediction"], title)
 
     @functools.cached_property
     def mistakes(self) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from flowers.explain.adversarial import NOISE_STRENGTHS, STRENGTHS, attack
 from flowers.models.inference import PixelLogits
-from flowers.report.robustness import attack_figure, fooled_panels
+from flowers.report.explanations import attack_figure, fooled_panels
 
 
 class Brightness(nn.Module):

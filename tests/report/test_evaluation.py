@@ -13,8 +13,8 @@ import pytest
 
 from flowers.evaluation.calibration import describe_confidence
 from flowers.evaluation.pictures import SHOWN, Pictures, choose_ood, choose_shown
-from flowers.evaluation.scores import score
-from flowers.report.evaluation import LISTED, Run, counts_of, figures_of, findings, write_report
+from flowers.evaluation.scores import confusion, score
+from flowers.report.evaluation import LISTED, Run, figures_of, findings, write_report
 
 RNG = np.random.default_rng(0)
 
@@ -84,20 +84,21 @@ def make_run(labels: np.ndarray, probabilities: np.ndarray, classes: list[str], 
     }
     split = predictions[["label"]].assign(split="test")
     return Run(
-        "net_<how>",
-        classes,
-        run,
-        "name: net\n",
-        "flowers train",
-        epochs,
-        scores,
-        predictions,
-        probabilities,
-        table,
-        others,
-        split,
-        Pictures([], np.zeros((0, 8, 8, 3), np.uint8)),
-        None,
+        name="net_<how>",
+        classes=classes,
+        run=run,
+        settings=None,
+        config="name: net\n",
+        remake="flowers train",
+        history=epochs,
+        scores=scores,
+        counts=confusion(labels, probabilities.argmax(axis=1), len(classes)),
+        predictions=predictions,
+        probabilities=probabilities,
+        outliers=table,
+        split=split,
+        pictures=Pictures([], np.zeros((0, 8, 8, 3), np.uint8)),
+        ood=others,
     )
 
 
@@ -115,7 +116,7 @@ def page_of(run: Run, tmp_path: Path, side_px: int = 8) -> str:
     ood = {} if run.ood is None else dict.fromkeys(choose_ood(run.ood), thumbnails[0])
     pictures = Pictures(rows, thumbnails, ood, {run.classes[0]: np.zeros((2, 8, 8, 3), np.uint8)})
     run = dataclasses.replace(run, pictures=pictures)
-    write_report(run, figures_of(run), None, tmp_path / "deep/report.html")
+    write_report(run, figures_of(run), tmp_path / "deep/report.html")
     return (tmp_path / "deep/report.html").read_text(encoding="utf-8")
 
 
@@ -183,7 +184,7 @@ def test_odd_tests_have_a_page(labels: list[int], answers: list[int], said: str,
 
 def test_photographs_without_a_thumbnail_are_named_as_not_shown(tmp_path: Path) -> None:
     run = make_run(*draw(20, 3), ["a", "b", "c"], ood=5)
-    write_report(run, figures_of(run), None, tmp_path / "report.html")
+    write_report(run, figures_of(run), tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "data:image/webp" not in page
     assert "not shown" in page
@@ -210,10 +211,15 @@ def test_ood_photographs_are_shown_from_both_ends() -> None:
     assert choose_ood(table.head(3)) == ["00", "01", "02"]
 
 
-def test_counts_are_those_of_the_predictions() -> None:
+def test_cells_count_the_predictions(tmp_path: Path) -> None:
     run = make_run(*draw(50, 3), ["a", "b", "c"])
     table = pd.crosstab(run.predictions["label"], run.predictions["prediction"])
-    assert (
-        counts_of(run).tolist()
-        == table.reindex(index=run.classes, columns=run.classes, fill_value=0).to_numpy().tolist()
-    )
+    counts = table.reindex(index=run.classes, columns=run.classes, fill_value=0).to_numpy()
+    cells = {(row, column): count for row, column, count in embedded(page_of(run, tmp_path))["cells"]}
+    assert cells == {(row, column): counts[row, column] for row, column in np.argwhere(counts)}
+
+
+def test_a_network_that_is_not_trained_in_epochs_has_a_page(tmp_path: Path) -> None:
+    run = make_run(*draw(20, 3), ["a", "b", "c"])
+    page = page_of(dataclasses.replace(run, history=run.history.head(0)), tmp_path)
+    assert "How it learned" not in page

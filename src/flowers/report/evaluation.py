@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
@@ -20,31 +19,31 @@ from flowers.curation.split_table import read_splits
 from flowers.errors import UserError
 from flowers.evaluation.pictures import OOD_SHOWN, Pictures, choose_shown
 from flowers.evaluation.result_files import (
+    EXPLANATIONS,
     PICTURES,
     TRAINED,
     check_exists,
     read_answers,
+    read_confusion,
     read_history,
     read_json,
     read_probabilities,
     read_record,
 )
-from flowers.report import confusion as matrix
+from flowers.explain.explanation_set import ExplanationSet
 from flowers.report.calibration import coverage_figure, ood_figure, reliability_figure
+from flowers.report.confusion import COUNTED_CLASSES, ConfusionSheet, confusion_figure, worst_confusions
 from flowers.report.curves import MEMORISING_FRAC, curves_figure, stage_starts
 from flowers.report.data_card import side_by_side
-from flowers.report.html import picture_address, sentences, svg, write_page
+from flowers.report.explanations import describe_explanations, explanation_figures
+from flowers.report.html import picture_address, sentences, write_page
 from flowers.report.robustness import corruptions_figure
 
-_OFF_PAGE = ("confusion", "corruptions", "explanations")
-"""Figures that are files only, or that the page draws in its own way."""
 LISTED = 3000
 """Photographs that the page names at most."""
 WORST = 24
 PAIRS = 6
 PAIR_EXAMPLES = 8
-NEEDED = ("test/ece_limit", "selective_prediction", "per_class", "model")
-"""Of ``metrics.json``."""
 THUMBNAIL_QUALITY = 70
 """There may be hundreds."""
 
@@ -55,8 +54,10 @@ class Run:
 
     name: str
     classes: list[str]
-    run: Mapping[str, Any]
+    run: dict[str, Any]
     """``run.json``."""
+    settings: Any
+    """`name`, `data` and `tracking` of ``config.yaml``."""
     config: str
     """``config.yaml``, as text."""
     remake: str
@@ -65,35 +66,71 @@ class Run:
     """``history.csv``."""
     scores: Mapping[str, Any]
     """``metrics.json``."""
+    counts: NDArray[np.int64]
+    """``confusion.csv``, (K,K): rows truth, columns prediction."""
     predictions: pd.DataFrame
-    """`path`, `label` and `prediction` of ``predictions.csv``, and `sha256`."""
+    """`path`, `label` and `prediction` of ``predictions.csv``."""
     probabilities: NDArray[np.float64]
     """Of the same photographs, (N,K)."""
     outliers: pd.DataFrame
     """``outliers/test.csv``, see :func:`flowers.evaluation.predictions.outlier_scores`."""
-    ood: pd.DataFrame | None
-    """``outliers/ood.csv``, where the network was tested on out-of-distribution photographs."""
     split: pd.DataFrame
     """``split.csv``: `label`, `split`."""
     pictures: Pictures
-    corruptions: pd.DataFrame | None
+    """Of an evaluation on another data set, which has no page, there are none."""
+    ood: pd.DataFrame | None = None
+    """``outliers/ood.csv``, where the network was tested on out-of-distribution photographs."""
+    corruptions: pd.DataFrame | None = None
     """``corruptions.csv``, where the network was tested on corrupted photographs."""
+    explanations: ExplanationSet | None = None
 
     @functools.cached_property
     def labels(self) -> NDArray[np.int64]:
         """True classes of the test photographs, (N,)."""
         return self.predictions["label"].map(self.classes.index).to_numpy(np.int64)
 
+    @functools.cached_property
+    def photographs(self) -> pd.DataFrame:
+        """The N test photographs: `predictions`, and what is known of each of these.
+
+        `confidence` and `of_truth` are the probabilities of the predicted and of the true class, `top` has the three
+        most probable classes with theirs, and `picture` is the number of the thumbnail, -1 if there is none.
+        """
+        first = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :3]
+        top = [[(self.classes[k], self.probabilities[row, k]) for k in best] for row, best in enumerate(first)]
+        pictures = {row: number for number, row in enumerate(self.pictures.rows)}
+        return self.predictions.assign(
+            confidence=self.confidence,
+            of_truth=np.take_along_axis(self.probabilities, self.labels[:, None], axis=1)[:, 0],
+            top=pd.Series(top),
+            picture=[pictures.get(row, -1) for row in range(len(first))],
+        )
+
+    @property
+    def confidence(self) -> NDArray[np.float64]:
+        """Probability of each predicted class, (N,)."""
+        return self.probabilities.max(axis=1)
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Which predictions are right, (N,)."""
+        return (self.predictions["label"] == self.predictions["prediction"]).to_numpy(bool)
+
 
 def figures_of(run: Run) -> dict[str, Figure]:
-    """Draw the page's figures, by the names of their files; those that the run has nothing for are left out."""
-    confidence = run.probabilities.max(axis=1)
-    right = run.probabilities.argmax(axis=1) == run.labels
-    photographs = f"{len(right)} test photographs"
-    found = {
-        "reliability": reliability_figure(confidence, right, f"Confidence and accuracy: {photographs}"),
-        "coverage": coverage_figure(confidence, right, run.scores["selective_prediction"], "Selective prediction"),
-    }
+    """Draw the figures, by the names of their files; those that the run has nothing for are left out.
+
+    Of an evaluation on another data set the confusion matrix is drawn, and no more.
+    """
+    elsewhere, count = run.scores.get("data"), len(run.predictions)
+    title = f"{run.name}: {elsewhere or 'test'}, {count} photographs"
+    found = {"confusion": confusion_figure(run.counts, run.classes, title)}
+    if elsewhere is not None:
+        return found
+    title = f"Confidence and accuracy: {count} test photographs"
+    found["reliability"] = reliability_figure(run.confidence, run.right, title)
+    selective = run.scores["selective_prediction"]
+    found["coverage"] = coverage_figure(run.confidence, run.right, selective, "Selective prediction")
     if len(run.history):
         found["curves"] = curves_figure(run.history, stage_starts(run.history), f"Training of {run.name}")
     if run.ood is not None:
@@ -101,8 +138,10 @@ def figures_of(run: Run) -> dict[str, Figure]:
         found["ood"] = ood_figure(run.outliers, run.ood, title)
     if run.corruptions is not None:
         chance = float(run.predictions["label"].value_counts(normalize=True).iloc[0])
-        title = f"{run.name}: {len(right)} test photographs, corrupted"
+        title = f"{run.name}: {count} test photographs, corrupted"
         found["corruptions"] = corruptions_figure(run.corruptions, run.pictures.corrupted, chance, title)
+    if run.explanations is not None:
+        found |= explanation_figures(run.explanations, run.classes, run.name)
     return found
 
 
@@ -119,50 +158,38 @@ def findings(run: Run) -> list[str]:
     )
 
 
-def write_report(run: Run, figures: Mapping[str, Figure], explained: Mapping[str, Any] | None, out: Path) -> None:
+def write_report(run: Run, figures: Mapping[str, Figure], out: Path) -> None:
     """Write the page: one HTML file with everything in it, for screen (light and dark) and print.
 
     Args:
-        run: What is known of the network.
+        run: What is known of the network, of its own test.
         figures: From :func:`figures_of`.
-        explained: From :func:`flowers.report.explanations.describe_explanations`; None where there are none.
         out: The file to write; its folder is made.
     """
-    counts = counts_of(run)
-    sheet = matrix.ConfusionSheet(counts, run.classes, "Test photographs")
-    box = sheet.figure.axes[0].get_position()
-    place = {row: number for number, row in enumerate(run.pictures.rows)}
-    addresses = [picture_address(thumbnail, THUMBNAIL_QUALITY) for thumbnail in run.pictures.thumbnails]
+    sheet = ConfusionSheet(run.counts, run.classes, "Test photographs")
+    # Row numbers, those that are least like the known photographs first.
+    unlike = run.outliers["outlier"].sort_values(ascending=False, kind="stable").index[:OOD_SHOWN]
+    thumbnails = [picture_address(thumbnail, THUMBNAIL_QUALITY) for thumbnail in run.pictures.thumbnails]
     write_page(
         out,
         "report.html.jinja",
         run=run,
         scores=run.scores,
         findings=findings(run),
-        drawn={name: svg(figure, name) for name, figure in figures.items() if name not in _OFF_PAGE},
-        confusion=svg(sheet.figure, "confusion"),
-        wide=len(run.classes) > matrix.COUNTED_CLASSES,
-        box={"left": box.x0, "top": 1 - box.y1, "width": box.width, "height": box.height},
-        data_json=embedded(run, counts, place, addresses),
-        classes=class_rows(run, counts),
-        worst=mistakes(run, place, addresses),
-        pairs=pairs(run, counts, place, addresses),
-        unlike=least_like(run, place, addresses),
-        ood=_describe_ood(run),
-        montages={name: picture_address(side_by_side(each)) for name, each in run.pictures.examples.items()},
-        explained=explained,
+        figures=figures,
+        confusion=sheet.figure,
+        box=sheet.figure.axes[0].get_position(),
+        wide=len(run.classes) > COUNTED_CLASSES,
+        thumbnails=thumbnails,
+        embedded=embedded(run, thumbnails),
+        classes=class_rows(run).to_dict("records"),
+        worst=run.photographs[~run.right].sort_values("of_truth", kind="stable").head(WORST),
+        pairs=pairs(run),
+        unlike=run.photographs.loc[unlike].query("picture >= 0"),
+        ood=None if run.ood is None else run.ood.set_index("path", drop=False).loc[list(run.pictures.ood)],
+        montages={name: side_by_side(each) for name, each in run.pictures.examples.items()},
+        explained=None if run.explanations is None else describe_explanations(run.explanations, run.classes),
     )
-
-
-def _describe_ood(run: Run) -> list[dict[str, Any]]:
-    """Describe the out-of-distribution photographs that are shown, the most ordinary first."""
-    if run.ood is None:
-        return []
-    rows = run.ood.set_index("path", drop=False)
-    return [
-        {**{str(key): value for key, value in rows.loc[path].items()}, "address": picture_address(picture)}
-        for path, picture in run.pictures.ood.items()
-    ]
 
 
 def read_run(evaluation: Path) -> Run:
@@ -172,42 +199,49 @@ def read_run(evaluation: Path) -> Run:
         UserError: If a file is missing or is not what its stage writes.
     """
     remedy, trained = remedy_of(evaluation), evaluation / TRAINED
-    scores = read_json(evaluation / "metrics.json", NEEDED, remedy)
+    needed = ("test/ece_limit", "selective_prediction", "per_class", "model")
+    scores = read_json(evaluation / "metrics.json", needed, remedy)
     run = read_json(trained / "run.json", ("classes", "final"), remedy)
+    config, settings = _read_config(trained / "config.yaml", remedy)
+    classes, counts = read_confusion(evaluation / "confusion.csv", remedy)
     predictions = read_answers(evaluation / "predictions.csv", remedy).reset_index()
-    probabilities = read_probabilities(evaluation / "predictions.csv", len(run["classes"]), remedy)
-    names = {"path": str, "prediction": str}
     # A class may be called NA, which is no gap.
-    gaps: dict[str, Any] = {"keep_default_na": False, "na_values": dict.fromkeys(("distance", "ood_percentile"), "")}
-    ood = corruptions = None
+    as_text: dict[str, Any] = {
+        "dtype": {"path": str, "prediction": str},
+        "keep_default_na": False,
+        "na_values": {"distance": "", "ood_percentile": ""},
+    }
+    corrupted, explained = evaluation / "corruptions.csv", evaluation / EXPLANATIONS
     try:
-        outliers = pd.read_csv(evaluation / "outliers/test.csv", dtype=names, **gaps)
-        if "ood" in scores:
-            ood = pd.read_csv(evaluation / "outliers/ood.csv", dtype=names, **gaps)
-        if (evaluation / "corruptions.csv").is_file():
-            corruptions = pd.read_csv(evaluation / "corruptions.csv")
-        if set(predictions["label"]) - set(run["classes"]) or list(outliers["path"]) != list(predictions["path"]):
+        outliers = pd.read_csv(evaluation / "outliers/test.csv", **as_text)
+        ood = pd.read_csv(evaluation / "outliers/ood.csv", **as_text) if "ood" in scores else None
+        corruptions = pd.read_csv(corrupted) if corrupted.is_file() else None
+        named = {*predictions["label"], *predictions["prediction"]}
+        if classes != run["classes"] or named - set(classes) or list(outliers["path"]) != list(predictions["path"]):
             raise ValueError("they are of another model")
     except FileNotFoundError as error:
         raise UserError(f"{error.filename} is missing; {remedy}.") from error
     except (ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
         raise UserError(f"{evaluation} is not what this version's evaluate writes ({error}); {remedy}.") from error
-    split = read_splits(trained / "split.csv")
+    no_pictures = Pictures([], np.empty((0, 0, 0, 3), np.uint8))
     return Run(
-        name=read_config(trained / "config.yaml", remedy).name,
-        classes=run["classes"],
+        name=settings.name,
+        classes=classes,
         run=run,
-        config=(trained / "config.yaml").read_text(encoding="utf-8"),
+        settings=settings,
+        config=config,
         remake=remake_command(Path(scores["model"])),
         history=read_history(trained / "history.csv", remedy),
         scores=scores,
-        predictions=predictions.assign(sha256=predictions["path"].map(split.set_index("path")["sha256"])),
-        probabilities=probabilities,
+        counts=counts,
+        predictions=predictions,
+        probabilities=read_probabilities(evaluation / "predictions.csv", len(classes), remedy),
         outliers=outliers,
+        split=read_splits(trained / "split.csv"),
+        pictures=no_pictures if "data" in scores else read_record(evaluation / PICTURES, Pictures, remedy),
         ood=ood,
-        split=split,
-        pictures=read_record(evaluation / PICTURES, Pictures, remedy),
         corruptions=corruptions,
+        explanations=read_record(explained, ExplanationSet, remedy) if explained.is_file() else None,
     )
 
 
@@ -219,104 +253,50 @@ def remedy_of(evaluation: Path) -> str:
     return f"run flowers evaluate model={model} again"
 
 
-def read_config(path: Path, remedy: str) -> Any:
-    """Read the configuration of the training."""
+def _read_config(path: Path, remedy: str) -> tuple[str, Any]:
+    """Read the configuration of the training, as text and as `name`, `data` and `tracking`."""
     check_exists(path, remedy)
     try:
-        config = OmegaConf.load(path)
-        return OmegaConf.masked_copy(config, ["name", "data", "tracking"])  # type: ignore[arg-type]
+        text = path.read_text(encoding="utf-8")
+        config = OmegaConf.create(text)
+        return text, OmegaConf.masked_copy(config, ["name", "data", "tracking"])  # type: ignore[arg-type]
     except Exception as error:  # whatever the YAML reader finds wrong
         raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}): {remedy}.") from error
 
 
-def counts_of(run: Run) -> NDArray[np.int64]:
-    """Count which class was taken for which, (K,K)."""
-    num_classes = len(run.classes)
-    cells = run.labels * num_classes + run.probabilities.argmax(axis=1)
-    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+def pairs(run: Run) -> list[tuple[str, str, int, int, pd.DataFrame]]:
+    """Find the most frequent confusions.
 
-
-def describe_photograph(run: Run, row: int, place: Mapping[int, int], addresses: Sequence[str]) -> dict[str, Any]:
-    """Describe a test photograph with its three most probable classes."""
-    probabilities = run.probabilities[row]
-    first = np.argsort(-probabilities, kind="stable")[:3]
-    return {
-        "path": run.predictions.loc[row, "path"],
-        "label": run.predictions.loc[row, "label"],
-        "prediction": run.predictions.loc[row, "prediction"],
-        "of_truth": float(probabilities[run.labels[row]]),
-        "top": [(run.classes[k], float(probabilities[k])) for k in first],
-        "address": addresses[place[row]] if row in place else None,
-    }
-
-
-def mistakes(run: Run, place: Mapping[int, int], addresses: Sequence[str]) -> list[dict[str, Any]]:
-    """Describe the mistakes of the highest loss."""
-    wrong = run.predictions["label"] != run.predictions["prediction"]
-    of_truth = np.take_along_axis(run.probabilities, run.labels[:, None], axis=1)[:, 0]
-    rows = np.argsort(np.where(wrong, of_truth, 2), kind="stable")[: min(WORST, int(wrong.sum()))]
-    return [describe_photograph(run, row, place, addresses) for row in rows.tolist()]
-
-
-def pairs(
-    run: Run, counts: NDArray[np.int64], place: Mapping[int, int], addresses: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Describe the most frequent confusions, each with the photographs that it happened to, the surest first."""
+    Returns:
+        For each the true and the predicted class, how often it happened and among how many photographs, and the rows
+        of :attr:`Run.photographs` that it happened to, the surest first.
+    """
     found = []
-    for truth, prediction, count in matrix.worst_confusions(counts, PAIRS):
-        mine = (run.labels == truth) & (run.probabilities.argmax(axis=1) == prediction)
-        rows = np.flatnonzero(mine)
-        rows = rows[np.argsort(-run.probabilities[rows, prediction], kind="stable")][:PAIR_EXAMPLES]
-        found.append(
-            {
-                "truth": run.classes[truth],
-                "prediction": run.classes[prediction],
-                "count": count,
-                "support": int(counts[truth].sum()),
-                "photographs": [describe_photograph(run, row, place, addresses) for row in rows.tolist()],
-            }
-        )
+    for row, column, count in worst_confusions(run.counts, PAIRS):
+        truth, prediction = run.classes[row], run.classes[column]
+        mine = (run.photographs["label"] == truth) & (run.photographs["prediction"] == prediction)
+        surest = run.photographs[mine].sort_values("confidence", ascending=False, kind="stable").head(PAIR_EXAMPLES)
+        found.append((truth, prediction, count, int(run.counts[row].sum()), surest))
     return found
 
 
-def least_like(run: Run, place: Mapping[int, int], addresses: Sequence[str]) -> list[dict[str, Any]]:
-    """Describe the test photographs that are least like the known ones, if they have a thumbnail."""
-    rows = run.outliers["outlier"].sort_values(ascending=False, kind="stable").index
-    return [describe_photograph(run, row, place, addresses) for row in rows[:OOD_SHOWN].tolist() if row in place]
-
-
-def class_rows(run: Run, counts: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """Join each class's figures with what it is taken for most often and its numbers in the splits."""
+def class_rows(run: Run) -> pd.DataFrame:
+    """Join each class's figures with its numbers in the splits and what it is taken for most often, and how often."""
     splits = pd.crosstab(run.split["label"], run.split["split"])
-    rows = []
-    for k, row in enumerate(run.scores["per_class"]):
-        errors = np.where(np.arange(len(run.classes)) == k, 0, counts[k])
-        taken = int(errors.argmax())
-        numbers = {
-            name: int(splits[name].get(row["class"], 0)) if name in splits else 0 for name in ("train", "val", "test")
-        }
-        rows.append({**row, **numbers, "taken_for": (run.classes[taken], int(errors[taken])) if errors.any() else None})
-    return rows
+    errors = np.where(np.eye(len(run.classes), dtype=bool), 0, run.counts)
+    taken = [(run.classes[row.argmax()], int(row.max())) if row.any() else None for row in errors]
+    rows = pd.DataFrame(run.scores["per_class"]).assign(taken_for=pd.Series(taken, dtype=object))
+    sizes = splits.reindex(index=run.classes, columns=["train", "val", "test"], fill_value=0)
+    return rows.join(sizes, on="class")
 
 
-def embedded(run: Run, counts: NDArray[np.int64], place: Mapping[int, int], addresses: Sequence[str]) -> Markup:
-    """Write what the page's script needs: classes, counts, photographs and thumbnails."""
-    winners = run.probabilities.argmax(axis=1)
-    order = choose_shown(run.labels, run.probabilities, LISTED)
-    paths, sure = run.predictions["path"].tolist(), run.probabilities.max(axis=1)
-    of_truth = np.take_along_axis(run.probabilities, run.labels[:, None], axis=1)[:, 0]
+def embedded(run: Run, thumbnails: Sequence[str]) -> dict[str, Any]:
+    """Gather what the page's script needs: classes, counts, photographs and thumbnails."""
+    code = run.classes.index
+    listed: Any = run.photographs.loc[choose_shown(run.labels, run.probabilities, LISTED)]
     photographs = [
-        [
-            paths[row],
-            int(run.labels[row]),
-            int(winners[row]),
-            round(float(sure[row]), 3),
-            round(float(of_truth[row]), 3),
-            place.get(row, -1),
-        ]
-        for row in order
+        (one.path, code(one.label), code(one.prediction), round(one.confidence, 3), round(one.of_truth, 3), one.picture)
+        for one in listed.itertuples()
     ]
-    cells = [[int(row), int(column), int(counts[row, column])] for row, column in np.argwhere(counts > 0)]
-    content = {"classes": run.classes, "cells": cells, "photographs": photographs, "thumbnails": addresses}
-    # A class named "</script>" must not end the script.
-    return Markup(json.dumps(content, ensure_ascii=False).replace("<", "\\u003c"))
+    cells = np.column_stack([*np.nonzero(run.counts), run.counts[run.counts > 0]])
+    return {"classes": run.classes, "cells": cells.tolist(), "photographs": photographs, "thumbnails": thumbnails}

@@ -3,19 +3,31 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
+from flowers.explain.adversarial import AdversarialExample
 from flowers.explain.explanation_set import ExplanationSet
-from flowers.explain.filters import Filters
 from flowers.explain.sanity_check import METHODS, verdict
-from flowers.report.html import picture_address
 from flowers.report.image_grid import Panel, map_pictures, montage, strip, weight_pictures
-from flowers.report.robustness import attack_figure, fooled_panels
-from flowers.report.style import DPI, INK, PAPER
+from flowers.report.style import (
+    DASHED,
+    DPI,
+    FAINT,
+    INK,
+    PAPER,
+    RIGHT,
+    WRONG,
+    EndLabel,
+    label_ends,
+    open_figure,
+    open_panel,
+)
 
-KINDS = {"worst": "Confident and wrong", "unsure": "Undecided", "best": "Confident and right"}
 _TILE_PX = 56
-PANEL_PX, PANEL_QUALITY = 176, 75
+_CAPTION_LETTERS = 26
 
 
 def explanation_figures(found: ExplanationSet, classes: Sequence[str], name: str) -> dict[str, Figure]:
@@ -40,95 +52,79 @@ def sheet(strips: Sequence[Sequence[Panel]]) -> Figure:
             axes = figure.add_axes(box)
             axes.imshow(panel.picture)
             axes.set_axis_off()
-            words = _wrapped(panel.caption)
+            words, cut = panel.caption, panel.caption.rfind(" ", 0, _CAPTION_LETTERS)
+            if len(words) > _CAPTION_LETTERS and cut > 0:  # at most two lines
+                words = f"{words[:cut]}\n{words[cut + 1 :]}"
             axes.set_title(words, fontsize=6.5, color=INK, loc="left", pad=2, parse_math=False)
     return figure
 
 
-def describe_explanations(found: ExplanationSet, classes: Sequence[str], paths: Sequence[str]) -> Mapping[str, Any]:
-    """Turn explanations into what the page's template is filled with.
+def attack_figure(table: pd.DataFrame, chance: float, title: str) -> Figure:
+    """Draw accuracy against strength, for the gradient's direction and for noise of the same size.
+
+    Args:
+        table: As :attr:`flowers.explain.adversarial.Attack.table`.
+        chance: Accuracy of always predicting the most frequent class.
+        title: One line.
+
+    Returns:
+        The figure; its background is opaque white.
+    """
+    figure = open_figure(8.4, 4.2, title)
+    below = "change of each colour of each pixel, in levels of 255"
+    axes = open_panel(figure, (0.075, 0.15, 0.66, 0.66), "accuracy, with its 95 % interval", below)
+    strengths = sorted(table["strength"].unique())
+    axes.set(xlim=(-0.3, len(strengths) - 0.7), ylim=(0, 1.02))
+    axes.set_xticks(range(len(strengths)), [f"{strength:g}" for strength in strengths])
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.axhline(chance, color=FAINT, lw=1.2, ls=DASHED)
+    ends = [EndLabel(chance, f"most frequent class {chance:.0%}", FAINT)]
+    for change, color, words in (("noise", RIGHT, "random directions"), ("gradient", WRONG, "against the network")):
+        rows = table[table["change"] == change].sort_values("strength")
+        at = [strengths.index(strength) for strength in rows["strength"]]
+        axes.fill_between(at, rows["acc_low"], rows["acc_high"], color=color, alpha=0.15, lw=0)
+        axes.plot(at, rows["acc"], color=color, lw=2.2, marker="o", ms=5, clip_on=False)
+        last = float(rows["acc"].iloc[-1])
+        ends.append(EndLabel(last, f"{words} {last:.0%}", color))
+    label_ends(axes, ends)
+    return figure
+
+
+def fooled_panels(example: AdversarialExample, strength: float, classes: Sequence[str]) -> list[Panel]:
+    """Make the pictures of one example: before, what was added, and after.
+
+    Args:
+        example: The photograph.
+        strength: Of the change, in levels.
+        classes: The K class names.
+    """
+    times = max(int(127 // strength), 1)
+    change = np.clip(np.rint(128 + times * example.change), 0, 255).astype(np.uint8)
+    before, after = classes[example.truth], classes[example.after]
+    return [
+        Panel("photograph", f"{before}: {example.confidence:.0%} sure", example.photograph),
+        Panel("change", f"what is added, × {times}", change),
+        Panel("changed", f"{after}: {example.confidence_after:.0%} sure", example.changed),
+    ]
+
+
+def describe_explanations(found: ExplanationSet, classes: Sequence[str]) -> Mapping[str, Any]:
+    """Draw the pictures that the page's template sets beside what is said of explanations.
 
     Args:
         found: The explanations.
         classes: The K names.
-        paths: Of the N photographs.
     """
-    kinds = [
-        {
-            "title": KINDS[kind],
-            "cases": [
-                {
-                    "path": paths[each.number],
-                    "truth": classes[each.truth],
-                    "predicted": classes[each.predicted],
-                    "confidence": each.confidence,
-                    "confidence_truth": each.confidence_truth,
-                    "is_right": each.is_right,
-                    "panels": _addressed(strip(each, classes)),
-                }
-                for each in found.of_kind(kind)
-            ],
-        }
-        for kind in found.kinds
-    ]
+    weights = None
+    if found.filters is not None:
+        # Filters are of a few pixels, what sees the whole photograph is not.
+        side_px = _TILE_PX if found.filters.kind == "filters" else 2 * _TILE_PX
+        weights = montage(weight_pictures(found.filters.weights), columns=8, side_px=side_px)
     return {
-        "kinds": kinds,
-        "cannot": found.about.cannot,
-        "notes": found.about.notes,
-        "cam_layer": found.about.cam_layer,
+        "found": found,
+        "strips": {kind: [(each, strip(each, classes)) for each in found.of_kind(kind)] for kind in found.kinds},
         "similarity": [(METHODS[method], value, verdict(value)) for method, value in found.similarity.items()],
-        "seen": picture_address(found.seen),
-        "filters": None if found.filters is None else _describe_filters(found.filters, classes),
-        "maps": [
-            {
-                "layer": each.layer,
-                "of": each.of,
-                "count": len(each.maps),
-                "side_px": each.maps.shape[1],
-                "address": picture_address(montage(map_pictures(each.maps), columns=8, side_px=_TILE_PX)),
-            }
-            for each in found.maps
-        ],
-        "strength": found.attack.strength,
-        "fooled": [
-            {"path": paths[each.number], "panels": _addressed(fooled_panels(each, found.attack.strength, classes))}
-            for each in found.attack.fooled
-        ],
+        "weights": weights,
+        "maps": [(each, montage(map_pictures(each.maps), columns=8, side_px=_TILE_PX)) for each in found.maps],
+        "fooled": [fooled_panels(each, found.attack.strength, classes) for each in found.attack.fooled],
     }
-
-
-def _describe_filters(found: Filters, classes: Sequence[str]) -> dict[str, Any]:
-    """Show the weights that read the photograph; those of classes are named."""
-    # Filters are of a few pixels, what sees the whole photograph is not.
-    side_px = _TILE_PX if found.kind == "filters" else 2 * _TILE_PX
-    sheets = montage(weight_pictures(found.weights), columns=8, side_px=side_px)
-    return {
-        "layer": found.layer,
-        "kind": found.kind,
-        "count": len(found.weights),
-        "of": found.of,
-        "side_px": found.weights.shape[1],
-        "names": list(classes)[: len(found.weights)] if found.kind == "classes" else [],
-        "address": picture_address(sheets),
-    }
-
-
-def _addressed(panels: Sequence[Panel]) -> list[dict[str, str]]:
-    """Write panels as a template takes them."""
-    return [
-        {
-            "method": panel.method,
-            "caption": panel.caption,
-            # Maps are like noise, which does not compress.
-            "address": picture_address(panel.picture, PANEL_QUALITY, PANEL_PX),
-        }
-        for panel in panels
-    ]
-
-
-def _wrapped(words: str, width: int = 26) -> str:
-    """Break a caption into at most two lines."""
-    if len(words) <= width:
-        return words
-    cut = words.rfind(" ", 0, width)
-    return f"{words[:cut]}\n{words[cut + 1 :]}" if cut > 0 else words

@@ -31,7 +31,8 @@ def open_template(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, points=points, magnitude=magnitude, duration=duration, listed=listed)
+    for each in (percent, points, magnitude, duration, listed, picture_address, svg):
+        environment.filters[each.__name__] = each
     return environment.get_template(name)
 
 

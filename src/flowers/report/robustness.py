@@ -1,4 +1,4 @@
-"""Figures of accuracy on corrupted and adversarial images."""
+"""Figures of accuracy on corrupted images."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,8 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from flowers.explain.adversarial import AdversarialExample
-from flowers.report.image_grid import Panel
 from flowers.report.style import (
     DASHED,
     FAINT,
@@ -18,9 +16,6 @@ from flowers.report.style import (
     PAPER,
     RIGHT,
     TICK_PT,
-    WRONG,
-    EndLabel,
-    label_ends,
     open_figure,
     open_panel,
 )
@@ -89,52 +84,3 @@ def _draw_panel(axes: Axes, points: pd.DataFrame, chance: float, name: str) -> N
             color=INK,
             bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.6},
         )
-
-
-def attack_figure(table: pd.DataFrame, chance: float, title: str) -> Figure:
-    """Draw accuracy against strength, for the gradient's direction and for noise of the same size.
-
-    Args:
-        table: As :attr:`flowers.explain.adversarial.Attack.table`.
-        chance: Accuracy of always predicting the most frequent class.
-        title: One line.
-
-    Returns:
-        The figure; its background is opaque white.
-    """
-    figure = open_figure(8.4, 4.2, title)
-    below = "change of each colour of each pixel, in levels of 255"
-    axes = open_panel(figure, (0.075, 0.15, 0.66, 0.66), "accuracy, with its 95 % interval", below)
-    strengths = sorted(table["strength"].unique())
-    axes.set(xlim=(-0.3, len(strengths) - 0.7), ylim=(0, 1.02))
-    axes.set_xticks(range(len(strengths)), [f"{strength:g}" for strength in strengths])
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.axhline(chance, color=FAINT, lw=1.2, ls=DASHED)
-    ends = [EndLabel(chance, f"most frequent class {chance:.0%}", FAINT)]
-    for change, color, words in (("noise", RIGHT, "random directions"), ("gradient", WRONG, "against the network")):
-        rows = table[table["change"] == change].sort_values("strength")
-        at = [strengths.index(strength) for strength in rows["strength"]]
-        axes.fill_between(at, rows["acc_low"], rows["acc_high"], color=color, alpha=0.15, lw=0)
-        axes.plot(at, rows["acc"], color=color, lw=2.2, marker="o", ms=5, clip_on=False)
-        last = float(rows["acc"].iloc[-1])
-        ends.append(EndLabel(last, f"{words} {last:.0%}", color))
-    label_ends(axes, ends)
-    return figure
-
-
-def fooled_panels(example: AdversarialExample, strength: float, classes: Sequence[str]) -> list[Panel]:
-    """Make the pictures of one example: before, what was added, and after.
-
-    Args:
-        example: The photograph.
-        strength: Of the change, in levels.
-        classes: The K class names.
-    """
-    times = max(int(127 // strength), 1)
-    change = np.clip(np.rint(128 + times * example.change), 0, 255).astype(np.uint8)
-    before, after = classes[example.truth], classes[example.after]
-    return [
-        Panel("photograph", f"{before}: {example.confidence:.0%} sure", example.photograph),
-        Panel("change", f"what is added, × {times}", change),
-        Panel("changed", f"{after}: {example.confidence_after:.0%} sure", example.changed),
-    ]
