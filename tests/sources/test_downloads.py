@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from flowers.errors import UserError
-from flowers.sources.downloads import RETRY_POLICY, fetch
-from flowers.sources.transfer import RetryPolicy
+from flowers.sources.downloads import RETRY_POLICY, RetryPolicy, fetch
 
 CONTENT = random.Random(0).randbytes(300_000)
 MD5 = hashlib.md5(CONTENT).hexdigest()

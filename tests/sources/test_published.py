@@ -22,7 +22,7 @@ from flowers.curation.manifest import COLUMNS, read_manifest
 from flowers.curation.prepare import prepare
 from flowers.errors import UserError
 from flowers.sources import published
-from flowers.sources.downloads import Pin, file_name, find_in_dvc_cache, read_pin
+from flowers.sources.archives import Pin, find_in_dvc_cache, read_pin
 from flowers.sources.published import (
     OXFORD17,
     OXFORD102,
@@ -364,7 +364,7 @@ def test_configuration_and_dvc_pin_the_same() -> None:
     (out,), (origin,) = pinned["outs"], pinned["deps"]
     assert (pin.url, pin.digest, pin.bytes) == (origin["path"], out["md5"], out["size"])
     assert origin["size"] == pin.bytes
-    assert f"{stated['downloads_dir']}/{file_name(pin)}" == out["path"]
+    assert f"{stated['downloads_dir']}/{pin.name}" == out["path"]
     ignored = subprocess.run(["git", "check-ignore", "-q", out["path"]], cwd=ROOT, check=False).returncode
     assert ignored == 0
 

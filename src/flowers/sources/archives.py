@@ -1,22 +1,130 @@
-"""Unpack an archive from elsewhere without trusting it."""
+"""A published archive: pinned by its digest, found on this machine or downloaded, and unpacked without trusting it."""
 
+import configparser
 import contextlib
 import lzma
 import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
 
-from flowers.errors import UserError
+from flowers.errors import UserError, suggestion
+from flowers.sources.downloads import DIGITS, digest_of, fetch
 
 MOST_INFLATION = 20
 """How many times its size an archive may unpack to: photographs hardly compress."""
 SMALL_BYTES = 64 << 20
 """An archive may always unpack to this much: small ones that hold text do compress."""
 MOST_MEMBERS = 1_000_000
-CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One published file: its address, and what its content must be."""
+
+    url: str
+    digest: str
+    """md5 or sha256, in lower case."""
+    bytes: int | None
+    """Its size; None where it is not known."""
+
+    @property
+    def name(self) -> str:
+        """The file's name, taken from its address."""
+        return urlsplit(self.url).path.rpartition("/")[2]
+
+
+def read_pin(key: str, values: Mapping[str, Any]) -> Pin:
+    """Check what a configuration says of a file.
+
+    Args:
+        key: Name of the node, for the error.
+        values: `url`, `bytes` (None where it is not known), and either `md5` or `sha256` (the other may be None).
+
+    Raises:
+        UserError: A key is unknown, missing, or has a value that it must not have.
+    """
+    known = ("url", *DIGITS, "bytes")
+    for name in values:
+        if name not in known:
+            raise UserError(f"the configuration has no key '{key}.{name}': {suggestion(str(name), known)}")
+    given = {name: values[name] for name in DIGITS if values.get(name) is not None}
+    stated = {"'url'": values.get("url"), "'md5' or 'sha256'": given, "'bytes'": "bytes" in values}
+    for names, value in stated.items():
+        if not value:
+            raise UserError(f"'{key}' lacks {names}; add it to the data set's file in conf/data, or to the command.")
+    if len(given) > 1:
+        raise UserError(f"'{key}' has both 'md5' and 'sha256'; leave one of them.")
+    ((kind, digest),) = given.items()
+    digest = str(digest).lower()
+    if len(digest) != DIGITS[kind] or set(digest) - set("0123456789abcdef"):
+        raise UserError(
+            f"'{key}.{kind}' is {values[kind]!r}, but must be {DIGITS[kind]} hexadecimal digits; correct it."
+        )
+    pin = Pin(str(values["url"]), digest, values["bytes"])
+    if not pin.name:
+        raise UserError(f"'{key}.url' is {pin.url!r}, but must name a file; correct it.")
+    if pin.bytes is not None and (not isinstance(pin.bytes, int) or pin.bytes < 1):
+        raise UserError(f"'{key}.bytes' is {pin.bytes!r}, but must be a positive whole number or null; correct it.")
+    return pin
+
+
+def get(pin: Pin, downloads_dir: Path) -> Path:
+    """Find a published file, or download it.
+
+    Looked for in this order: under its own name in `downloads_dir`, in DVC's cache, at its address.
+
+    Args:
+        pin: Which file.
+        downloads_dir: Where a download is kept.
+
+    Returns:
+        A file with the pinned digest. It may be in DVC's cache, so that it must not be changed.
+
+    Raises:
+        UserError: The file cannot be had, or another file has its name.
+    """
+    target = downloads_dir / pin.name
+    if not target.exists() and (cached := find_in_dvc_cache(pin.digest)):
+        return cached
+    return fetch(pin.url, target, pin.digest, pin.bytes)
+
+
+def find_in_dvc_cache(md5: str) -> Path | None:
+    """Search the cache of the DVC project that the working folder belongs to.
+
+    Its place is read from the project's own configuration, since asking DVC takes a second. Only the layout of DVC 3 is
+    known.
+
+    Args:
+        md5: In lower case. A digest of another kind is never found.
+
+    Returns:
+        The file, if it is there and undamaged.
+    """
+    here = Path.cwd()
+    project = next((folder / ".dvc" for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), None)
+    if project is None:
+        return None
+    cache = project / "cache"
+    for name in ("config", "config.local"):  # the second overrides the first
+        settings = configparser.ConfigParser(interpolation=None, strict=False)
+        try:
+            settings.read(project / name, encoding="utf-8")
+        except (configparser.Error, UnicodeError, OSError):
+            continue  # DVC itself will say what is wrong
+        if stated := settings.get("cache", "dir", fallback="").strip("'\""):
+            cache = project / stated  # relative to the file that states it
+    found = cache / "files" / "md5" / md5[:2] / md5[2:]
+    try:
+        return found if digest_of(found, md5) == md5 else None
+    except OSError:
+        return None
 
 
 @contextlib.contextmanager
@@ -59,42 +167,35 @@ def unpack(archive: Path, target: Path) -> None:
     """
     try:
         with tarfile.open(archive) as tar:
-            places = _check_members(archive, tar)
+            _check_members(archive, tar)
             with whole_folder(target) as building:
-                for member, place in places:
-                    path = building / place
-                    if member.isdir():
-                        path.mkdir(parents=True, exist_ok=True)
-                        continue
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    stream = tar.extractfile(member)
-                    assert stream is not None  # it is a plain file
-                    with stream, path.open("wb") as file:
-                        shutil.copyfileobj(stream, file, CHUNK_BYTES)
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, UnicodeError) as error:
-        raise _damaged(archive, error) from error
-    except OSError as error:
-        if error.errno is None:  # what the decompressors raise
-            raise _damaged(archive, error) from error
+                for (
+                    member
+                ) in tar.getmembers():  # extractall would keep permissions, and filters came with Python 3.11.4
+                    path = building / member.name
+                    (path if member.isdir() else path.parent).mkdir(parents=True, exist_ok=True)
+                    if stream := tar.extractfile(member):
+                        with stream, path.open("wb") as file:
+                            shutil.copyfileobj(stream, file)
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, UnicodeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # decompressors raise it without a number
+            raise UserError(
+                f"{archive} cannot be unpacked to {target} ({error.strerror}): make room or fix that, and give the "
+                "same command again."
+            ) from error
+        reason = str(error).partition("\n")[0].rstrip(":- ")
         raise UserError(
-            f"{archive} cannot be unpacked to {target} ({error.strerror}): make room or fix that, and give the same "
-            "command again."
+            f"{archive} is damaged or no tar archive ({reason}); delete it and give the same command again."
         ) from error
 
 
-def _damaged(archive: Path, error: Exception) -> UserError:
-    reason = str(error).partition("\n")[0].rstrip(":- ")
-    return UserError(f"{archive} is damaged or no tar archive ({reason}); delete it and give the same command again.")
-
-
-def _check_members(archive: Path, tar: tarfile.TarFile) -> list[tuple[tarfile.TarInfo, PurePosixPath]]:
-    """Decide where each member goes, and refuse the archive if one must not be unpacked."""
+def _check_members(archive: Path, tar: tarfile.TarFile) -> None:
+    """Refuse the archive if one of its members must not be unpacked."""
     limit = max(SMALL_BYTES, MOST_INFLATION * archive.stat().st_size)
     total = 0
-    places: list[tuple[tarfile.TarInfo, PurePosixPath]] = []
     files: set[PurePosixPath] = set()
     folders: set[PurePosixPath] = set()
-    for member in tar:
+    for number, member in enumerate(tar):
         place = PurePosixPath(member.name)
         problem = ""
         if place.is_absolute() or ".." in place.parts or "\0" in member.name:
@@ -103,12 +204,10 @@ def _check_members(archive: Path, tar: tarfile.TarFile) -> list[tuple[tarfile.Ta
             problem = "is a link"
         elif member.issparse() or not (member.isfile() or member.isdir()):
             problem = "is neither a plain file nor a folder"
-        elif (
-            (place in files and member.isdir()) or (place in folders and member.isfile()) or files & set(place.parents)
-        ):
+        elif place in (files if member.isdir() else folders) or files & set(place.parents):
             problem = "would be a file and a folder in one"
         total += member.size
-        if total > limit or len(places) >= MOST_MEMBERS:
+        if total > limit or number >= MOST_MEMBERS:
             problem = f"makes it larger than the {limit:,} bytes and {MOST_MEMBERS:,} members it may have"
         if problem:
             raise UserError(
@@ -117,5 +216,3 @@ def _check_members(archive: Path, tar: tarfile.TarFile) -> list[tuple[tarfile.Ta
             )
         (files if member.isfile() else folders).add(place)
         folders.update(place.parents)
-        places.append((member, place))
-    return places

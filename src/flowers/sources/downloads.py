@@ -1,32 +1,103 @@
-"""Download files that a configuration pins by their digest; a broken transfer is resumed.
+"""Download a file that is pinned by its digest; a broken transfer is resumed.
 
-What is on this machine already, under its own name or in DVC's cache, is not downloaded.
+pooch downloads and checks files as well, but it cannot resume a broken transfer, and our archives are large.
 """
 
-import configparser
 import contextlib
 import hashlib
 import os
+import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 from filelock import AcquireReturnProxy, FileLock, Timeout
 from tqdm import tqdm
-from urllib3.exceptions import InvalidHeader, MaxRetryError
+from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError
 from urllib3.util import Retry
 
-from flowers.errors import UserError, suggestion
-from flowers.sources.transfer import Download, RetryPolicy, TransferError, attempt
+from flowers.errors import UserError
 
-RETRY_POLICY = RetryPolicy()
 DIGITS = {"md5": 32, "sha256": 64}
 """How long each kind of digest is, in hexadecimal digits."""
+CHUNK_BYTES = 1 << 18
+MOST_BYTES = 1 << 36
+"""Where no size is pinned, a server that sends more than this is left."""
+TRY_LATER = {408, 425, 429}
+CAUSES = {
+    "IncompleteRead": "the connection broke off",
+    "RemoteDisconnected": "the connection broke off",
+    "Connection reset": "the connection broke off",
+    "Connection refused": "the connection is refused",
+    "resolve": "its host is not known here",
+    "unreachable": "the network cannot be reached",
+}
+"""Parts of the network libraries' messages, and what to say instead."""
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """When a server is given up, and how often and when it is asked again."""
+
+    connect_s: float = 15
+    read_s: float = 60
+    """A server that sends nothing for this long, or less than `least_bytes_per_s` on average over it, has stalled."""
+    least_bytes_per_s: float = 256
+    retries: int = 5
+    """Allowed in a row. Counting starts again after each `progress_bytes` more than ever before, which bounds the
+    number of all attempts."""
+    progress_bytes: int = 1 << 20
+    backoff_s: float = 1
+    """The first retry comes at once, the second after twice this time; then the wait doubles each time."""
+    longest_wait_s: float = 60
+    """Bounds the wait, also when the server asks for a longer one."""
+
+
+RETRY_POLICY = RetryPolicy()
+
+
+class TransferError(Exception):
+    """An attempt failed in a way that another one may not."""
+
+    def __init__(self, reason: str, response: requests.Response | None = None) -> None:
+        super().__init__(reason)
+        self.response = response
+
+
+@dataclass(frozen=True)
+class Download:
+    """What is to be downloaded, and where its bytes are collected."""
+
+    url: str
+    target: Path
+    digest: str
+    size_bytes: int | None
+    policy: RetryPolicy
+
+    @property
+    def part(self) -> Path:
+        """The file that holds what was received so far."""
+        return self.target.with_name(f"{self.target.name}.part")
+
+    @property
+    def version(self) -> Path:
+        """The file that holds the server's name for the version that `part` is the beginning of; empty: it has none.
+
+        It may stand in If-Range (RFC 9110, 13.1.5): a strong ETag, else the time of the last change.
+        """
+        return self.target.with_name(f"{self.target.name}.part.version")
+
+    def received_bytes(self) -> int:
+        """Count what was received so far."""
+        return self.part.stat().st_size if self.part.exists() else 0
+
+    def discard(self) -> None:
+        """Delete what was received so far."""
+        self.part.unlink(missing_ok=True)
+        self.version.unlink(missing_ok=True)
 
 
 def fetch(url: str, target: Path, digest: str, size_bytes: int | None, policy: RetryPolicy = RETRY_POLICY) -> Path:
@@ -48,14 +119,20 @@ def fetch(url: str, target: Path, digest: str, size_bytes: int | None, policy: R
         UserError: The address does not give this file, the network or the disk fails, or the target is another file.
     """
     download = Download(url, target, digest, size_bytes, policy)
-    with _explain_disk_errors(download):
+    try:
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            with _lock(download):
+            with _lock(target):
                 if not target.exists():
                     _transfer(download)
                     return target
         found = digest_of(target, digest)
+    except OSError as error:  # of the file system: those of the network have become other errors before
+        kept = f"; {download.received_bytes():,} bytes are kept" if os.access(download.part, os.R_OK) else ""
+        raise UserError(
+            f"{error.filename or download.part} cannot be written or read ({error.strerror or error}){kept}: make "
+            "room, or let the folder be written to, and give the same command again."
+        ) from error
     if found != digest.lower():
         raise UserError(
             f"{target} has the digest {found}, where {digest} is pinned for {url}; move it away to fetch it again."
@@ -69,26 +146,13 @@ def digest_of(path: Path, like: str) -> str:
         return hashlib.file_digest(file, "md5" if len(like) == DIGITS["md5"] else "sha256").hexdigest()
 
 
-@contextlib.contextmanager
-def _explain_disk_errors(download: Download) -> Iterator[None]:
-    """Turn the file system's errors into sentences; those of the network have become other errors before."""
-    try:
-        yield
-    except OSError as error:
-        kept = f"; {download.received_bytes():,} bytes are kept" if os.access(download.part, os.R_OK) else ""
-        raise UserError(
-            f"{error.filename or download.part} cannot be written or read ({error.strerror or error}){kept}: make "
-            "room, or let the folder be written to, and give the same command again."
-        ) from error
-
-
-def _lock(download: Download) -> AcquireReturnProxy:
+def _lock(target: Path) -> AcquireReturnProxy:
     """Keep others from writing the same file; the system frees a dead process's lock."""
-    lock = FileLock(f"{download.target}.lock")
+    lock = FileLock(f"{target}.lock")
     try:
         return lock.acquire(timeout=0)
     except Timeout:
-        print(f"waiting for another download of {download.target}", file=sys.stderr, flush=True)
+        print(f"waiting for another download of {target}", file=sys.stderr, flush=True)
         return lock.acquire()
 
 
@@ -142,105 +206,129 @@ def _wait_s(retry: Retry, response: requests.Response | None, policy: RetryPolic
     return min(policy.longest_wait_s, retry.get_backoff_time() if asked_s is None else asked_s)
 
 
-@dataclass(frozen=True)
-class Pin:
-    """One published file: its address, and what its content must be."""
-
-    url: str
-    digest: str
-    """md5 or sha256, in lower case."""
-    bytes: int | None
-    """Its size; None where it is not known."""
-
-
-def read_pin(key: str, values: Mapping[str, Any]) -> Pin:
-    """Check what a configuration says of a file.
-
-    Args:
-        key: Name of the node, for the error.
-        values: `url`, `bytes` (None where it is not known), and either `md5` or `sha256` (the other may be None).
+def attempt(session: requests.Session, download: Download) -> None:
+    """Ask for the missing bytes and append them.
 
     Raises:
-        UserError: A key is unknown, missing, or has a value that it must not have.
+        TransferError: Not all bytes were received; another attempt may get them.
+        UserError: No attempt can get them.
     """
-    known = ("url", *DIGITS, "bytes")
-    for name in values:
-        if name not in known:
-            raise UserError(f"the configuration has no key '{key}.{name}': {suggestion(str(name), known)}")
-    given = {name: values[name] for name in DIGITS if values.get(name) is not None}
-    stated = {"'url'": values.get("url"), "'md5' or 'sha256'": given, "'bytes'": "bytes" in values}
-    for names, value in stated.items():
-        if not value:
-            raise UserError(f"'{key}' lacks {names}; add it to the data set's file in conf/data, or to the command.")
-    if len(given) > 1:
-        raise UserError(f"'{key}' has both 'md5' and 'sha256'; leave one of them.")
-    ((kind, digest),) = given.items()
-    digest = str(digest).lower()
-    if len(digest) != DIGITS[kind] or set(digest) - set("0123456789abcdef"):
+    received = download.received_bytes()
+    if download.size_bytes is not None and received > download.size_bytes:
+        received = 0  # it is the beginning of another file
+    if received == download.size_bytes:  # the process was killed between the last byte and the rename
+        return
+    headers = {"Accept-Encoding": "identity"}  # the bytes of the file itself, not compressed ones
+    if received:
+        headers["Range"] = f"bytes={received}-"
+        if download.version.exists() and (version := download.version.read_text()):
+            headers["If-Range"] = version
+    timeout = (download.policy.connect_s, download.policy.read_s)
+    with (
+        _explain_network_errors(download),
+        session.get(download.url, headers=headers, stream=True, timeout=timeout) as response,
+    ):
+        start, total = _content_range(response)
+        if response.status_code == 416 and received:
+            if download.size_bytes is None and total == received:
+                return
+            download.discard()
+            raise TransferError("the server has less than was received before", response)
+        _check_status(download, response)
+        if response.status_code == 200:
+            received = 0  # the server ignores ranges, or its file has changed
+        elif start != received or (download.size_bytes is not None and total not in (None, download.size_bytes)):
+            download.discard()
+            raise TransferError("the server continued at another place than asked", response)
+        _receive(download, response, received)
+
+
+def _check_status(download: Download, response: requests.Response) -> None:
+    """Raise unless the server sends the file."""
+    answer = f"{response.status_code} {response.reason}"
+    if response.status_code in TRY_LATER or response.status_code >= 500:
+        raise TransferError(f"the server answers {answer}", response)
+    if response.status_code not in (200, 206):
         raise UserError(
-            f"'{key}.{kind}' is {values[kind]!r}, but must be {DIGITS[kind]} hexadecimal digits; correct it."
+            f"{download.url} cannot be fetched: the server answers {answer}; correct the address, or put the file at "
+            f"{download.target} by hand."
         )
-    pin = Pin(str(values["url"]), digest, values["bytes"])
-    if not file_name(pin):
-        raise UserError(f"'{key}.url' is {pin.url!r}, but must name a file; correct it.")
-    if pin.bytes is not None and (not isinstance(pin.bytes, int) or pin.bytes < 1):
-        raise UserError(f"'{key}.bytes' is {pin.bytes!r}, but must be a positive whole number or null; correct it.")
-    return pin
 
 
-def file_name(pin: Pin) -> str:
-    """Take the file's name from its address."""
-    return urlsplit(pin.url).path.rpartition("/")[2]
+def _content_range(response: requests.Response) -> tuple[int | None, int | None]:
+    """Read where a partial answer starts and how large the whole file is, as far as the header says it."""
+    header = response.headers.get("Content-Range", "")
+    match = re.fullmatch(r"\s*bytes\s+(?:(\d+)-\d+|\*)/(?:(\d+)|\*)\s*", header)
+    start, total = (int(digits) if digits else None for digits in match.groups()) if match else (None, None)
+    return start, total
 
 
-def get(pin: Pin, downloads_dir: Path) -> Path:
-    """Find a published file, or download it.
+def _receive(download: Download, response: requests.Response, received: int) -> None:
+    """Write what the server sends after the `received` first bytes of the file."""
+    length = response.headers.get("Content-Length", "")
+    whole = received + int(length) if length.isdecimal() else None
+    chunk = response.raw.read1(CHUNK_BYTES, decode_content=False)
+    if not received:
+        _refuse_web_page(download, response, chunk)
+    limit = download.size_bytes or MOST_BYTES
+    if whole is not None and (whole > limit or (not received and download.size_bytes not in (None, whole))):
+        raise UserError(f"{download.url} gives a file of {whole:,} bytes, but {limit:,} are expected; correct the pin.")
+    measured_s, measured_bytes = time.monotonic(), received
+    name, size_bytes = download.target.name, download.size_bytes or whole
+    bar = tqdm(desc=name, total=size_bytes, initial=received, unit="B", unit_scale=True, disable=None, leave=False)
+    with download.part.open("ab" if received else "wb", buffering=0) as file, bar:
+        if not received:
+            tag = response.headers.get("ETag", "")
+            download.version.write_text(tag if tag.startswith('"') else response.headers.get("Last-Modified", ""))
+        while chunk:
+            if received + len(chunk) > limit:
+                download.discard()
+                raise UserError(
+                    f"{download.url} gives more than the {limit:,} bytes that are expected; correct the pin."
+                )
+            view = memoryview(chunk)
+            while view:  # a disk that is nearly full takes only a part
+                view = view[file.write(view) :]
+            received += len(chunk)
+            bar.update(len(chunk))
+            if (passed_s := time.monotonic() - measured_s) > download.policy.read_s:
+                if received - measured_bytes < download.policy.least_bytes_per_s * passed_s:
+                    raise TransferError("the server sends almost nothing")
+                measured_s, measured_bytes = time.monotonic(), received
+            chunk = response.raw.read1(CHUNK_BYTES, decode_content=False)
+    if download.size_bytes is not None and received < download.size_bytes:
+        raise TransferError("the connection ended early")
 
-    Looked for in this order: under its own name in `downloads_dir`, in DVC's cache, at its address.
 
-    Args:
-        pin: Which file.
-        downloads_dir: Where a download is kept.
-
-    Returns:
-        A file with the pinned digest. It may be in DVC's cache, so that it must not be changed.
-
-    Raises:
-        UserError: The file cannot be had, or another file has its name.
-    """
-    target = downloads_dir / file_name(pin)
-    if not target.exists() and (cached := find_in_dvc_cache(pin.digest)):
-        return cached
-    return fetch(pin.url, target, pin.digest, pin.bytes)
+def _refuse_web_page(download: Download, response: requests.Response, beginning: bytes) -> None:
+    """Raise if the server sends a web page, such as a sign-in, in place of the file."""
+    html = response.headers.get("Content-Type", "").startswith("text/html")
+    text = beginning.lstrip().lower()
+    if text.startswith((b"<!doctype html", b"<html")) or (html and text.startswith(b"<")):
+        raise UserError(
+            f"{download.url} gives a web page instead of {download.target.name}: open the address in a browser to "
+            f"read it, or put the file at {download.target} by hand."
+        )
 
 
-def find_in_dvc_cache(md5: str) -> Path | None:
-    """Search the cache of the DVC project that the working folder belongs to.
-
-    Its place is read from the project's own configuration, since asking DVC takes a second. Only the layout of DVC 3 is
-    known.
-
-    Args:
-        md5: In lower case. A digest of another kind is never found.
-
-    Returns:
-        The file, if it is there and undamaged.
-    """
-    here = Path.cwd()
-    project = next((folder / ".dvc" for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), None)
-    if project is None:
-        return None
-    cache = project / "cache"
-    for name in ("config", "config.local"):  # the second overrides the first
-        settings = configparser.ConfigParser(interpolation=None, strict=False)
-        try:
-            settings.read(project / name, encoding="utf-8")
-        except (configparser.Error, UnicodeError, OSError):
-            continue  # DVC itself will say what is wrong
-        if stated := settings.get("cache", "dir", fallback="").strip("'\""):
-            cache = project / stated  # relative to the file that states it
-    found = cache / "files" / "md5" / md5[:2] / md5[2:]
+@contextlib.contextmanager
+def _explain_network_errors(download: Download) -> Iterator[None]:
+    """Turn the network libraries' errors into TransferError, or UserError where another attempt cannot help."""
     try:
-        return found if digest_of(found, md5) == md5 else None
-    except OSError:
-        return None
+        yield
+    except requests.TooManyRedirects as error:
+        raise UserError(f"{download.url} leads in circles (too many redirects); correct the address.") from error
+    except (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL) as error:
+        raise UserError(f"{download.url} cannot be fetched ({error}); correct the address or the proxy.") from error
+    except requests.exceptions.MissingSchema as error:
+        raise UserError(f"{download.url} is no address; write it with https:// in front.") from error
+    except (requests.RequestException, HTTPError) as error:
+        text = str(error)
+        if "CERTIFICATE_VERIFY_FAILED" in text:
+            raise UserError(
+                f"{download.url} cannot be trusted, since its certificate is not valid here; put the file at "
+                f"{download.target} by hand, or name your proxy's certificates in REQUESTS_CA_BUNDLE."
+            ) from error
+        if isinstance(error, requests.Timeout) or "timed out" in text:
+            raise TransferError("the server does not answer in time") from error
+        raise TransferError(next((words for mark, words in CAUSES.items() if mark in text), text)) from error

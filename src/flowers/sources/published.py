@@ -12,40 +12,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
 from flowers.errors import UserError
-from flowers.sources.archives import unpack, whole_folder
-from flowers.sources.downloads import get, read_pin
+from flowers.sources.archives import get, read_pin, unpack, whole_folder
 
 OFFICIAL = "official.csv"
 """A data set's own splits, beside its class folders: columns path, official_1, official_2 …"""
 
-OXFORD17 = (  # noqa: SIM905 - a list is harder to read
-    "daffodil, snowdrop, lily of the valley, bluebell, crocus, iris, tigerlily, tulip, fritillary, sunflower, daisy, "
-    "colt's foot, dandelion, cowslip, buttercup, windflower, pansy"
-).split(", ")
-"""In the order of the photographs."""
+_SPECIES: dict[str, list[str]] = yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
+OXFORD17, OXFORD102 = _SPECIES["oxford17"], _SPECIES["oxford102"]
+"""Names of the species, by label: the first label is 1."""
 OXFORD17_EACH = 80
-
-OXFORD102 = (  # noqa: SIM905
-    "pink primrose, hard-leaved pocket orchid, canterbury bells, sweet pea, english marigold, tiger lily, moon orchid, "
-    "bird of paradise, monkshood, globe thistle, snapdragon, colt's foot, king protea, spear thistle, yellow iris, "
-    "globe-flower, purple coneflower, peruvian lily, balloon flower, giant white arum lily, fire lily, "
-    "pincushion flower, fritillary, red ginger, grape hyacinth, corn poppy, prince of wales feathers, "
-    "stemless gentian, artichoke, sweet william, carnation, garden phlox, love in the mist, mexican aster, "
-    "alpine sea holly, ruby-lipped cattleya, cape flower, great masterwort, siam tulip, lenten rose, barbeton daisy, "
-    "daffodil, sword lily, poinsettia, bolero deep blue, wallflower, marigold, buttercup, oxeye daisy, "
-    "common dandelion, petunia, wild pansy, primula, sunflower, pelargonium, bishop of llandaff, gaura, geranium, "
-    "orange dahlia, pink-yellow dahlia, cautleya spicata, japanese anemone, black-eyed susan, silverbush, "
-    "californian poppy, osteospermum, spring crocus, bearded iris, windflower, tree poppy, gazania, azalea, "
-    "water lily, rose, thorn apple, morning glory, passion flower, lotus, toad lily, anthurium, frangipani, clematis, "
-    "hibiscus, columbine, desert-rose, tree mallow, magnolia, cyclamen, watercress, canna lily, hippeastrum, "
-    "bee balm, ball moss, foxglove, bougainvillea, camellia, mallow, mexican petunia, bromelia, blanket flower, "
-    "trumpet creeper, blackberry lily"
-).split(", ")
-"""By label: the first is 1."""
 
 
 def folder_name(species: str) -> str:
