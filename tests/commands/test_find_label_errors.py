@@ -67,8 +67,8 @@ def test_wrong_labels_come_first(make_settings: Make, mislabelled: Path, tmp_pat
     assert about["folds"] == 3
     assert about["suspects/acc"] > 0.8
     assert {path: path.read_bytes() for path in mislabelled.rglob("*.jpg")} == before
-    assert not list((tmp_path / "runs/suspects").iterdir())
-    assert not list((tmp_path / "pixels").glob("suspects-*"))
+    assert not list((tmp_path / "runs/series").iterdir())
+    assert not list((tmp_path / "pixels").glob("series-*"))
 
     import mlflow
 
@@ -84,14 +84,14 @@ def test_an_interrupted_search_goes_on_with_its_fold(
     settings = make_settings("model.stages.0.epochs=1", *SMALL)
     seen: list[tuple[int, set[str]]] = []
 
-    def counted(given: Settings) -> float:
+    def counted(given: Settings, called: str) -> float:
         if len(seen) == 1 and not (tmp_path / "again").exists():
             raise KeyboardInterrupt
         assert given.data.split_csv is not None
         assert not given.tracking.enabled
         parts = read_splits(Path(given.data.split_csv))
         seen.append((len(parts), set(parts.loc[parts["split"] == "val", "path"])))
-        return train(given)
+        return train(given, called=called)
 
     monkeypatch.setattr(flowers.commands.find_label_errors, "train", counted)
     with pytest.raises(KeyboardInterrupt):
@@ -119,6 +119,6 @@ def test_what_cannot_be_judged_is_said_before_any_training(make_settings: Make, 
         write_splits(table, tmp_path / "split.csv")
         with pytest.raises(UserError, match=sentence):
             find_label_errors(make_settings(f"data.root={root}", "data.split_csv=split.csv", *SMALL))
-    with pytest.raises(UserError, match=r"leave out from_stage"):
+    with pytest.raises(UserError, match=r"find_label_errors trains each fold from the start; leave out from_stage"):
         find_label_errors(make_settings("from_stage=2", *SMALL))
-    assert not (tmp_path / "runs/suspects").exists()
+    assert not (tmp_path / "runs/series").exists()

@@ -14,8 +14,8 @@ from flowers.curation.prepare import photographs_of
 from flowers.curation.split_table import read_splits
 from flowers.data.pixels import open_store
 from flowers.errors import UserError
-from flowers.training.checkpoints import resume_key
-from flowers.training.series import Done, Member, opened, series_folder, train_members
+from flowers.training.checkpoints import locked, resume_key
+from flowers.training.series import Done, Member, series_folder, train_members
 
 Make = Callable[..., Settings]
 
@@ -122,10 +122,10 @@ def test_the_same_series_twice_at_once_is_refused(tmp_path: Path) -> None:
     with (
         FileLock(work / "lock"),
         pytest.raises(UserError, match="this very crossval is running already"),
-        opened(work, "crossval"),
+        locked(work, "crossval"),
     ):
         pass
-    with opened(work, "crossval"):  # the lock is free again
+    with locked(work, "crossval"):  # the lock is free again
         pass
 
 

@@ -9,12 +9,13 @@ are never read. All trainings are children of one MLflow run; the same command g
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from flowers.commands.train import train
@@ -26,10 +27,11 @@ from flowers.curation.prepare import photographs_of
 from flowers.curation.splits import fold_split, numbered_folds
 from flowers.errors import UserError
 from flowers.evaluation.scores import clipped, mean_interval
-from flowers.models.inference import calibrated
-from flowers.models.trained import open_model
 from flowers.report.html import duration, percent
-from flowers.training.series import Done, Member, opened, series_folder, train_members
+from flowers.tracking import log as tracking
+from flowers.tracking.parents import label_children, series_run
+from flowers.training.checkpoints import locked
+from flowers.training.series import Member, series_folder, train_members
 
 
 @dataclass
@@ -62,8 +64,6 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
         UserError: If something that the user gave cannot be used.
         KeyboardInterrupt: If interrupted; the same call goes on from the last whole epoch.
     """
-    from flowers.tracking.parents import label_children, series_run
-
     folds, seeds = arguments.folds, arguments.seeds
     if seeds < 1 or (folds is None and seeds == 1):
         raise UserError(f"seeds={seeds} repeats nothing; give folds=5, or seeds=3, or both.")
@@ -81,23 +81,35 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
     work = series_folder("crossval", [settings], identity)
     members = plan(settings, table, folds, seeds)
     title = f"{settings.name} crossval {_counted(folds, seeds)}"
-    tracking = settings.tracking
-    with (
-        opened(work, "crossval"),
-        series_run(
-            work, tracking, experiment=settings.data.name, kind="crossval", name=title, recipe=settings.name
-        ) as parent,
-    ):
-        done = []
-        for each in label_children(train_members(work, root, members, train), tracking, parent):
-            _judge(each)
-            done.append(each)
-        about = {"name": settings.name, **summarise(done, folds, seeds), **_provenance(settings, table, parent)}
-        rows = _rows(done)
-        _write(out, about, rows, done)
+    of_run = {"experiment": settings.data.name, "kind": "crossval", "name": title, "recipe": settings.name}
+    with locked(work, "crossval"), series_run(work, settings.tracking, **of_run) as parent:
+        done = list(label_children(train_members(work, root, members, train), settings.tracking, parent))
+        rows = pd.DataFrame([{"fold": None, **each.member.tags, **each.outcome()} for each in done])
+        classes = done[0].run["classes"]
+        probabilities = np.concatenate([each.probabilities() for each in done])
+        answers = pd.concat([each.unseen() for each in done], ignore_index=True)
+        answers["prediction"] = [classes[number] for number in probabilities.argmax(axis=1)]
+        where = describe(table)
+        about = {
+            "name": settings.name,
+            **summarise(rows, answers, folds, seeds),
+            "dataset": settings.data.name,
+            "seed": settings.seed,
+            **{name: where[name] for name in ("git_commit", "data_sha256", "processor", "versions")},
+            "mlflow_run_id": parent,
+        }
+        rows.to_csv(out / "crossval.csv", index=False, float_format="%.6g")
+        # Not joined, for a class may be called label.
+        answers = pd.concat([answers, pd.DataFrame(probabilities, columns=classes)], axis=1)
+        answers.to_csv(out / "predictions.csv", index=False, float_format="%.6f")
+        (out / "crossval.json").write_text(json.dumps(about, indent=2) + "\n")
         print(_words(about, rows, out), flush=True)
         if parent is not None:
-            _record(about, out)
+            figures = {name: about[name] for name in ("val/acc", "val/loss", "pooled/acc")}
+            figures["val/acc_low"], figures["val/acc_high"] = about["interval"]["val/acc"]
+            tracking.log_metrics({f"crossval/{name}": value for name, value in figures.items()})
+            for name in ("crossval.csv", "crossval.json", "predictions.csv"):
+                tracking.log_file(out / name, "crossval")
     return float(about["val/acc"])
 
 
@@ -120,25 +132,26 @@ def plan(settings: Settings, table: pd.DataFrame, folds: int | None, seeds: int)
     return members
 
 
-def summarise(done: Sequence[Done], folds: int | None, seeds: int) -> dict[str, Any]:
+def summarise(rows: pd.DataFrame, answers: pd.DataFrame, folds: int | None, seeds: int) -> dict[str, Any]:
     """Compute the means and their intervals.
 
     With folds and seeds, the seeds of a fold are averaged first: they judge the same photographs, and would count as
     more evidence than they are.
 
+    Args:
+        rows: `fold`, `seed`, `val/acc` and `val/loss` of each training.
+        answers: `path`, `label` and `prediction` of each photograph that a network had not seen.
+        folds: How many; None: none.
+        seeds: How many.
+
     Returns:
         `val/acc` and `val/loss`; `sd` and `interval` of both; what the interval covers; `pooled/acc`, the share of
         right answers to all photographs that the networks had not seen.
     """
-    figures = pd.DataFrame(
-        [{"unit": each.member.tags["seed" if folds is None else "fold"], **each.run["final"]} for each in done]
-    )
-    names = ["val/acc", "val/loss"]
-    of_unit = figures.groupby("unit", sort=False)[names].mean()
+    of_unit = rows.groupby("seed" if folds is None else "fold", sort=False)[["val/acc", "val/loss"]].mean()
     overlap = 0.0 if folds is None else 1 / (folds - 1)
-    found = {name: mean_interval(of_unit[name].tolist(), overlap) for name in names}
+    found = {str(name): mean_interval(values.tolist(), overlap) for name, values in of_unit.items()}
     found["val/acc"] = clipped(found["val/acc"])
-    answers = pd.concat([pd.read_csv(each.folder / PREDICTIONS, **AS_TEXT) for each in done])
     return {
         "folds": folds,
         "seeds": seeds,
@@ -149,63 +162,6 @@ def summarise(done: Sequence[Done], folds: int | None, seeds: int) -> dict[str, 
         "pooled/acc": float((answers["label"] == answers["prediction"]).mean()),
         "judged": int(answers["path"].nunique()),
     }
-
-
-PREDICTIONS = "predictions-of-val.csv"
-AS_TEXT: dict[str, Any] = {"dtype": str, "keep_default_na": False}  # a class may be called 007 or NA
-
-
-def _judge(done: Done) -> None:
-    """Write what a network says to the photographs that it was validated on, unless that was done before."""
-    file = done.folder / PREDICTIONS
-    if file.exists():
-        return
-    model = open_model(done.folder)
-    assert model.validation is not None  # this version trained it
-    split = done.member.split
-    unseen = split[split["split"] == "val"].reset_index(drop=True)
-    # Not calibrated, for the temperature was fitted on these very photographs.
-    probabilities = calibrated(model.validation.logits, temperature=1.0)
-    table = unseen[["path", "label"]].assign(**done.member.tags)
-    table["prediction"] = [model.classes[number] for number in probabilities.argmax(axis=1)]
-    table = pd.concat([table, pd.DataFrame(probabilities, columns=model.classes)], axis=1)
-    partial_file = file.with_suffix(".part")
-    table.to_csv(partial_file, index=False, float_format="%.6f")
-    partial_file.replace(file)
-
-
-def _rows(done: Sequence[Done]) -> pd.DataFrame:
-
-    return pd.DataFrame(
-        [{"fold": each.member.tags.get("fold"), "seed": each.member.tags["seed"], **each.outcome()} for each in done]
-    )
-
-
-def _provenance(settings: Settings, table: pd.DataFrame, parent: str | None) -> dict[str, Any]:
-
-    where = describe(table)
-    kept = {name: where[name] for name in ("git_commit", "data_sha256", "processor", "versions")}
-    return {"dataset": settings.data.name, "seed": settings.seed, **kept, "mlflow_run_id": parent}
-
-
-def _write(out: Path, about: dict[str, Any], rows: pd.DataFrame, done: Sequence[Done]) -> None:
-
-    rows.to_csv(out / "crossval.csv", index=False, float_format="%.6g")
-    answers = pd.concat([pd.read_csv(each.folder / PREDICTIONS, **AS_TEXT) for each in done])
-    answers.to_csv(out / "predictions.csv", index=False)
-    (out / "crossval.json").write_text(json.dumps(about, indent=2) + "\n")
-
-
-def _record(about: dict[str, Any], out: Path) -> None:
-    """Tell the series' MLflow run, which is open, what was found."""
-    from flowers.tracking import log as tracking
-
-    low, high = about["interval"]["val/acc"]
-    figures = {"val/acc": about["val/acc"], "val/acc_low": low, "val/acc_high": high, "val/loss": about["val/loss"]}
-    tracking.log_metrics({f"crossval/{name}": value for name, value in figures.items()})
-    tracking.log_metrics({"crossval/pooled/acc": about["pooled/acc"]})
-    for name in ("crossval.csv", "crossval.json", "predictions.csv"):
-        tracking.log_file(out / name, "crossval")
 
 
 def _words(about: dict[str, Any], rows: pd.DataFrame, out: Path) -> str:

@@ -34,7 +34,10 @@ from flowers.curation.splits import subset_split
 from flowers.errors import UserError
 from flowers.report.curves import Curve
 from flowers.report.learning_curve import curves_of, describe_curves, draw_curves, write_curves
-from flowers.training.series import Member, opened, series_folder, train_members
+from flowers.tracking import log as tracking
+from flowers.tracking.parents import label_children, series_run
+from flowers.training.checkpoints import locked
+from flowers.training.series import Member, series_folder, train_members
 
 
 @dataclass
@@ -63,8 +66,6 @@ def learning_curve(recipes: Sequence[Settings], sizes: Sequence[float], seeds: i
         UserError: If something that the user gave cannot be used.
         KeyboardInterrupt: If interrupted; the same call goes on from the last whole epoch.
     """
-    from flowers.tracking.parents import label_children, series_run
-
     _check(recipes, sizes, seeds)
     first = recipes[0]
     root, split = photographs_of(first)
@@ -74,33 +75,21 @@ def learning_curve(recipes: Sequence[Settings], sizes: Sequence[float], seeds: i
     out = out or work
     out.mkdir(parents=True, exist_ok=True)  # now, not after hours, is the time to learn that it cannot be made
     title = f"learning curve of {' and '.join(recipe.name for recipe in recipes)}"
-    tracking = first.tracking
-    with (
-        opened(work, "learning_curve"),
-        series_run(work, tracking, experiment=first.data.name, kind="learning_curve", name=title) as parent,
-    ):
-        done = list(label_children(train_members(work, root, members, train), tracking, parent))
+    of_run = {"experiment": first.data.name, "kind": "learning_curve", "name": title}
+    with locked(work, "learning_curve"), series_run(work, first.tracking, **of_run) as parent:
+        done = list(label_children(train_members(work, root, members, train), first.tracking, parent))
         curves = curves_of(done)
         val = int((table["split"] == "val").sum())
         files = write_curves(curves, done, table, out, parent) + draw_curves(curves, first.data.name, val, out)
         print(f"{describe_curves(curves, val)}\nThe figure: {out}/learning_curve.png", flush=True)
         if parent is not None:
-            _record(curves, files)
+            for curve in curves:
+                for count, mean in zip(curve.counts, curve.means, strict=True):
+                    # The number of photographs is the step, so that MLflow's own charts are learning curves.
+                    tracking.log_metrics({f"learning_curve/{curve.name}/val/acc": mean}, step=count)
+            for file in files:
+                tracking.log_file(file, "learning_curve")
     return curves
-
-
-def _record(curves: Sequence[Curve], files: Sequence[Path]) -> None:
-    """Tell the series' MLflow run, which is open, what was found.
-
-    The number of photographs is the step, so that MLflow's own charts are learning curves.
-    """
-    from flowers.tracking import log as tracking
-
-    for curve in curves:
-        for count, mean in zip(curve.counts, curve.means, strict=True):
-            tracking.log_metrics({f"learning_curve/{curve.name}/val/acc": mean}, step=count)
-    for file in files:
-        tracking.log_file(file, "learning_curve")
 
 
 def _check(recipes: Sequence[Settings], sizes: Sequence[float], seeds: int) -> None:

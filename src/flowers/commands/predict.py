@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from flowers.config.cli import exit_on_user_error, read_arguments
@@ -63,9 +64,7 @@ def predict(
     table = pd.DataFrame(
         {
             "path": names,
-            "prediction": [
-                model.classes[i] if p >= least else "" for i, p in zip(predicted.argmax(axis=1), sure, strict=True)
-            ],
+            "prediction": np.where(sure >= least, np.array(model.classes)[predicted.argmax(axis=1)], ""),
             "probability": sure,
             "ood_percentile": outlier_scores(model, names, answers)["ood_percentile"],
         }

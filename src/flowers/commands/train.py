@@ -7,7 +7,6 @@ Writes a folder with ``model.safetensors``, ``config.yaml`` (what was trained), 
 from pathlib import Path
 
 import lightning
-from filelock import FileLock, Timeout
 from lightning.pytorch.callbacks import Callback
 
 from flowers.config.cli import run_command
@@ -55,14 +54,9 @@ def train(settings: Settings, stop_after_epochs: int | None = None, called: str 
     split = getattr(datamodule, "split", None)  # which a DataModule from elsewhere does not have
     key = checkpoints.resume_key(settings, "" if split is None else split_digest(split), start)
     folder = Path("runs/resume") / key
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / "lock", timeout=0):
+        with checkpoints.locked(folder, "training"):
             return _fit(settings, datamodule, model, folder, start, stop_after_epochs, called)
-    except Timeout as error:
-        raise UserError(
-            "this very training is running already in another process; wait for it, or change seed or a setting."
-        ) from error
     except KeyboardInterrupt as error:
         whole = checkpoints.EpochCheckpoint(folder).found() is not None
         advice = "goes on from the last whole epoch" if whole else "starts anew, as no epoch was whole yet"

@@ -6,13 +6,14 @@ same command finds it again; any change of settings, photographs, code or versio
 At the end the trained model is written as a folder, which :mod:`flowers.models.trained` opens.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
 import math
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import lightning
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
 from lightning.pytorch.callbacks import Checkpoint
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
@@ -127,6 +129,27 @@ class EpochCheckpoint(Checkpoint):
     def found(self) -> Path | None:
         """Name the checkpoint to go on from, if there is one."""
         return self.path if self.path.exists() else None
+
+
+@contextlib.contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Keep what is done in a folder, which is made if it is not there, to this process.
+
+    Args:
+        folder: Where a training or a series leaves what it goes on from.
+        what: What is done, for the error.
+
+    Raises:
+        UserError: If another process does it already.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise UserError(
+            f"this very {what} is running already in another process; wait for it, or change seed or a setting."
+        ) from error
 
 
 def keep_stages(folder: Path, out: Path) -> None:

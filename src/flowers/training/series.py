@@ -1,10 +1,9 @@
-"""A series of trainings: children of one MLflow run, each done once, however often the series is interrupted.
+"""A series of trainings: each done once, however often the series is interrupted.
 
 What is done of a series lies in ``runs/series/<key>``, where the key is a digest of all that decides its results. The
 same command finds it again, whatever ended the one before.
 """
 
-import contextlib
 import hashlib
 import json
 import shutil
@@ -13,14 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 
 from flowers.config.compose import change
 from flowers.config.provenance import split_digest
 from flowers.config.schema import Settings
 from flowers.curation.split_table import write_splits
-from flowers.errors import UserError
+from flowers.models.inference import calibrated
+from flowers.models.trained import VALIDATION
 from flowers.training.checkpoints import resume_key
 
 
@@ -69,6 +70,19 @@ class Done:
             "mlflow_run_id": self.run["mlflow_run_id"],
         }
 
+    def unseen(self) -> pd.DataFrame:
+        """List the M photographs that it was validated on, in the split's order: `path`, `label` and its tags."""
+        split = self.member.split
+        return split.loc[split["split"] == "val", ["path", "label"]].assign(**self.member.tags)
+
+    def probabilities(self) -> NDArray[np.float32]:
+        """Give what its network says to :meth:`unseen`, (M,K) float32; rows sum to 1.
+
+        Not calibrated, for the temperature was fitted on these very labels, right or wrong.
+        """
+        with np.load(self.folder / VALIDATION) as arrays:
+            return calibrated(arrays["logits"], temperature=1.0)
+
 
 def series_folder(kind: str, recipes: Sequence[Settings], split: pd.DataFrame) -> Path:
     """Name the folder of a series.
@@ -81,27 +95,6 @@ def series_folder(kind: str, recipes: Sequence[Settings], split: pd.DataFrame) -
     digest = split_digest(split)
     decisive = [kind, [resume_key(each, digest) for each in recipes], [dict(each.tracking) for each in recipes]]
     return Path("runs/series") / hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
-
-
-@contextlib.contextmanager
-def opened(work: Path, kind: str) -> Iterator[None]:
-    """Keep a series to this process.
-
-    Args:
-        work: The series' folder.
-        kind: What it is, for the error.
-
-    Raises:
-        UserError: If the series is running already.
-    """
-    work.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(work / "lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise UserError(
-            f"this very {kind} is running already in another process; wait for it, or change seed or a setting."
-        ) from error
 
 
 def train_members(work: Path, root: Path, members: Sequence[Member], train: Callable[..., float]) -> Iterator[Done]:
@@ -121,56 +114,38 @@ def train_members(work: Path, root: Path, members: Sequence[Member], train: Call
         UserError: If a training cannot be done.
         KeyboardInterrupt: If interrupted; the same call goes on from the last whole epoch.
     """
-    for number, member in enumerate(members):
+    # Pixels of a split are of no use to anything but the series.
+    caches = [
+        Path(member.settings.data.cache_dir) / f"series-{work.name}-{split_digest(member.split)[:8]}"
+        for member in members
+    ]
+    for number, (member, cache) in enumerate(zip(members, caches, strict=True), start=1):
         folder = work / member.name.replace(",", "").replace(" ", "-")
-        cache = _cache(member, work)
         split_csv = folder / "split-of-member.csv"
-        settings = placed(member.settings, root, split_csv, folder, cache)
-        speaks = settings.progress != "none"
-        done = _finished(folder, settings, member.split)
-        if done is None:
-            if speaks:
-                print(f"\n{member.name} ({number + 1} of {len(members)})", flush=True)
+        places = {
+            "out_dir": str(folder),
+            "data.root": str(root),
+            "data.source": None,
+            "data.decisions": None,  # carried out in the split already
+            "data.split_csv": str(split_csv),
+            "data.cache_dir": str(cache),
+        }
+        settings = change(member.settings, places)
+        run = _finished(folder, settings, member.split)
+        if settings.progress != "none":
+            called = f"{member.name} ({number} of {len(members)})"
+            print(f"\n{called}" if run is None else f"{called} is trained already: {folder}", flush=True)
+        if run is None:
             # What lies there is of this very training, but without its end.
             (folder / "model.safetensors").unlink(missing_ok=True)
             write_splits(member.split, split_csv)
             train(settings, called=member.name)
-            done = json.loads((folder / "run.json").read_text())
+            run = json.loads((folder / "run.json").read_text())
             for stage in folder.glob("stage-*.ckpt"):  # no series goes on from a stage
                 stage.unlink()
-        elif speaks:
-            print(f"{member.name} ({number + 1} of {len(members)}) is trained already: {folder}", flush=True)
-        yield Done(member, folder, done)
-        if all(_cache(later, work) != cache for later in members[number + 1 :]):
+        yield Done(member, folder, run)
+        if cache not in caches[number:]:
             shutil.rmtree(cache, ignore_errors=True)
-
-
-def _cache(member: Member, work: Path) -> Path:
-    """Name the folder of a member's decoded pixels, which are of no use to anything but the series."""
-    return Path(member.settings.data.cache_dir) / f"series-{work.name}-{split_digest(member.split)[:8]}"
-
-
-def placed(settings: Settings, root: Path, split_csv: Path, folder: Path, cache: Path) -> Settings:
-    """Have a recipe train on a split that was made for it.
-
-    Args:
-        settings: The recipe.
-        root: Where the photographs lie.
-        split_csv: The split, in which the decisions about photographs are carried out already.
-        folder: For the model.
-        cache: For the decoded pixels.
-    """
-    return change(
-        settings,
-        {
-            "out_dir": str(folder),
-            "data.root": str(root),
-            "data.source": None,
-            "data.decisions": None,
-            "data.split_csv": str(split_csv),
-            "data.cache_dir": str(cache),
-        },
-    )
 
 
 def _finished(folder: Path, settings: Settings, split: pd.DataFrame) -> dict[str, Any] | None:
