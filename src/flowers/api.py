@@ -20,8 +20,8 @@ from flowers.data.pixels import open_store
 from flowers.errors import UserError, suggestion
 from flowers.evaluation.ranking import rank
 from flowers.evaluation.results import Place, comparable, own_places, read_experiments
+from flowers.evaluation.selection import choose
 from flowers.explain.attribution import Explanations, explain
-from flowers.explain.selection import choose
 from flowers.models.inference import PixelLogits, calibrated
 from flowers.models.trained import TrainedModel, open_model
 from flowers.notebook import sentences

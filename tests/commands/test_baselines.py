@@ -10,15 +10,14 @@ import pandas as pd
 import pytest
 import torch
 
-import flowers.evaluation.baseline_inputs
-from flowers.commands.baselines import baselines
+import flowers.commands.baselines
+from flowers.commands.baselines import ON_EMBEDDINGS, ON_PIXELS, baselines, divide
 from flowers.config.provenance import data_digest, split_digest
 from flowers.config.schema import Settings
 from flowers.curation.prepare import photographs_of
 from flowers.curation.split_table import write_splits
 from flowers.data.pixels import open_store
 from flowers.errors import UserError
-from flowers.evaluation.baseline_inputs import ON_EMBEDDINGS, ON_PIXELS, divide
 from flowers.evaluation.scores import confusion, score
 from flowers.models.inference import predict_logits
 from flowers.models.nets import build_network
@@ -94,7 +93,7 @@ def test_only_the_training_photographs_are_learned_from_and_the_test_comes_last(
         opened.extend(table["split"].unique())
         return open_store(root, table, image_px, cache_dir)
 
-    monkeypatch.setattr(flowers.evaluation.baseline_inputs, "open_store", watching)
+    monkeypatch.setattr(flowers.commands.baselines, "open_store", watching)
     baselines(settings)
     first = opened.index("test")
     assert set(opened[first:]) == {"test"}

@@ -38,7 +38,7 @@ def clouds(per_class: int, classes: int, features: int = 6) -> tuple[np.ndarray,
 
 
 def test_the_majority_is_answered_with_the_training_frequencies() -> None:
-    baseline = fit_majority(np.array([1, 1, 2, 1]), 4)
+    baseline = fit_majority(np.zeros((4, 5)), np.array([1, 1, 2, 1]), np.zeros(4, int), 4)
     assert baseline.predict(np.zeros((2, 5))).tolist() == [[0, 0.75, 0.25, 0]] * 2
 
 

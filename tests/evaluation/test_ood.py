@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flowers.evaluation.ood import NEIGHBOURS, combined, distances, energy, ood_percentile, separation
+from flowers.evaluation.predictions import NEIGHBOURS, combined, distances, energy, ood_percentile, separation
 
 RNG = np.random.default_rng(0)
 KNOWN = RNG.normal(0, 0.1, (40, 8)) + np.eye(8)[RNG.integers(0, 3, 40)]
@@ -20,7 +20,7 @@ def test_distance_is_to_the_tenth_nearest() -> None:
 
 def test_portions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = distances(KNOWN, KNOWN)
-    monkeypatch.setattr("flowers.evaluation.ood.AT_ONCE", 7)
+    monkeypatch.setattr("flowers.evaluation.predictions.COMPARED_AT_ONCE", 7)
     np.testing.assert_allclose(distances(KNOWN, KNOWN), whole)
 
 

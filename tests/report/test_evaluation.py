@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from flowers.evaluation.calibration import describe_confidence
-from flowers.evaluation.pictures import SHOWN, Pictures, choose_ood, choose_shown
 from flowers.evaluation.scores import confusion, score
+from flowers.evaluation.selection import SHOWN, Pictures, choose_ood, choose_shown
 from flowers.report.evaluation import LISTED, Run, figures_of, findings, write_report
 
 RNG = np.random.default_rng(0)

@@ -28,12 +28,11 @@ from flowers.data.pixels import open_store, read_square
 from flowers.errors import UserError
 from flowers.evaluation.calibration import describe_confidence
 from flowers.evaluation.domain_shift import find_photographs
-from flowers.evaluation.ood import separation
-from flowers.evaluation.pictures import Pictures, choose_ood, choose_shown
-from flowers.evaluation.predictions import outlier_scores, predict_folder, predict_table, write_results
-from flowers.evaluation.result_files import EXPLANATIONS, PICTURES, TRAINED, write_record
+from flowers.evaluation.predictions import outlier_scores, predict_folder, predict_table, separation
+from flowers.evaluation.result_files import EXPLANATIONS, PICTURES, TRAINED, write_json, write_record, write_results
 from flowers.evaluation.robustness import examples, measure_corruptions
-from flowers.evaluation.scores import confusion, score
+from flowers.evaluation.scores import score
+from flowers.evaluation.selection import Pictures, choose_ood, choose_shown
 from flowers.explain.explanation_set import explain_test
 from flowers.models.inference import PixelLogits, calibrated, keep_freed_memory
 from flowers.models.trained import TrainedModel, open_model
@@ -104,7 +103,7 @@ def evaluate(
         pictures = replace(pictures, corrupted=examples(pixels[0], test["sha256"][0]))
     if outliers:
         metrics["ood"], thumbnails = evaluate_ood(model, outliers, out)
-        (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+        write_json(out / "metrics.json", metrics)
         pictures = replace(pictures, ood=thumbnails)
     if explanations:
         network = PixelLogits(model.net, model.temperature).eval()
@@ -138,8 +137,7 @@ def measure(
     sure = describe_confidence(predicted, labels, val_predicted, None if val is None else val.labels)
     about = {"temperature": model.temperature, "model": str(model.folder), **notes}
     metrics = {**score(labels, predicted, model.classes), **sure, **about}
-    counts = confusion(labels, predicted.argmax(axis=1), len(model.classes))
-    write_results(out, metrics, table, predicted, counts, model.classes)
+    write_results(out, metrics, table, predicted, model.classes)
     for folder in (TRAINED, "outliers"):
         (out / folder).mkdir(exist_ok=True)
     for name in ("config.yaml", "run.json", "history.csv", "split.csv"):

@@ -3,12 +3,17 @@
 Pure functions of rows and labels. What has to be chosen is chosen by cross-validation on the training photographs.
 """
 
-import copy
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.dummy import DummyClassifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import NearestNeighbors
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler, normalize
 
 KS = (1, 3, 5, 7, 9, 15, 25, 51, 101)
 """Numbers of neighbours that are tried."""
@@ -38,10 +43,10 @@ def training_frequencies(labels: np.ndarray, num_classes: int) -> np.ndarray:
     return shares
 
 
-def fit_majority(labels: np.ndarray, num_classes: int) -> Baseline:
-    """Answer the training frequencies, whatever is asked, and so the most frequent class."""
+def fit_majority(rows: np.ndarray, labels: np.ndarray, folds: np.ndarray, num_classes: int) -> Baseline:
+    """Answer the training frequencies, whatever is asked, and so the most frequent class; `rows` do not matter."""
     frequencies = training_frequencies(labels, num_classes)
-    return Baseline(lambda rows: np.tile(frequencies, (len(rows), 1)), {})
+    return Baseline(lambda queries: np.tile(frequencies, (len(queries), 1)), {})
 
 
 def fit_neighbours(
@@ -60,22 +65,20 @@ def fit_neighbours(
         Votes become probabilities as :func:`vote` says. Of equally good numbers of neighbours the largest is taken,
         whose vote is the steadiest.
     """
-    splits = held_out(folds)
-    most = min(int(apart.sum()) for _, apart in splits)  # each number must be possible in each fold
+    most = min(int(apart.sum()) for _, apart in held_out(folds))  # each number must be possible in each fold
     candidates = [k for k in KS if k <= most]
-    right = dict.fromkeys(candidates, 0)
-    for judged, apart in splits:
-        near = labels[apart][search(rows[judged], rows[apart], candidates[-1])]
+
+    def answer(queries: np.ndarray, apart: np.ndarray | slice, ks: Sequence[int]) -> list[np.ndarray]:
+        near = labels[apart][search(queries, rows[apart], ks[-1])]
         frequencies = training_frequencies(labels[apart], num_classes)
-        for k in candidates:
-            right[k] += int((vote(near[:, :k], frequencies).argmax(axis=1) == labels[judged]).sum())
-    accuracies = _accuracies(right, splits)
-    best = max(candidates, key=lambda k: (right[k], k))
-    frequencies = training_frequencies(labels, num_classes)
-    return Baseline(
-        lambda queries: vote(labels[search(queries, rows, best)], frequencies),
-        {"k": best, "folds": len(splits), "cv_acc": accuracies},
-    )
+        return [vote(near[:, :k], frequencies) for k in ks]
+
+    def judge(judged: np.ndarray, apart: np.ndarray) -> list[np.ndarray]:
+        return answer(rows[judged], apart, candidates)
+
+    settings = _cross_validate(judge, candidates, labels, folds)
+    best = max(reversed(candidates), key=lambda k: settings["cv_acc"][f"{k:g}"])
+    return Baseline(lambda queries: answer(queries, slice(None), [best])[0], {"k": best, **settings})
 
 
 def fit_logistic(features: np.ndarray, labels: np.ndarray, folds: np.ndarray, num_classes: int) -> Baseline:
@@ -90,15 +93,14 @@ def fit_logistic(features: np.ndarray, labels: np.ndarray, folds: np.ndarray, nu
     Returns:
         Of equally good penalties the strongest is taken.
     """
-    splits = held_out(folds)
-    right = dict.fromkeys(CS, 0)
-    for judged, apart in splits:
-        answers = _logistic_path(features[apart], labels[apart], num_classes, CS)
-        for c, predict in zip(CS, answers, strict=True):
-            right[c] += int((predict(features[judged]).argmax(axis=1) == labels[judged]).sum())
-    best = max(CS, key=lambda c: (right[c], -c))
-    *_, predict = _logistic_path(features, labels, num_classes, [best])
-    return Baseline(predict, {"C": best, "folds": len(splits), "cv_acc": _accuracies(right, splits)})
+
+    def judge(judged: np.ndarray, apart: np.ndarray) -> Iterator[np.ndarray]:
+        for predict in _logistic_path(features[apart], labels[apart], num_classes, CS):
+            yield predict(features[judged])
+
+    settings = _cross_validate(judge, CS, labels, folds)
+    best = max(CS, key=lambda c: settings["cv_acc"][f"{c:g}"])
+    return Baseline(next(_logistic_path(features, labels, num_classes, [best])), {"C": best, **settings})
 
 
 def nearest_pixels(queries: np.ndarray, references: np.ndarray, k: int, metric: str) -> np.ndarray:
@@ -113,12 +115,8 @@ def nearest_pixels(queries: np.ndarray, references: np.ndarray, k: int, metric: 
     Returns:
         (M,k) rows of `references`, the nearest first.
     """
-    from sklearn.neighbors import NearestNeighbors
-
     flat, others = (rows.reshape(len(rows), -1).astype(np.float64) for rows in (references, queries))
-    search = NearestNeighbors(n_neighbors=k, algorithm="brute", metric=metric).fit(flat)
-    found: np.ndarray = search.kneighbors(others, return_distance=False)
-    return found
+    return _nearest(others, flat, k, metric)
 
 
 def nearest_directions(queries: np.ndarray, references: np.ndarray, k: int) -> np.ndarray:
@@ -132,15 +130,14 @@ def nearest_directions(queries: np.ndarray, references: np.ndarray, k: int) -> n
     Returns:
         (M,k) rows of `references`, the nearest first.
     """
-    from sklearn.neighbors import NearestNeighbors
-    from sklearn.preprocessing import normalize
-
     # Of rows of length 1 the nearest are those of the largest cosine: |a - b|² = 2 - 2 cos.
-    found: np.ndarray = (
-        NearestNeighbors(n_neighbors=k, algorithm="brute")
-        .fit(normalize(references))
-        .kneighbors(normalize(queries), return_distance=False)
-    )
+    return _nearest(normalize(queries), normalize(references), k, "euclidean")
+
+
+def _nearest(queries: np.ndarray, references: np.ndarray, k: int, metric: str) -> np.ndarray:
+    """Compare every pair of rows."""
+    search = NearestNeighbors(n_neighbors=k, algorithm="brute", metric=metric).fit(references)
+    found: np.ndarray = search.kneighbors(queries, return_distance=False)
     return found
 
 
@@ -176,45 +173,57 @@ def held_out(folds: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     return splits
 
 
-def _accuracies(right: dict[Any, int], splits: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
-    """Divide by how many were judged; the choices are named as JSON has it."""
-    judged = sum(int(mask.sum()) for mask, _ in splits)
-    return {f"{choice:g}": count / judged for choice, count in right.items()}
+def _cross_validate(
+    judge: Callable[[np.ndarray, np.ndarray], Iterable[np.ndarray]],
+    choices: Sequence[float],
+    labels: np.ndarray,
+    folds: np.ndarray,
+) -> dict[str, Any]:
+    """Measure how often each choice is right about photographs that it was not fitted on.
+
+    Args:
+        judge: From who is judged and who judges, two masks (N,), to the probabilities of the judged: (M,K) for each of
+            the choices.
+        choices: What can be chosen.
+        labels: (N,).
+        folds: (N,), see :func:`held_out`.
+
+    Returns:
+        The number of ``folds``, and ``cv_acc``, the accuracy in [0, 1] of each choice, named as JSON has it.
+    """
+    splits = held_out(folds)
+    right = dict.fromkeys(choices, 0)
+    for judged, apart in splits:
+        for choice, probabilities in zip(choices, judge(judged, apart), strict=True):
+            right[choice] += int((probabilities.argmax(axis=1) == labels[judged]).sum())
+    photographs = sum(int(judged.sum()) for judged, _ in splits)
+    accuracies = {f"{choice:g}": count / photographs for choice, count in right.items()}
+    return {"folds": len(splits), "cv_acc": accuracies}
 
 
 def _logistic_path(
     features: np.ndarray, labels: np.ndarray, num_classes: int, strengths: Sequence[float]
-) -> list[Callable[[np.ndarray], np.ndarray]]:
+) -> Iterator[Callable[[np.ndarray], np.ndarray]]:
     """Fit one logistic regression after the other, each from where the one before it ended.
 
-    Returns:
-        Functions from features (M,D) to probabilities (M,K), with 0 for a class that was not there to learn.
+    Yields:
+        A function from features (M,D) to probabilities (M,K), with 0 for a class that was not there to learn. It holds
+        until the next one is asked for.
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
+    regression = LogisticRegression(max_iter=_STEPS, warm_start=True)
+    # Where all are of one class there is nothing to learn, which a regression refuses.
+    model = make_pipeline(StandardScaler(), regression) if len(np.unique(labels)) > 1 else DummyClassifier()
 
-    known = np.unique(labels)
-    scaler = StandardScaler().fit(features)
-    scaled = scaler.transform(features)
+    def predict(rows: np.ndarray) -> np.ndarray:
+        probabilities = np.zeros((len(rows), num_classes))
+        probabilities[:, model.classes_] = model.predict_proba(rows)
+        return probabilities
 
-    def predictor(fitted: LogisticRegression | None) -> Callable[[np.ndarray], np.ndarray]:
-        def predict(rows: np.ndarray) -> np.ndarray:
-            probabilities = np.zeros((len(rows), num_classes))
-            probabilities[:, known] = 1 if fitted is None else fitted.predict_proba(scaler.transform(rows))
-            return probabilities
-
-        return predict
-
-    if len(known) == 1:  # nothing to learn, which scikit-learn refuses
-        return [predictor(None) for _ in strengths]
-    model = LogisticRegression(max_iter=_STEPS, warm_start=True)
-    found = []
     for strength in strengths:
+        regression.set_params(C=strength)
         with warnings.catch_warnings():
             # Hardly penalised and separable, it never ends; cross-validation judges what it has come to.
             warnings.simplefilter("ignore", ConvergenceWarning)
             warnings.filterwarnings("ignore", message="The number of unique classes is greater than 50%")
-            model.set_params(C=strength).fit(scaled, labels)
-        found.append(predictor(copy.deepcopy(model)))
-    return found
+            model.fit(features, labels)
+        yield predict

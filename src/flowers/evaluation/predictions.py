@@ -1,19 +1,26 @@
-"""A trained model on photographs: logits, features, scores, and the files of results."""
+"""A trained model on photographs: logits and features, and how far from what it knows they are."""
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+from sklearn.metrics import roc_auc_score
 
 from flowers.curation.manifest import image_files
 from flowers.data.pixels import open_store, read_square
 from flowers.errors import UserError
-from flowers.evaluation.ood import combined, distances, energy, ood_percentile
 from flowers.models.inference import ModelOutputs, calibrated, predict_logits
 from flowers.models.trained import TrainedModel
 from flowers.sources.photograph import PhotographError
+
+AT_ONCE = 256
+"""Photographs of a folder that are held at a time, so that memory does not grow with the folder."""
+COMPARED_AT_ONCE = 2048
+"""Photographs whose distances to all known ones are held at a time."""
+NEIGHBOURS = 10
 
 
 def predict_table(model: TrainedModel, root: Path, table: pd.DataFrame) -> tuple[np.ndarray, ModelOutputs]:
@@ -21,73 +28,6 @@ def predict_table(model: TrainedModel, root: Path, table: pd.DataFrame) -> tuple
     pixels = open_store(root, table, model.net.image_px, Path(model.settings.data.cache_dir))
     labels = table["label"].map(model.classes.index).to_numpy(int)
     return labels, predict_logits(model.net, pixels, table["path"].tolist())
-
-
-def write_results(
-    out: Path,
-    metrics: dict[str, Any],
-    table: pd.DataFrame,
-    predicted: np.ndarray,
-    counts: np.ndarray,
-    classes: list[str],
-) -> pd.DataFrame:
-    """Write ``metrics.json``, ``predictions.csv`` and ``confusion.csv``.
-
-    Args:
-        out: Folder for them; it is made if it is not there.
-        metrics: Content of the first.
-        table: `path` and `label` of N photographs.
-        predicted: Probabilities (N,K).
-        counts: (K,K), rows truth, columns prediction.
-        classes: The K class names.
-
-    Returns:
-        What ``confusion.csv`` holds.
-    """
-    names = [classes[i] for i in predicted.argmax(axis=1)]
-    predictions = pd.DataFrame({"path": table["path"], "label": table["label"], "prediction": names})
-    # Not joined, for a class may be called label.
-    predictions = pd.concat([predictions, pd.DataFrame(predicted, columns=classes)], axis=1)
-    confusions = pd.concat([pd.Series(classes, name="truth"), pd.DataFrame(counts, columns=classes)], axis=1)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    predictions.to_csv(out / "predictions.csv", index=False, float_format="%.6f")
-    confusions.to_csv(out / "confusion.csv", index=False)
-    return confusions
-
-
-def outlier_scores(model: TrainedModel, names: list[str], answers: ModelOutputs) -> pd.DataFrame:
-    """Tell how little photographs resemble those that the model was chosen on.
-
-    Args:
-        model: The model.
-        names: What the N photographs are called.
-        answers: What the network makes of them.
-
-    Returns:
-        Columns `path`; `outlier`, which joins `distance` to the validation photographs and lack of `confidence` (see
-        :mod:`flowers.evaluation.ood`), and `ood_percentile`, the share of validation photographs with less of it;
-        `distance`; `energy`; `confidence`, the answer's probability. A model that kept no validation features has no
-        `distance`, its `outlier` is the energy, and `ood_percentile` is empty.
-    """
-    unsure = 1 - calibrated(answers.logits, model.temperature).max(axis=1)
-    found = {"energy": energy(answers.logits), "confidence": 1 - unsure}
-    val = model.validation
-    if val is None:
-        unknown = np.full(len(names), np.nan)
-        return pd.DataFrame(
-            {"path": names, "outlier": found["energy"], "ood_percentile": unknown, "distance": unknown, **found}
-        )
-    far = distances(answers.features, val.features)
-    val_far = distances(val.features, val.features, among_themselves=True)
-    val_unsure = 1 - calibrated(val.logits, model.temperature).max(axis=1)
-    outlier, of_val = (combined(scores, [val_far, val_unsure]) for scores in ([far, unsure], [val_far, val_unsure]))
-    percentile = ood_percentile(outlier, of_val)
-    return pd.DataFrame({"path": names, "outlier": outlier, "ood_percentile": percentile, "distance": far, **found})
-
-
-AT_ONCE = 256
-"""Photographs held at a time, so that memory does not grow with the folder."""
 
 
 def predict_folder(model: TrainedModel, photos: Path, key: str) -> tuple[list[str], ModelOutputs, dict[str, str]]:
@@ -124,3 +64,123 @@ def predict_folder(model: TrainedModel, photos: Path, key: str) -> tuple[list[st
         raise UserError(f"{photos} holds no photograph that can be read; name a folder of photographs with {key}=DIR.")
     logits, features = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return names, ModelOutputs(logits, features), refused
+
+
+def outlier_scores(model: TrainedModel, names: list[str], answers: ModelOutputs) -> pd.DataFrame:
+    """Tell how little photographs resemble those that the model was chosen on.
+
+    Args:
+        model: The model.
+        names: What the N photographs are called.
+        answers: What the network makes of them.
+
+    Returns:
+        Columns `path`; `outlier`, which joins `distance` to the validation photographs and lack of `confidence` (see
+        :func:`combined`), and `ood_percentile`, the share of validation photographs with less of it;
+        `distance`; `energy`; `confidence`, the answer's probability. A model that kept no validation features has no
+        `distance`, its `outlier` is the energy, and `ood_percentile` is empty.
+    """
+    unsure = 1 - calibrated(answers.logits, model.temperature).max(axis=1)
+    found = {"energy": energy(answers.logits), "confidence": 1 - unsure}
+    val = model.validation
+    if val is None:
+        unknown = np.full(len(names), np.nan)
+        return pd.DataFrame(
+            {"path": names, "outlier": found["energy"], "ood_percentile": unknown, "distance": unknown, **found}
+        )
+    far = distances(answers.features, val.features)
+    val_far = distances(val.features, val.features, among_themselves=True)
+    val_unsure = 1 - calibrated(val.logits, model.temperature).max(axis=1)
+    outlier, of_val = (combined(scores, [val_far, val_unsure]) for scores in ([far, unsure], [val_far, val_unsure]))
+    percentile = ood_percentile(outlier, of_val)
+    return pd.DataFrame({"path": names, "outlier": outlier, "ood_percentile": percentile, "distance": far, **found})
+
+
+def distances(
+    features: NDArray[np.floating], reference: NDArray[np.floating], among_themselves: bool = False
+) -> NDArray[np.float64]:
+    """Measure how far photographs are from those of a reference (Sun et al. 2022, "Deep nearest neighbors").
+
+    Args:
+        features: (N, D), what the network's head is given.
+        reference: (M, D), M > 0, of photographs that were not trained on, else the trained ones would seem too near.
+        among_themselves: The N are the reference, and none is a neighbour of itself.
+
+    Returns:
+        (N,) in [0, 2]: 1 - cosine to the tenth nearest of the reference, or to the farthest if there are fewer.
+    """
+    ours, theirs = _unit(features), _unit(reference)
+    place = min(NEIGHBOURS, len(theirs)) - 1 + among_themselves  # the nearest is then the photograph itself
+    place = min(place, len(theirs) - 1)
+    parts = []
+    for first in range(0, len(ours), COMPARED_AT_ONCE):
+        gaps = 1 - ours[first : first + COMPARED_AT_ONCE] @ theirs.T
+        parts.append(np.partition(gaps, place, axis=1)[:, place])
+    return np.concatenate(parts).clip(min=0) if parts else np.empty(0)
+
+
+def combined(scores: Sequence[NDArray[np.floating]], references: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
+    """Join several outlier scores into one that needs none of them to be good (Fisher 1932, combining tests).
+
+    Which score notices what depends on the photographs: a flower of an unknown species may lie among the known ones and
+    leave the network unsure, an empty meadow lies far from them and may leave it sure.
+
+    Args:
+        scores: (N,) each, the higher the farther from what is known.
+        references: (M,) each, M > 0: the same scores of ordinary photographs.
+
+    Returns:
+        (N,): the sum of -ln p over the scores, where p is the share of ordinary photographs that score as high or
+        more, counting the photograph itself. In nats.
+    """
+    total = np.zeros(len(scores[0]))
+    for score, reference in zip(scores, references, strict=True):
+        higher = len(reference) - np.searchsorted(np.sort(reference), score, side="left")
+        total -= np.log((higher + 1) / (len(reference) + 1))
+    return total
+
+
+def ood_percentile(score: NDArray[np.floating], reference: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Turn a score into shares that can be read without knowing the network.
+
+    Args:
+        score: (N,), the higher the farther from what is known.
+        reference: (M,), M > 0: of ordinary photographs.
+
+    Returns:
+        (N,) in [0, 1]: the share of ordinary photographs that score less. Of ordinary ones, one in a hundred is above
+        0.99.
+    """
+    return np.searchsorted(np.sort(reference), score, side="left") / len(reference)
+
+
+def energy(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Score outliers by the logits alone (Liu et al. 2020, "Energy-based out-of-distribution detection").
+
+    Args:
+        logits: (N, K).
+
+    Returns:
+        (N,); the higher, the more of an outlier. In nats, with no fixed zero.
+    """
+    return -np.asarray(logsumexp(logits.astype(np.float64), axis=1))
+
+
+def separation(ordinary: NDArray[np.floating], outlying: NDArray[np.floating]) -> float:
+    """Compute the chance that an outlier scores higher than an ordinary photograph (area under the ROC curve).
+
+    Args:
+        ordinary: Scores (N,), N > 0.
+        outlying: Scores (M,), M > 0.
+
+    Returns:
+        In [0, 1]; 0.5 is no better than chance.
+    """
+    truth = np.repeat([0, 1], [len(ordinary), len(outlying)])
+    return float(roc_auc_score(truth, np.concatenate([ordinary, outlying])))
+
+
+def _unit(features: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Scale rows to length 1; a row of zeros stays."""
+    wide = features.astype(np.float64)
+    return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)

@@ -1,6 +1,5 @@
-"""The files of results: each is read whole, or refused with a sentence that names it and ends with its remedy."""
+"""The files of results, written and read: what cannot be read is named in a sentence that ends with its remedy."""
 
-import csv
 import dataclasses
 import json
 import types
@@ -14,14 +13,44 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from flowers.errors import UserError
+from flowers.evaluation.scores import confusion
 
 T = TypeVar("T")
 
 TRAINED = "trained"
 """Folder in an evaluation with copies of those files of the training that tables and pages are made of."""
 PICTURES, EXPLANATIONS = "pictures.npz", "explanations.npz"
-"""Records: :class:`flowers.evaluation.pictures.Pictures` and
+"""Records: :class:`flowers.evaluation.selection.Pictures` and
 :class:`flowers.explain.explanation_set.ExplanationSet`."""
+
+
+def write_results(
+    out: Path, metrics: dict[str, Any], table: pd.DataFrame, predicted: np.ndarray, classes: list[str]
+) -> None:
+    """Write ``metrics.json``, ``predictions.csv`` and ``confusion.csv``.
+
+    Args:
+        out: Folder for them; it is made if it is not there.
+        metrics: Content of the first.
+        table: `path` and `label` of N photographs.
+        predicted: Probabilities (N,K).
+        classes: The K class names.
+    """
+    answers = predicted.argmax(axis=1)
+    counts = confusion(table["label"].map(classes.index).to_numpy(), answers, len(classes))
+    predictions = table[["path", "label"]].assign(prediction=np.array(classes)[answers])
+    # Not joined, for a class may be called label.
+    predictions = pd.concat([predictions, pd.DataFrame(predicted, columns=classes)], axis=1)
+    confusions = pd.concat([pd.Series(classes, name="truth"), pd.DataFrame(counts, columns=classes)], axis=1)
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "metrics.json", metrics)
+    predictions.to_csv(out / "predictions.csv", index=False, float_format="%.6f")
+    confusions.to_csv(out / "confusion.csv", index=False)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON object."""
+    path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def read_json(path: Path, keys: Sequence[str], remedy: str) -> dict[str, Any]:
@@ -39,12 +68,8 @@ def read_json(path: Path, keys: Sequence[str], remedy: str) -> dict[str, Any]:
 
 def read_answers(path: Path, remedy: str) -> pd.DataFrame:
     """Read `label` and `prediction` of each tested photograph, by its path."""
-    check_exists(path, remedy)
-    try:
-        # By position, as a class may be called label; as text, as one may be called NA.
-        table = pd.read_csv(path, usecols=[0, 1, 2], dtype=str, keep_default_na=False, encoding="utf-8")
-    except ValueError as error:  # pandas' parser errors are ValueErrors
-        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}): {remedy}.") from error
+    # By position, as a class may be called label.
+    table = _read_csv(path, remedy, usecols=[0, 1, 2], **_AS_TEXT)
     if list(table.columns) != ["path", "label", "prediction"] or table.empty or table["path"].duplicated().any():
         raise UserError(f"{path} is no table of one prediction for each photograph: {remedy}.")
     return table.set_index("path")
@@ -52,41 +77,43 @@ def read_answers(path: Path, remedy: str) -> pd.DataFrame:
 
 def read_probabilities(path: Path, num_classes: int, remedy: str) -> NDArray[np.float64]:
     """Read what :func:`read_answers` leaves out: the probability of each class, (N, K)."""
-    check_exists(path, remedy)
-    try:
-        # By position, as a class may be called label.
-        return pd.read_csv(path, usecols=range(3, 3 + num_classes), dtype=float).to_numpy()
-    except ValueError as error:  # pandas' parser errors are ValueErrors
-        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}): {remedy}.") from error
+    return _read_csv(path, remedy, usecols=range(3, 3 + num_classes), dtype=float).to_numpy()
 
 
 def read_confusion(path: Path, remedy: str) -> tuple[list[str], NDArray[np.int64]]:
     """Read class names and counts, (K, K), from a CSV with a column `truth` and one per predicted class."""
-    check_exists(path, remedy)
-    # Not with pandas, which takes a class called NA for a gap and renames a class called truth.
-    with path.open(newline="", encoding="utf-8") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
-    classes = header[1:]
+    # Without a header, as a class may be called truth, which pandas would rename.
+    cells = _read_csv(path, remedy, header=None, **_AS_TEXT).to_numpy(dtype=object)
+    classes = cells[0, 1:].tolist()
     try:
-        counts = np.array([row[1:] for row in rows]).astype(np.int64)
+        counts = cells[1:, 1:].astype(np.int64)
     except ValueError:  # ragged rows, or cells that are no whole numbers
         counts = np.empty(0, np.int64)
-    square = bool(classes) and counts.shape == (len(classes), len(classes))
-    if not square or header[0] != "truth" or [row[0] for row in rows] != classes:
+    if not classes or counts.shape != (len(classes),) * 2 or cells[:, 0].tolist() != ["truth", *classes]:
         raise UserError(f"{path} is no confusion matrix: {remedy}.")
     return classes, counts
 
 
 def read_history(path: Path, remedy: str) -> pd.DataFrame:
     """Read the learning curves."""
+    history = _read_csv(path, remedy, dtype={"stage": str})
+    try:
+        history[["epoch", "train/loss", "train/acc", "val/loss", "val/acc"]].astype(float)
+        return history.astype({"stage": str})
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{path} is not what training writes ({error}): {remedy}.") from error
+
+
+_AS_TEXT: dict[str, Any] = {"dtype": str, "keep_default_na": False}
+"""A class may be called 007 or NA."""
+
+
+def _read_csv(path: Path, remedy: str, **options: Any) -> pd.DataFrame:
     check_exists(path, remedy)
     try:
-        history = pd.read_csv(path)
-        history = history.astype({"stage": str})
-        history[["epoch", "train/loss", "train/acc", "val/loss", "val/acc"]].astype(float)
-    except (ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
-        raise UserError(f"{path} is not what training writes ({error}): {remedy}.") from error
-    return history
+        return pd.read_csv(path, **options)
+    except ValueError as error:  # pandas' parser errors are ValueErrors
+        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}): {remedy}.") from error
 
 
 def check_exists(path: Path, remedy: str) -> None:
@@ -102,21 +129,14 @@ def write_record(path: Path, record: Any) -> None:
     """
     arrays: list[NDArray[Any]] = []
 
-    def pack(value: Any) -> Any:
+    def store(value: Any) -> Any:
+        """Encode what JSON has no word for."""
         if isinstance(value, np.ndarray):
             arrays.append(value)
             return len(arrays) - 1
-        if isinstance(value, pd.DataFrame):
-            return value.to_dict("list")
-        if dataclasses.is_dataclass(value):
-            return {field.name: pack(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        if isinstance(value, dict):
-            return {key: pack(each) for key, each in value.items()}
-        if isinstance(value, list | tuple):
-            return [pack(each) for each in value]
-        return value.item() if isinstance(value, np.generic) else value
+        return value.to_dict("list") if isinstance(value, pd.DataFrame) else value.item()
 
-    words = json.dumps(pack(record))
+    words = json.dumps(dataclasses.asdict(record), default=store)
     named: dict[str, Any] = {str(number): each for number, each in enumerate(arrays)}
     np.savez_compressed(path, record=np.array(words), **named)
 

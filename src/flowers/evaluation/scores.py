@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import t as student
+from sklearn.metrics import precision_recall_fscore_support
 
 OVERALL = ("test/acc", "test/loss", "test/macro_f1", "test/top2_acc")
 """The overall figures, each of which gets an interval."""
@@ -59,7 +61,8 @@ def score(
           own.
         - ``test/top2_acc``: share of photographs whose true class is among the two most probable.
         - ``interval``: for each of the four, ``[low, high]``.
-        - ``per_class``: a row for each class, see :func:`per_class`.
+        - ``per_class``: a row for each class: ``class``, ``precision``, ``recall``, ``f1`` (0 where the denominator
+          is 0) and ``support``, its photographs.
         - ``photographs``: N.
 
     Raises:
@@ -67,24 +70,27 @@ def score(
             probabilities.
     """
     _check(labels, probabilities, classes)
-    num_classes = len(classes)
     probabilities = probabilities.astype(np.float64)
-    of_truth = np.take_along_axis(probabilities, labels[:, None], axis=1)
-    # Rank of the true class; ties go to the lower class number, exactly as in argmax.
-    earlier = np.arange(num_classes) < labels[:, None]
-    ranks = ((probabilities > of_truth) | ((probabilities == of_truth) & earlier)).sum(axis=1)
-    losses = -np.log(np.clip(of_truth[:, 0], SMALLEST_PROBABILITY, 1.0))
-    predictions = probabilities.argmax(axis=1)
+    # From the most probable class down; ties go to the lower class number.
+    by_rank = np.argsort(-probabilities, axis=1, kind="stable")
+    predictions, ranks = by_rank[:, 0], (by_rank == labels[:, None]).argmax(axis=1)
+    losses = -np.log(np.clip(probabilities[np.arange(len(labels)), labels], SMALLEST_PROBABILITY, 1.0))
 
     # One order for any order of the photographs, so that neither sums nor draws depend on it.
     order = np.lexsort((losses, ranks, predictions, labels))
-    answers = _Answers(labels[order], predictions[order], ranks[order], losses[order], num_classes)
-    overall = _overall(np.arange(len(labels))[None], answers)[0]
-    low, high = np.percentile(_resample(answers, seed, resamples), [2.5, 97.5], axis=0)
+    answers: list[NDArray[Any]] = [each[order] for each in (labels, predictions, ranks, losses)]
+    overall = _overall(len(classes), *(each[None] for each in answers))[0]
+    rng = np.random.default_rng(seed)
+    size, at_once = len(labels), max(1, _DRAWS_AT_ONCE // len(labels))
+    draws = []
+    for start in range(0, resamples, at_once):
+        drawn = rng.integers(0, size, (min(at_once, resamples - start), size))
+        draws.append(_overall(len(classes), *(each[drawn] for each in answers)))
+    low, high = np.percentile(np.concatenate(draws), [2.5, 97.5], axis=0)
     return {
         **dict(zip(OVERALL, overall.tolist(), strict=True)),
         "interval": {name: [float(low[column]), float(high[column])] for column, name in enumerate(OVERALL)},
-        "per_class": per_class(confusion(labels, predictions, num_classes), classes),
+        "per_class": _per_class(labels, predictions, classes),
         "photographs": len(labels),
     }
 
@@ -104,32 +110,14 @@ def confusion(labels: NDArray[np.integer], predictions: NDArray[np.integer], num
     return np.bincount(cells, minlength=num_classes**2).astype(np.int64).reshape(num_classes, num_classes)
 
 
-def per_class(counts: NDArray[np.integer], classes: list[str]) -> list[dict[str, str | float]]:
-    """Read each class's figures off a confusion matrix.
-
-    Args:
-        counts: (K, K), rows truth, columns prediction.
-        classes: The K class names, by number.
-
-    Returns:
-        A row for each class: ``class``, ``precision``, ``recall``, ``f1`` in [0, 1] (0 where the denominator is 0) and
-        ``support``.
-    """
-    right, predicted, support = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
-    # A zero denominator has a zero numerator, so dividing by 1 instead gives the 0 we promise.
-    precision = right / np.maximum(predicted, 1)
-    recall = right / np.maximum(support, 1)
-    f1 = 2 * right / np.maximum(predicted + support, 1)
-    return [
-        {
-            "class": name,
-            "precision": float(precision[k]),
-            "recall": float(recall[k]),
-            "f1": float(f1[k]),
-            "support": int(support[k]),
-        }
-        for k, name in enumerate(classes)
-    ]
+def _per_class(
+    labels: NDArray[np.integer], predictions: NDArray[np.integer], classes: list[str]
+) -> list[dict[Any, Any]]:
+    """Compute each class's figures."""
+    numbers = range(len(classes))
+    figures = precision_recall_fscore_support(labels, predictions, labels=numbers, zero_division=0.0)
+    columns = dict(zip(("precision", "recall", "f1", "support"), figures, strict=True))
+    return pd.DataFrame({"class": classes, **columns}).to_dict("records")
 
 
 def largest_error_frac(photographs: int) -> float:
@@ -145,65 +133,34 @@ def largest_error_frac(photographs: int) -> float:
     return float(1 - 0.05 ** (1 / photographs))
 
 
-class _Answers(NamedTuple):
-    """What the overall figures are made of."""
-
-    labels: NDArray[np.integer]
-    """True classes, (N,)."""
-    predictions: NDArray[np.integer]
-    """Predicted classes, (N,)."""
-    ranks: NDArray[np.integer]
-    """How many classes are held more probable than the true one, (N,)."""
-    losses: NDArray[np.float64]
-    """Log losses in nats, (N,)."""
-    num_classes: int
-
-
-def _resample(answers: _Answers, seed: int, resamples: int) -> NDArray[np.float64]:
-    """Compute the overall figures on draws with replacement: (resamples, 4)."""
-    rng = np.random.default_rng(seed)
-    size = len(answers.labels)
-    at_once = max(1, _DRAWS_AT_ONCE // size)
-    return np.concatenate(
-        [
-            _overall(rng.integers(0, size, (min(at_once, resamples - start), size)), answers)
-            for start in range(0, resamples, at_once)
-        ]
-    )
-
-
-def _overall(drawn: NDArray[np.int64], answers: _Answers) -> NDArray[np.float64]:
-    """Compute the figures of :data:`OVERALL` for R draws at once.
+def _overall(
+    num_classes: int,
+    labels: NDArray[np.integer],
+    predictions: NDArray[np.integer],
+    ranks: NDArray[np.integer],
+    losses: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Compute the figures of :data:`OVERALL`, (R, 4), for R draws at once.
 
     Args:
-        drawn: Numbers of the drawn photographs, (R, N).
-        answers: What was answered for all photographs.
-
-    Returns:
-        (R, 4).
+        num_classes: K.
+        labels: True classes of the drawn photographs, (R, N).
+        predictions: Predicted classes, (R, N).
+        ranks: How many classes are held more probable than the true one, (R, N).
+        losses: Log losses in nats, (R, N).
     """
-    labels, predictions, ranks, losses, num_classes = answers
-    draws = len(drawn)
+    draws = len(labels)
 
     def tally(of: NDArray[np.integer], weights: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
         """Count classes draw by draw: (R, K)."""
-        cells = (np.arange(draws)[:, None] * num_classes + of[drawn]).ravel()
-        taken = None if weights is None else weights[drawn].ravel()
+        cells = (np.arange(draws)[:, None] * num_classes + of).ravel()
+        taken = None if weights is None else weights.ravel()
         return np.bincount(cells, taken, draws * num_classes).reshape(draws, num_classes).astype(np.float64)
 
     support = tally(labels)
     f1 = 2 * tally(labels, ranks == 0) / np.maximum(support + tally(predictions), 1)
     macro_f1 = f1.sum(axis=1, where=support > 0) / (support > 0).sum(axis=1)
-    drawn_ranks = ranks[drawn]
-    return np.stack(
-        [
-            (drawn_ranks == 0).mean(axis=1),
-            losses[drawn].mean(axis=1),
-            macro_f1,
-            (drawn_ranks < 2).mean(axis=1),
-        ],
-        axis=1,
-    )
+    return np.stack([(ranks == 0).mean(axis=1), losses.mean(axis=1), macro_f1, (ranks < 2).mean(axis=1)], axis=1)
 
 
 def _check(labels: NDArray[np.integer], probabilities: NDArray[np.floating], classes: list[str]) -> None:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flowers.evaluation.calibration import share_interval
+from flowers.evaluation.selection import one_per_class_first
 from flowers.explain.layers import device_of, finite_logits, to_batch
-from flowers.explain.selection import one_per_class_first
 
 STRENGTHS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """By how many of 255 levels each colour of each pixel is changed."""
@@ -164,7 +164,7 @@ def _choose_examples(
     rows = np.flatnonzero(was_right & (after.argmax(axis=1) != labels))
     rows = rows[np.argsort(-after[rows].max(axis=1), kind="stable")]
     found = []
-    for row in one_per_class_first(rows.tolist(), labels)[:examples]:
+    for row in one_per_class_first(rows, labels)[:examples].tolist():
         photograph = np.asarray(pixels[row])
         changed = np.clip(photograph + strength * signs[row].astype(np.float32), 0, 255)
         found.append(

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from flowers.evaluation.selection import choose, spread
 from flowers.explain.adversarial import Attack, attack
 from flowers.explain.attribution import Explanation, Explanations, explain
 from flowers.explain.filters import FeatureMaps, Filters, feature_maps, filters
 from flowers.explain.sanity_check import randomised_similarity
-from flowers.explain.selection import choose, spread
 
 WORST, UNSURE, BEST = 5, 2, 3
 """Photographs of each kind that are explained."""

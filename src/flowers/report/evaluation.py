@@ -17,7 +17,6 @@ from omegaconf import OmegaConf
 from flowers.config.provenance import remake_command
 from flowers.curation.split_table import read_splits
 from flowers.errors import UserError
-from flowers.evaluation.pictures import OOD_SHOWN, Pictures, choose_shown
 from flowers.evaluation.result_files import (
     EXPLANATIONS,
     PICTURES,
@@ -30,6 +29,7 @@ from flowers.evaluation.result_files import (
     read_probabilities,
     read_record,
 )
+from flowers.evaluation.selection import OOD_SHOWN, Pictures, choose_shown
 from flowers.explain.explanation_set import ExplanationSet
 from flowers.report.calibration import coverage_figure, ood_figure, reliability_figure
 from flowers.report.confusion import COUNTED_CLASSES, ConfusionSheet, confusion_figure, worst_confusions

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from flowers.explain.selection import choose, spread
+from flowers.evaluation.selection import choose, spread
 
 
 def test_worst_best_and_unsure() -> None:
