@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from flowers.commands.data_card import look_into
 from flowers.config.compose import change, compose_config, instantiate, names_in, read_data, read_settings
 from flowers.config.schema import Settings
 from flowers.data.augment import augmented_views
@@ -25,12 +26,12 @@ from flowers.explain.attribution import Explanations, explain
 from flowers.models.inference import PixelLogits, calibrated
 from flowers.models.trained import TrainedModel, open_model
 from flowers.notebook import sentences
-from flowers.report import contents, data_card, findings
+from flowers.report import data_card, findings
 from flowers.report import evaluation as page
-from flowers.report.calibration import coverage_figure, reliability_figure
 from flowers.report.confusion import confusion_figure
 from flowers.report.curves import curves_figure, side_by_side_figure, stage_starts
 from flowers.report.image_grid import gallery_figure, strip
+from flowers.report.reliability import coverage_figure, reliability_figure
 from flowers.tracking.store import list_trainings, read_curves
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Photographs:
             UserError: If the photographs or a word cannot be used.
         """
         self.settings = settings_for(photographs, *words)
-        self._contents = contents.look_into(read_data(self.settings))
+        self._contents = look_into(read_data(self.settings))
         self.root, self.table, self.pixels = self._contents.root, self._contents.table, self._contents.pixels
         self.findings = [
             f"{len(self.table)} photographs of {self.root}",

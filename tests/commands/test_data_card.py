@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flowers.commands.data_card import card
+from flowers.commands.data_card import brightness, card, look_into
 from flowers.commands.download import download
 from flowers.commands.split import split
 from flowers.config.compose import read_data
@@ -17,7 +17,6 @@ from flowers.config.schema import Settings
 from flowers.curation.prepare import prepare
 from flowers.curation.split_table import write_splits
 from flowers.errors import UserError
-from flowers.report.contents import brightness, look_into
 
 
 @pytest.fixture
@@ -58,7 +57,7 @@ def test_contents_are_there_without_the_page(garden: Path, make_settings: Callab
     assert contents.root == garden
     assert len(contents.table) == len(contents.pixels) == contents.found["photographs"] == 37
     assert {"path", "label", "split", "width_px", "bytes", "brightness"} <= set(contents.table)
-    assert contents.refused["path"].tolist() == ["roses/empty.jpg"]
+    assert [row["path"] for row in contents.found["refused"]] == ["roses/empty.jpg"]
     assert not Path("out").exists()
 
 

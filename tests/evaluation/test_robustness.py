@@ -14,7 +14,7 @@ from flowers.commands.train import train
 from flowers.config.schema import Settings
 from flowers.evaluation.robustness import CORRUPTIONS, STRENGTHS, measure_corruptions
 from flowers.models.trained import open_model
-from flowers.report.robustness import corruptions_figure
+from flowers.report.reliability import corruptions_figure
 
 
 @pytest.mark.slow

@@ -31,13 +31,12 @@ from flowers.evaluation.result_files import (
 )
 from flowers.evaluation.selection import OOD_SHOWN, Pictures, choose_shown
 from flowers.explain.explanation_set import ExplanationSet
-from flowers.report.calibration import coverage_figure, ood_figure, reliability_figure
 from flowers.report.confusion import COUNTED_CLASSES, ConfusionSheet, confusion_figure, worst_confusions
 from flowers.report.curves import MEMORISING_FRAC, curves_figure, stage_starts
 from flowers.report.data_card import side_by_side
 from flowers.report.explanations import describe_explanations, explanation_figures
 from flowers.report.html import picture_address, sentences, write_page
-from flowers.report.robustness import corruptions_figure
+from flowers.report.reliability import corruptions_figure, coverage_figure, ood_figure, reliability_figure
 
 LISTED = 3000
 """Photographs that the page names at most."""

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from flowers.explain.adversarial import AdversarialExample
 from flowers.explain.explanation_set import ExplanationSet
@@ -76,7 +75,7 @@ def attack_figure(table: pd.DataFrame, chance: float, title: str) -> Figure:
     strengths = sorted(table["strength"].unique())
     axes.set(xlim=(-0.3, len(strengths) - 0.7), ylim=(0, 1.02))
     axes.set_xticks(range(len(strengths)), [f"{strength:g}" for strength in strengths])
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter("{x:.0%}")
     axes.axhline(chance, color=FAINT, lw=1.2, ls=DASHED)
     ends = [EndLabel(chance, f"most frequent class {chance:.0%}", FAINT)]
     for change, color, words in (("noise", RIGHT, "random directions"), ("gradient", WRONG, "against the network")):

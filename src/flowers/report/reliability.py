@@ -1,0 +1,170 @@
+"""Figures of how far a network can be relied on.
+
+Calibration, selective prediction, out-of-distribution scores, and accuracy on corrupted photographs.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from flowers.evaluation.calibration import DIAGRAM_BINS, reliability, risk_coverage
+from flowers.report.style import (
+    DASHED,
+    FAINT,
+    HEADING_PT,
+    INK,
+    LABEL_PT,
+    PAPER,
+    RIGHT,
+    TICK_PT,
+    WRONG,
+    open_figure,
+    open_panel,
+    spread_out,
+)
+
+_COLUMNS = 3
+
+
+def reliability_figure(confidence: NDArray[np.floating], right: NDArray[np.bool_], title: str) -> Figure:
+    """Draw accuracy against confidence, and below it a histogram of confidence.
+
+    Args:
+        confidence: Probability of the predicted class, (N,).
+        right: Whether the prediction is right, (N,).
+        title: One line.
+    """
+    table = reliability(confidence, right)
+    figure = open_figure(5.2, 5.2, title, "On the dashed line, accuracy equals confidence.")
+    axes = open_panel(figure, (0.115, 0.37, 0.83, 0.44), "accuracy, with its 95 % interval")
+    axes.plot([0, 1], [0, 1], color=FAINT, lw=1.2, ls=DASHED, zorder=1)
+    axes.vlines(table["confidence"], table["acc_low"], table["acc_high"], color=RIGHT, lw=5, alpha=0.35)
+    axes.plot(table["confidence"], table["acc"], color=RIGHT, lw=1.6, marker="o", ms=5.5)
+    axes.set_ylim(0, 1.02)
+    axes.yaxis.set_major_formatter("{x:.0%}")
+    below = "confidence (probability of the predicted class)"
+    counts = open_panel(figure, (0.115, 0.1, 0.83, 0.14), "photographs", below)
+    edges = np.linspace(0, 1, DIAGRAM_BINS + 1).tolist()
+    counts.hist([confidence[right], confidence[~right]], edges, stacked=True, color=[RIGHT, WRONG], rwidth=0.9)
+    counts.locator_params(axis="y", nbins=3, integer=True)
+    for panel in (axes, counts):
+        panel.set(xlim=(0, 1), xticks=np.linspace(0, 1, 6))
+        panel.xaxis.set_major_formatter("{x:.0%}")
+    wrong = int((~right).sum())
+    # The colours of the words are the bars' colours.
+    for place, words, color in ((0.8, f"{len(right) - wrong} right", RIGHT), (1, f"{wrong} wrong", WRONG)):
+        _write_above(counts, place, 1.12, words, color, TICK_PT)
+    return figure
+
+
+def coverage_figure(
+    confidence: NDArray[np.floating], right: NDArray[np.bool_], selective: Sequence[Mapping[str, Any]], title: str
+) -> Figure:
+    """Draw how the share of errors grows with the share of photographs that get a prediction (selective prediction).
+
+    Args:
+        confidence: Probability of the predicted class, (N,).
+        right: Whether the prediction is right, (N,).
+        selective: Rows of :func:`flowers.evaluation.calibration.selective_prediction`, marked in the curve.
+        title: One line.
+    """
+    curve = risk_coverage(confidence, right)
+    figure = open_figure(5.2, 5.2, title, "From the left, the most confident predictions first.")
+    below = "photographs that get a prediction"
+    axes = open_panel(figure, (0.115, 0.12, 0.83, 0.69), "errors among the predictions made", below)
+    axes.step(curve["coverage"], curve["risk"], where="post", color=RIGHT, lw=2)
+    top = max(float(curve["risk"].max()), 0.01) * 1.15
+    axes.set(xlim=(0, 1), ylim=(0, top))
+    axes.xaxis.set_major_formatter("{x:.0%}")
+    axes.yaxis.set_major_formatter("{x:.0%}" if top > 0.05 else "{x:.1%}")
+    marks = [(row["coverage"], 1 - row["acc"], row["wanted"]) for row in selective if row["acc"] is not None]
+    heights = spread_out([risk / top + 0.05 for _, risk, _ in marks], 0.05)
+    look: dict[str, Any] = {"ha": "right", "va": "center", "size": TICK_PT, "weight": "bold", "color": WRONG}
+    for (coverage, risk, wanted), height in zip(marks, heights, strict=True):
+        axes.plot(coverage, risk, marker="o", ms=7, color=WRONG, zorder=3, clip_on=False)
+        axes.text(coverage - 0.015, height * top, f"for {wanted:.0%}", **look)
+    return figure
+
+
+def ood_figure(ordinary: pd.DataFrame, others: pd.DataFrame, title: str) -> Figure:
+    """Draw the out-of-distribution scores of test photographs and of photographs of other things.
+
+    Args:
+        ordinary: Test photographs, with the column `outlier`.
+        others: Photographs of other things, with the same column.
+        title: One line.
+    """
+    figure = open_figure(8.2, 3.4, title, "The further to the right, the less a photograph resembles those trained on.")
+    axes = open_panel(figure, (0.06, 0.15, 0.9, 0.58), "share of photographs", "out-of-distribution score (nats)")
+    both = np.concatenate([ordinary["outlier"], others["outlier"]])
+    edges = np.linspace(both.min(), np.quantile(both, 0.995), 31)
+    for table, color, name, place in ((ordinary, RIGHT, "test", 0.72), (others, WRONG, "out-of-distribution", 1.0)):
+        counts, _ = np.histogram(table["outlier"].clip(edges[0], edges[-1]), edges)
+        shares = counts / len(table)
+        axes.stairs(shares, edges, color=color, alpha=0.35, fill=True)
+        axes.stairs(shares, edges, color=color, lw=1.6)
+        _write_above(axes, place, 1.06, f"{len(table)} {name}", color, LABEL_PT)
+    axes.yaxis.set_major_formatter("{x:.0%}")
+    axes.tick_params(axis="x", labelcolor=INK)
+    return figure
+
+
+def _write_above(axes: Axes, right: float, bottom: float, words: str, color: str, size_pt: float) -> None:
+    """Write in the colour of what the words are about; the place is a share of the axes."""
+    axes.text(right, bottom, words, transform=axes.transAxes, ha="right", size=size_pt, weight="bold", color=color)
+
+
+def corruptions_figure(
+    table: pd.DataFrame, examples: Mapping[str, Sequence[np.ndarray]], chance: float, title: str
+) -> Figure:
+    """Draw accuracy against strength, a panel for each corruption, above one photograph corrupted in that way.
+
+    Args:
+        table: Columns `corruption`, `strength`, `setting`, `acc`, `acc_low` and `acc_high` (in [0, 1]); one row with
+            strength 0, which all panels begin with.
+        examples: For each corruption one original photograph and the same at each strength, (H,H,3) uint8.
+        chance: Accuracy of always predicting the most frequent class.
+        title: One line.
+
+    Returns:
+        The figure; its background is opaque white.
+    """
+    rows = -(-len(examples) // _COLUMNS)
+    width, height, side = 11.4, 3.75, 0.066
+    total = rows * height + 0.95
+    subtitle = "accuracy with its 95 % interval; dashed: always predicting the most frequent class"
+    figure = open_figure(width, total, title, subtitle)
+    clean = table[table["strength"] == 0]
+    for number, (name, photographs) in enumerate(examples.items()):
+        row, column = divmod(number, _COLUMNS)
+        left, base = 0.045 + column * 0.325, (rows - 1 - row) * height
+        panel = open_panel(figure, (left, (base + 1.4) / total, 0.28, 1.95 / total))
+        points = pd.concat([clean, table[table["corruption"] == name].sort_values("strength")])
+        _draw_corruption(panel, points, chance, name)
+        for place, photograph in enumerate(photographs):
+            middle = left + 0.28 * (place + 0.5) / 4
+            box = (middle - side / 2, (base + 0.25) / total, side, side * width / total)
+            strip = figure.add_axes(box)
+            strip.imshow(photograph, interpolation="lanczos")
+            strip.set_axis_off()
+    return figure
+
+
+def _draw_corruption(axes: Axes, points: pd.DataFrame, chance: float, name: str) -> None:
+    """Draw one corruption: a point for each strength, with its interval and its accuracy in figures."""
+    axes.set(xlim=(-0.5, len(points) - 0.5), ylim=(0, 1.09), yticks=[0, 0.25, 0.5, 0.75, 1])
+    axes.yaxis.set_major_formatter("{x:.0%}")
+    axes.set_xticks(range(len(points)), points["setting"], parse_math=False)
+    axes.set_title(name, fontsize=HEADING_PT, color=INK, loc="left", pad=8, parse_math=False)
+    axes.axhline(chance, color=FAINT, lw=1.2, ls=DASHED)
+    axes.vlines(range(len(points)), points["acc_low"], points["acc_high"], color=RIGHT, lw=6, alpha=0.35)
+    axes.plot(range(len(points)), points["acc"], color=RIGHT, lw=2, marker="o", ms=5)
+    look: dict[str, Any] = {"ha": "center", "va": "bottom", "size": TICK_PT, "weight": "bold", "color": INK}
+    look["bbox"] = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
+    for x, (acc, high) in enumerate(zip(points["acc"], points["acc_high"], strict=True)):
+        axes.text(x, high + 0.025, f"{acc:.0%}", **look)
