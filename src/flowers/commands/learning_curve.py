@@ -32,8 +32,7 @@ from flowers.config.schema import Settings
 from flowers.curation.prepare import photographs_of
 from flowers.curation.splits import subset_split
 from flowers.errors import UserError
-from flowers.report.curves import Curve
-from flowers.report.learning_curve import curves_of, describe_curves, draw_curves, write_curves
+from flowers.report.curves import Curve, curves_of, describe_curves, write_curves
 from flowers.tracking import log as tracking
 from flowers.tracking.parents import label_children, series_run
 from flowers.training.checkpoints import locked
@@ -77,10 +76,16 @@ def learning_curve(recipes: Sequence[Settings], sizes: Sequence[float], seeds: i
     title = f"learning curve of {' and '.join(recipe.name for recipe in recipes)}"
     of_run = {"experiment": first.data.name, "kind": "learning_curve", "name": title}
     with locked(work, "learning_curve"), series_run(work, first.tracking, **of_run) as parent:
-        done = list(label_children(train_members(work, root, members, train), first.tracking, parent))
-        curves = curves_of(done)
+        done = label_children(train_members(work, root, members, train), first.tracking, parent)
+        rows = pd.DataFrame(
+            [
+                {"experiment": each.run["name"], **each.member.tags, "epochs": each.run["epochs"], **each.outcome()}
+                for each in done
+            ]
+        )
+        curves = curves_of(rows)
         val = int((table["split"] == "val").sum())
-        files = write_curves(curves, done, table, out, parent) + draw_curves(curves, first.data.name, val, out)
+        files = write_curves(curves, rows, table, first, parent, out)
         print(f"{describe_curves(curves, val)}\nThe figure: {out}/learning_curve.png", flush=True)
         if parent is not None:
             for curve in curves:

@@ -1,18 +1,21 @@
 """Curves: of a training, of several trainings, of a learning-rate sweep, and of accuracy against photographs."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from flowers.config.provenance import describe
+from flowers.config.schema import Settings
+from flowers.evaluation.scores import clipped, mean_interval
 from flowers.report.html import percent
 from flowers.report.style import (
     CAPTION_PT,
@@ -32,20 +35,20 @@ from flowers.report.style import (
     label_ends,
     open_figure,
     open_panel,
+    show_shares,
     text_width_in,
+    write,
 )
 
 MEMORISING_FRAC = 0.05
 """From this lead of the training over the validation accuracy on, the page speaks of memorising."""
+COVERS = "other seeds, each with shares of its own of the same photographs: t-interval over the seeds"
 
 
 def stage_starts(history: pd.DataFrame) -> list[tuple[int, str]]:
     """Find the first epoch and the name of each stage of a history with columns `epoch` and `stage`."""
-    begins = history["stage"].ne(history["stage"].shift())
-    return [
-        (int(epoch), str(name))
-        for epoch, name in zip(history.loc[begins, "epoch"], history.loc[begins, "stage"], strict=True)
-    ]
+    first = history[history["stage"].ne(history["stage"].shift())]
+    return list(zip(first["epoch"].astype(int).tolist(), first["stage"].astype(str).tolist(), strict=True))
 
 
 def curves_figure(history: pd.DataFrame, stage_starts: Sequence[tuple[int, str]], title: str) -> Figure:
@@ -61,14 +64,13 @@ def curves_figure(history: pd.DataFrame, stage_starts: Sequence[tuple[int, str]]
         The figure; its background is opaque white.
     """
     figure = open_figure(WIDTH_IN, 3.8, title)
-    boxes = ((0.05, 0.13, 0.335, 0.58), (0.555, 0.13, 0.335, 0.58))
-    for box, metric, heading in zip(boxes, ("loss", "acc"), ("loss (nats)", "accuracy"), strict=True):
-        axes = open_panel(figure, box, below="epoch")
+    for left, metric, heading in ((0.05, "loss", "loss (nats)"), (0.555, "acc", "accuracy")):
+        axes = open_panel(figure, (left, 0.13, 0.335, 0.58), below="epoch")
         axes.tick_params(axis="x", length=3, color=FAINT)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
         _draw_curves(axes, history, metric)
         top = _draw_stages(axes, stage_starts)
-        axes.text(0, top, heading, transform=axes.transAxes, fontsize=HEADING_PT, color=INK, va="bottom")
+        write(axes, 0, top, heading, HEADING_PT, INK, va="bottom")
     return figure
 
 
@@ -76,18 +78,16 @@ def _draw_curves(axes: Axes, history: pd.DataFrame, metric: str) -> None:
     """Draw the training and the validation curve of one metric, and label their ends."""
     ends = []
     for split, color, width in (("train", WRONG, 1.4), ("val", RIGHT, 2.4)):
-        curve = history.loc[:, ["epoch", f"{split}/{metric}"]].dropna().to_numpy(float)
-        if not len(curve):
-            continue
-        marker = "o" if len(curve) <= 12 else ""
-        axes.plot(curve[:, 0], curve[:, 1], color=color, lw=width, marker=marker, ms=width * 2, clip_on=False)
-        last = curve[-1, 1]
-        ends.append(EndLabel(last, f"{split} {last:.3f}" if metric == "loss" else f"{split} {last:.1%}", color))
+        curve = history[["epoch", f"{split}/{metric}"]].dropna().to_numpy(float)
+        if len(curve):
+            marker = "o" if len(curve) <= 12 else ""
+            axes.plot(*curve.T, color=color, lw=width, marker=marker, ms=width * 2, clip_on=False)
+            last = curve[-1, 1]
+            ends.append(EndLabel(last, f"{split} {last:.3f}" if metric == "loss" else f"{split} {last:.1%}", color))
     if metric == "loss":
         axes.set_ylim(bottom=0)
     else:
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0 if np.ptp(axes.get_ylim()) > 0.05 else 1))
-        axes.set_ylim(max(axes.get_ylim()[0], 0), min(axes.get_ylim()[1], 1))
+        show_shares(axes, decimals=0 if np.ptp(axes.get_ylim()) > 0.05 else 1)
     label_ends(axes, ends)
 
 
@@ -110,8 +110,7 @@ def _draw_stages(axes: Axes, stage_starts: Sequence[tuple[int, str]]) -> float:
         height = 1.05 + 0.068 * row
         if number:
             axes.axvline(epoch - 0.5, ymax=height + 0.03, color=FAINT, lw=1, ls=DASHED, clip_on=False)
-        look: dict[str, Any] = {"fontsize": CAPTION_PT, "color": FAINT, "va": "center", "parse_math": False}
-        axes.text(at + (0.012 if number else 0), height, name, transform=axes.transAxes, **look)
+        write(axes, at + (0.012 if number else 0), height, name, CAPTION_PT, FAINT, va="center")
     return 1.05 + 0.068 * used
 
 
@@ -132,16 +131,14 @@ def side_by_side_figure(histories: Mapping[str, pd.DataFrame], chosen: str, titl
     for name, history in histories.items():
         curve = history[["epoch", "val/acc"]].dropna().to_numpy(float)
         color, width = (RIGHT, 2.4) if name == chosen else (FAINT, 1.2)
-        axes.plot(curve[:, 0], curve[:, 1], color=color, lw=width, marker="o" if len(curve) <= 2 else "")
-        axes.lines[-1].set_zorder(3 if name == chosen else 2)
+        marker, zorder = "o" if len(curve) <= 2 else "", 3 if name == chosen else 2
+        axes.plot(*curve.T, color=color, lw=width, marker=marker, zorder=zorder)
         text = f"{curve[-1, 1]:.1%}  {cut_text(name, 1.6, LABEL_PT)}"
         ends.append(EndLabel(curve[-1, 1], text, color, bold=name == chosen))
         epochs.append(curve[-1, 0])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    low, high = axes.get_ylim()
-    axes.set(xlim=axes.get_xlim(), ylim=(max(low, 0), min(high, 1)))
-    last = axes.get_xlim()[1]
+    show_shares(axes)
+    _, last = axes.set_xlim(axes.get_xlim())
     for epoch, end, label in zip(epochs, ends, label_ends(axes, ends, x=1.06), strict=True):
         x, y = axes.transLimits.inverted().transform((1.05, label.get_position()[1]))
         axes.plot([epoch, last, x], [end.value, end.value, y], color=end.color, lw=0.6, ls=":", clip_on=False)
@@ -165,24 +162,16 @@ def rates_figure(
     figure = open_figure(7.2, 4.2, title, left_in=0.65)
     axes = open_panel(figure, (0.09, 0.13, 0.86, 0.64), below="learning rate of the head")
     axes.set_xscale("log")
-    axes.text(0, 1.12, "loss (nats), smoothed", transform=axes.transAxes, fontsize=HEADING_PT, color=INK, va="bottom")
+    write(axes, 0, 1.12, "loss (nats), smoothed", HEADING_PT, INK, va="bottom")
     axes.plot(rates, losses, color=RIGHT, lw=2.4)
     finite = losses[np.isfinite(losses)]
     if len(finite):  # the divergence at the end must not flatten what is read
         low, start = float(finite.min()), float(finite[0])
         axes.set_ylim(low - 0.1 * (start - low) - 0.02, max(start + 0.5 * (start - low), low + 0.1))
     for number, (name, rate) in enumerate(sorted(suggestions.items(), key=lambda item: item[1])):
-        height = 1.03 - 0.075 * number
         axes.axvline(rate, ymax=0.83, color=WRONG, lw=1.2, ls=DASHED)
-        axes.text(
-            rate,
-            height,
-            f"{name} {rate:.1e}",
-            transform=axes.get_xaxis_transform(),
-            color=WRONG,
-            fontsize=TICK_PT,
-            ha="center",
-        )
+        look = {"ha": "center", "transform": axes.get_xaxis_transform()}
+        write(axes, rate, 1.03 - 0.075 * number, f"{name} {rate:.1e}", TICK_PT, WRONG, **look)
     return figure
 
 
@@ -214,16 +203,14 @@ def finding(curves: Sequence[Curve]) -> str | None:
     """
     if len(curves) < 2:
         return None
-    ranked = sorted(curves, key=lambda curve: curve.means[-1])
-    worst, best = ranked[0], ranked[-1]
-    enough = [count for count, mean in zip(best.counts, best.means, strict=True) if mean >= worst.means[-1]]
-    if not enough or enough[0] == best.counts[-1]:
-        return None
-    reached = best.means[best.counts.index(enough[0])]
-    return (
-        f"{best.name} reaches {percent(reached)} with {enough[0]:,} photographs, "
-        f"{worst.name} {percent(worst.means[-1])} with {worst.counts[-1]:,}"
-    )
+    worst, *_, best = sorted(curves, key=lambda curve: curve.means[-1])
+    for count, mean in zip(best.counts[:-1], best.means[:-1], strict=True):
+        if mean >= worst.means[-1]:
+            return (
+                f"{best.name} reaches {percent(mean)} with {count:,} photographs, "
+                f"{worst.name} {percent(worst.means[-1])} with {worst.counts[-1]:,}"
+            )
+    return None
 
 
 def sizes_figure(curves: Sequence[Curve], title: str, caption: str) -> Figure:
@@ -240,27 +227,38 @@ def sizes_figure(curves: Sequence[Curve], title: str, caption: str) -> Figure:
         The figure; its background is opaque white.
     """
     figure = open_figure(7.6, 4.9, title, finding(curves) or "", left_in=0.57)
-    figure.text(0.075, 0.022, caption, fontsize=CAPTION_PT, color=FAINT, va="bottom", linespacing=1.4, parse_math=False)
+    write(figure, 0.075, 0.022, caption, CAPTION_PT, FAINT, va="bottom", linespacing=1.4)
     axes = open_panel(figure, (0.075, 0.23, 0.685, 0.555), below="training photographs")
     axes.set_xscale("log")
+    ends = []
     for number, curve in enumerate(curves):
-        _draw(axes, curve, COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)])
-    counts = sorted({count for curve in curves for count in curve.counts})
-    axes.xaxis.set_major_locator(FixedLocator(_apart(counts)))
+        color, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+        axes.plot(curve.counts, curve.means, color=color, lw=2.2, marker=marker, ms=6.5, clip_on=False, zorder=3)
+        if max(map(len, curve.values)) > 1:
+            low, high = (list(map(pick, curve.values)) for pick in (min, max))
+            axes.fill_between(curve.counts, low, high, color=color, alpha=0.14, lw=0, zorder=1)
+            for count, each in zip(curve.counts, curve.values, strict=True):
+                axes.plot([count] * len(each), each, color=color, ls="", marker=marker, ms=3, alpha=0.55, clip_on=False)
+        ends.append(EndLabel(curve.means[-1], f"{curve.name}\n{percent(curve.means[-1])}", color))
+    axes.xaxis.set_major_locator(FixedLocator(_apart(sorted({count for curve in curves for count in curve.counts}))))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share, 0)))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.tick_params(axis="x", length=3, color=FAINT)
-    axes.text(0, 1.04, "validation accuracy", transform=axes.transAxes, fontsize=HEADING_PT, color=INK, va="bottom")
-    low, high = axes.get_ylim()
-    axes.set_ylim(max(low, 0), min(high, 1))
+    show_shares(axes, symbol=" %")
+    write(axes, 0, 1.04, "validation accuracy", HEADING_PT, INK, va="bottom")
     widest_in = max(text_width_in(curve.name, LABEL_PT) for curve in curves) * 1.15  # bold
-    ends = [
-        EndLabel(curve.means[-1], f"{curve.name}\n{percent(curve.means[-1])}", COLOURS[number % len(COLOURS)])
-        for number, curve in enumerate(curves)
-    ]
     label_ends(axes, ends, size_pt=LABEL_PT * min(1, 1.6 / widest_in))
     return figure
+
+
+def _apart(counts: list[int]) -> list[int]:
+    """Leave out ticks whose numbers would touch, but never the first or the last."""
+    width = np.log(counts[-1] / counts[0]) or 1.0
+    kept = [counts[0]]
+    for count in counts[1:-1]:
+        if min(np.log(count / kept[-1]), np.log(counts[-1] / count)) > 0.07 * width:
+            kept.append(count)
+    return [*kept, counts[-1]] if counts[-1] != counts[0] else kept
 
 
 def save_figure(figure: Figure, stem: Path) -> list[Path]:
@@ -280,21 +278,74 @@ def save_figure(figure: Figure, stem: Path) -> list[Path]:
     return [png, vector]
 
 
-def _draw(axes: Axes, curve: Curve, color: str, marker: str) -> None:
-    axes.plot(curve.counts, curve.means, color=color, lw=2.2, marker=marker, ms=6.5, clip_on=False, zorder=3)
-    if max(map(len, curve.values)) == 1:
-        return
-    low, high = (np.array([pick(each) for each in curve.values]) for pick in (min, max))
-    axes.fill_between(curve.counts, low, high, color=color, alpha=0.14, lw=0, zorder=1)
-    for count, each in zip(curve.counts, curve.values, strict=True):
-        axes.plot([count] * len(each), each, color=color, ls="", marker=marker, ms=3, alpha=0.55, clip_on=False)
+def curves_of(trained: pd.DataFrame) -> list[Curve]:
+    """Arrange what was measured as a curve for each recipe, in the recipes' order.
+
+    Args:
+        trained: A row for each training: `experiment`, `train_frac`, `train_count` and `val/acc`.
+    """
+    curves = []
+    for name, of_recipe in trained.astype({"train_count": int}).groupby("experiment", sort=False):
+        of_size = of_recipe.groupby("train_frac", sort=False)
+        # Groups of copies make shares of different seeds differ by a photograph or two.
+        counts = of_size["train_count"].mean().round().astype(int).tolist()
+        curves.append(Curve(str(name), counts, of_size["val/acc"].agg(list).tolist()))
+    return curves
 
 
-def _apart(counts: list[int]) -> list[int]:
-    """Leave out ticks whose numbers would touch, but never the first or the last."""
-    width = np.log(counts[-1] / counts[0]) or 1.0
-    kept = [counts[0]]
-    for count in counts[1:-1]:
-        if min(np.log(count / kept[-1]), np.log(counts[-1] / count)) > 0.07 * width:
-            kept.append(count)
-    return [*kept, counts[-1]] if counts[-1] != counts[0] else kept
+def write_curves(
+    curves: Sequence[Curve], trained: pd.DataFrame, split: pd.DataFrame, recipe: Settings, parent: str | None, out: Path
+) -> list[Path]:
+    """Write a learning curve: ``.csv``, a row for each training, ``.json``, and the figure as ``.png`` and ``.svg``.
+
+    Args:
+        curves: From :func:`curves_of`.
+        trained: The trainings.
+        split: The training and validation photographs.
+        recipe: The first one.
+        parent: The series' MLflow run.
+        out: Folder for the files.
+
+    Returns:
+        The files.
+    """
+    stem, where, val = out / "learning_curve", describe(split), int((split["split"] == "val").sum())
+    seeds = len(curves[0].values[0])
+    points = {
+        curve.name: [
+            {"train_count": count, "seeds": len(values), **clipped(mean_interval(values))._asdict()}
+            for count, values in zip(curve.counts, curve.values, strict=True)
+        ]
+        for curve in curves
+    }
+    about = {
+        "dataset": recipe.data.name,
+        "seed": recipe.seed,
+        "measured": "val/acc",
+        "val_count": val,
+        "interval_covers": COVERS if seeds > 1 else None,
+        "finding": finding(curves),
+        "curves": points,
+        **{name: where[name] for name in ("git_commit", "data_sha256", "split_sha256", "processor", "versions")},
+        "mlflow_run_id": parent,
+    }
+    trained.to_csv(stem.with_suffix(".csv"), index=False, float_format="%.6g")
+    stem.with_suffix(".json").write_text(json.dumps(about, indent=2) + "\n")
+    own = f"mean and span of {seeds} seeds.\nEach seed draws its own smaller sets. "
+    spread = own if seeds > 1 else "one training each.\n"
+    caption = (
+        f"Accuracy on the same {val:,} validation photographs, not on the test; {spread}"
+        "All trainings take equally many optimiser steps."
+    )
+    figure = sizes_figure(curves, f"{recipe.data.name}: what more photographs are worth", caption)
+    return [stem.with_suffix(".csv"), stem.with_suffix(".json"), *save_figure(figure, stem)]
+
+
+def describe_curves(curves: Sequence[Curve], val: int) -> str:
+    """Lay the curves out for a terminal: a row for each size."""
+    seeds = len(curves[0].values[0])
+    columns = {curve.name: list(map(percent, curve.means)) for curve in curves}
+    table = pd.DataFrame({"photographs": curves[0].counts, **columns}).to_string(index=False)
+    spread = f"mean of {seeds} seeds" if seeds > 1 else "one training each"
+    said = finding(curves)
+    return f"\n{table}\n\nAccuracy on {val} validation photographs, {spread}." + (f"\n{said}." if said else "")

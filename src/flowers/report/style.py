@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
+from matplotlib.ticker import PercentFormatter
 from scipy.optimize import isotonic_regression
 
 INK = "#1b1f24"
@@ -55,10 +56,9 @@ def open_figure(width_in: float, height_in: float, title: str, subtitle: str = "
     """
     figure = Figure(figsize=(width_in, height_in), dpi=DPI, facecolor=PAPER)
     left = left_in / width_in
-    look: dict[str, Any] = {"va": "top", "parse_math": False}
-    figure.text(left, 1 - 0.13 / height_in, title, size=TITLE_PT, weight="bold", color=INK, **look)
+    write(figure, left, 1 - 0.13 / height_in, title, TITLE_PT, INK, va="top", weight="bold")
     if subtitle:
-        figure.text(left, 1 - 0.4 / height_in, subtitle, size=LABEL_PT, color=FAINT, **look)
+        write(figure, left, 1 - 0.4 / height_in, subtitle, LABEL_PT, FAINT, va="top")
     return figure
 
 
@@ -85,6 +85,29 @@ def open_panel(figure: Figure, box: tuple[float, float, float, float], heading: 
     return axes
 
 
+def write(where: Figure | Axes, x: float, y: float, text: str, size_pt: float, color: str, **look: Any) -> Text:
+    """Write a text in which dollars are no formula.
+
+    Args:
+        where: A figure or axes.
+        x: As a share of its width, from the left.
+        y: As a share of its height, from below.
+        text: One line or several.
+        size_pt: Size of the letters.
+        color: Of the letters.
+        **look: Further properties of :class:`matplotlib.text.Text`.
+    """
+    if isinstance(where, Axes):
+        look = {"transform": where.transAxes, **look}
+    return where.text(x, y, text, fontsize=size_pt, color=color, parse_math=False, **look)
+
+
+def show_shares(axes: Axes, decimals: int = 0, symbol: str = "%") -> None:
+    """Write the vertical axis, which shows shares, in percent, and end it at 0 and at 1 at the latest."""
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals, symbol))
+    axes.set_ylim(np.clip(axes.get_ylim(), 0, 1))
+
+
 def label_ends(axes: Axes, ends: Sequence[EndLabel], size_pt: float = LABEL_PT, x: float = 1.03) -> list[Text]:
     """Write labels beside the ends of curves, moved up or down so that none covers another.
 
@@ -98,23 +121,13 @@ def label_ends(axes: Axes, ends: Sequence[EndLabel], size_pt: float = LABEL_PT, 
         The labels, in the order of `ends`.
     """
     low, high = axes.get_ylim()
-    height_in = axes.get_position().height * axes.get_figure().get_figheight()  # type: ignore[union-attr]
+    height_in = axes.bbox.height / DPI
     lines = max((end.text.count("\n") + 1 for end in ends), default=1)
     apart = (lines * _LINE_SPACING + 0.2) * size_pt / 72 / height_in
     heights = spread_out([(end.value - low) / (high - low) for end in ends], apart)
+    look: dict[str, Any] = {"va": "center", "linespacing": _LINE_SPACING}
     return [
-        axes.text(
-            x,
-            height,
-            end.text,
-            transform=axes.transAxes,
-            color=end.color,
-            fontsize=size_pt,
-            weight="bold" if end.bold else "normal",
-            va="center",
-            linespacing=_LINE_SPACING,
-            parse_math=False,
-        )
+        write(axes, x, height, end.text, size_pt, end.color, weight="bold" if end.bold else "normal", **look)
         for height, end in zip(heights, ends, strict=True)
     ]
 
