@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.collections import PathCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.path import Path
@@ -16,10 +16,24 @@ from matplotlib.textpath import TextPath
 from matplotlib.transforms import IdentityTransform
 from numpy.typing import NDArray
 
-from flowers.report.style import DPI, FAINT, INK, PAPER, RIGHT, TICK_PT, TITLE_PT, WRONG, cut_text, text_width_in
+from flowers.report.style import (
+    DPI,
+    FAINT,
+    INK,
+    PAPER,
+    RIGHT,
+    TICK_PT,
+    TITLE_PT,
+    WRONG,
+    cut_text,
+    text_width_in,
+    write,
+)
 
 COUNTED_CLASSES = 25
 """Up to this many classes every cell says its count; beyond, only the worst errors do."""
+_SHARED_CLASSES = 12
+"""Up to this many, its share of the row too."""
 WORST_CELLS = 20
 _LONGEST_NAME_IN = 2.0
 
@@ -54,10 +68,7 @@ class ConfusionPainter:
     """
 
     def __init__(self) -> None:
-        self._sheet: ConfusionSheet | None = None
-        self._canvas: FigureCanvasAgg | None = None
-        self._blank: NDArray[np.uint8] | None = None
-        self._key: tuple[object, ...] = ()
+        self._kept: tuple[object, ConfusionSheet, FigureCanvasAgg, Any] | None = None
 
     def __call__(self, counts: NDArray[np.integer], classes: list[str], title: str) -> NDArray[np.uint8]:
         """Draw a confusion matrix as :func:`confusion_figure` does.
@@ -74,79 +85,79 @@ class ConfusionPainter:
             ValueError: The matrix does not fit the classes.
         """
         key = (tuple(classes), counts.sum(axis=1).tolist())
-        if self._sheet is None or self._canvas is None or self._blank is None or key != self._key:
-            self._sheet = ConfusionSheet(counts, classes, title)
-            self._canvas = FigureCanvasAgg(self._sheet.figure)
-            self._sheet.show_changing(False)
-            self._canvas.draw()
-            self._sheet.show_changing(True)
-            self._blank = np.array(self._canvas.buffer_rgba())
-            self._key = key
-        else:
-            self._sheet.fill(counts, title)
-        pixels = np.asarray(self._canvas.buffer_rgba())
-        pixels[:] = self._blank
-        renderer = self._canvas.get_renderer()
-        for artist in self._sheet.changing():
-            artist.draw(renderer)
-        return pixels[..., :3].copy()
+        if self._kept is None or self._kept[0] != key:
+            sheet = ConfusionSheet(counts, classes, title)
+            canvas = FigureCanvasAgg(sheet.figure)
+            for artist in sheet.changing:
+                artist.set_animated(True)  # the canvas leaves it out
+            canvas.draw()
+            self._kept = key, sheet, canvas, canvas.copy_from_bbox(sheet.figure.bbox)
+        _, sheet, canvas, blank = self._kept
+        sheet.fill(counts, title)
+        canvas.restore_region(blank)
+        for artist in sheet.changing:
+            sheet.figure.draw_artist(artist)
+        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 class ConfusionSheet:
-    """The figure of a confusion matrix, with the artists that differ between two matrices kept apart."""
+    """The figure of a confusion matrix, with the artists that differ between two matrices kept apart.
+
+    Attributes:
+        figure: The figure.
+        numbers: What the cells say.
+        changing: The artists that differ from matrix to matrix, from the lowest to the topmost.
+    """
 
     def __init__(self, counts: NDArray[np.integer], classes: list[str], title: str) -> None:
         num_classes = len(classes)
         if counts.shape != (num_classes, num_classes):
             raise ValueError(f"a confusion matrix of shape {counts.shape} does not fit {num_classes} classes")
-        self._cell_in, self._font_pt = _cell_size(num_classes)
-        names = [cut_text(name, _LONGEST_NAME_IN, self._font_pt) for name in classes]
+        cell_in, name_pt, self._number_pt = _sizes(num_classes)
+        names = [cut_text(name, _LONGEST_NAME_IN, name_pt) for name in classes]
         support = [f"{total:d}" for total in counts.sum(axis=1).tolist()]
-        name_in = max(text_width_in(name, self._font_pt) for name in names)
-        support_in = max(text_width_in(text, self._font_pt) for text in [*support, "all"])
-        slanted = name_in > self._cell_in * 0.92
+        name_in = max(text_width_in(name, name_pt) for name in names)
+        support_in = max(text_width_in(text, name_pt) for text in [*support, "all"])
+        slanted = name_in > cell_in * 0.92
         # Sizes in inches, which place the axes: a layout engine would cost more than the drawing.
-        side = self._cell_in * num_classes
+        side = cell_in * num_classes
         gap = 0.09
         left, right = max(name_in, 0.35) + 0.15 + gap, support_in + 0.28
-        top, bottom = 0.84, (name_in if slanted else self._font_pt / 72 * 1.3) + 0.34 + gap
+        top, bottom = 0.84, (name_in if slanted else name_pt / 72 * 1.3) + 0.34 + gap
         width, height = max(left + side + right, 4.2), top + side + bottom
         self.figure = Figure(figsize=(width, height), dpi=DPI, facecolor=PAPER)
         axes = self.figure.add_axes((left / width, bottom / height, side / width, side / height))
         axes.set(xlim=(-0.5, num_classes - 0.5), ylim=(num_classes - 0.5, -0.5), facecolor="none")
         axes.spines[:].set_visible(False)
-        ticks = range(num_classes)
-        axes.set_xticks(ticks, names, rotation=90 if slanted else 0, parse_math=False)
-        axes.set_yticks(ticks, names, parse_math=False)
-        axes.tick_params(length=0, pad=gap * 72 * 0.6, labelsize=self._font_pt, labelcolor=INK)
+        axes.set_xticks(range(num_classes), names, rotation=90 if slanted else 0, parse_math=False)
+        axes.set_yticks(range(num_classes), names, parse_math=False)
+        axes.tick_params(length=0, pad=gap * 72 * 0.6, labelsize=name_pt, labelcolor=INK)
 
-        def beside(text: str, x_in: float, y_in: float, **look: Any) -> Text:
+        def beside(x_in: float, y_in: float, text: str, size_pt: float = TICK_PT, **look: Any) -> Text:
             """Write at a distance from the axes' lower left corner."""
-            return self.figure.text(
-                (left + x_in) / width,
-                (bottom + y_in) / height,
-                text,
-                parse_math=False,
-                **{"color": FAINT, **look},
-            )
+            return write(self.figure, (left + x_in) / width, (bottom + y_in) / height, text, size_pt, **look)
 
         for row, text in enumerate(support):
-            middle = side - (row + 0.5) * self._cell_in
-            beside(text, side + right - 0.18, middle, ha="right", va="center_baseline", size=self._font_pt)
-        beside("all", side + right - 0.18, side + 0.06, ha="right", va="bottom", size=TICK_PT)
-        beside("true", -gap, side + 0.06, ha="right", va="bottom", size=TICK_PT)
-        beside("predicted", 0, 0.07 - bottom, ha="left", va="bottom", size=TICK_PT)
-        self._title = beside("", 0, side + top - 0.14, va="top", size=TITLE_PT, weight="bold", color=INK)
-        self._subtitle = beside("", 0, side + top - 0.4, va="top", size=TICK_PT)
+            middle = side - (row + 0.5) * cell_in
+            beside(side + right - 0.18, middle, text, name_pt, ha="right", va="center_baseline")
+        beside(side + right - 0.18, side + 0.06, "all", ha="right", va="bottom")
+        beside(-gap, side + 0.06, "true", ha="right", va="bottom")
+        beside(0, 0.07 - bottom, "predicted", va="bottom")
+        self._title = beside(0, side + top - 0.14, "", TITLE_PT, color=INK, va="top", weight="bold")
+        self._subtitle = beside(0, side + top - 0.4, "", va="top")
         blank = np.zeros((num_classes, num_classes, 4))
         self._image = axes.imshow(blank, interpolation="none", aspect="auto", zorder=0)
-        self._lines = _grid(num_classes)
-        axes.add_collection(self._lines, autolim=False)
+        # Lines of paper colour would vanish on a dark page and hide nothing between tiny cells.
+        edges = np.arange(num_classes + 1) - 0.5
+        line_pt = 0.8 if num_classes <= COUNTED_CLASSES else 0.3
+        look: dict[str, Any] = {"colors": FAINT, "lw": line_pt, "alpha": 0.28, "clip_on": False, "zorder": 1}
+        lines = [draw(edges, edges[0], edges[-1], **look) for draw in (axes.hlines, axes.vlines)]
         # One collection of outlines instead of a text per cell, which would take ten times as long to draw.
         self.numbers = PathCollection(
             [], [1.0], offset_transform=axes.transData, transform=IdentityTransform(), linewidths=0, zorder=2
         )
         axes.add_collection(self.numbers, autolim=False)
+        self.changing: list[Artist] = [self._image, *lines, self.numbers, self._title, self._subtitle]
         self.fill(counts, title)
 
     def fill(self, counts: NDArray[np.integer], title: str) -> None:
@@ -156,39 +167,25 @@ class ConfusionSheet:
         self._title.set_text(title)
         self._subtitle.set_text(f"{right} of {total} right ({_percent(right, total)})")
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        diagonal = np.eye(num_classes, dtype=bool)
-        cells = np.where(diagonal[..., None], np.array(to_rgba(RIGHT)), np.array(to_rgba(WRONG)))
         # Shade is opacity, so that the figure also works on a dark page.
-        wrong = np.sqrt(shares)
+        diagonal, wrong = np.eye(num_classes, dtype=bool), np.sqrt(shares)
         if num_classes > COUNTED_CLASSES:  # A cell is a dot then, which must not be pale to be found.
             wrong = np.where(counts > 0, 0.2 + 0.8 * np.minimum(2 * wrong, 1), 0)
+        cells = np.where(diagonal[..., None], to_rgba(RIGHT), to_rgba(WRONG))
         cells[..., 3] = np.where(diagonal, shares, wrong)
         # Bytes, because matplotlib resamples those several times faster than floats.
         self._image.set_data((cells * 255).round().astype(np.uint8))
-        if num_classes <= COUNTED_CLASSES:
-            said = [(row, column) for row, column in np.argwhere(counts > 0).tolist()]
-        else:
-            said = [(row, column) for row, column, _ in worst_confusions(counts, WORST_CELLS)]
-        self.numbers.set_paths([self._words(counts[cell], shares[cell]) for cell in said])
-        self.numbers.set_offsets([(column, row) for row, column in said] or np.empty((0, 2)))
-        self.numbers.set_facecolor(
-            [PAPER if row == column and shares[row, column] >= 0.8 else INK for row, column in said]
-        )
-
-    def _words(self, count: int, share: float) -> Path:
-        """Word a cell: its count, and its share of the row where there is room."""
-        roomy = self._cell_in >= 0.5
-        size_pt = 9.5 if roomy else 8.5 if self._cell_in > 0.3 else 6
-        return _outline(f"{count:d}\n{_percent(share, 1)}" if roomy else f"{count:d}", size_pt)
-
-    def changing(self) -> list[Artist]:
-        """List the artists that differ from matrix to matrix, from the lowest to the topmost."""
-        return [self._image, self._lines, self.numbers, self._title, self._subtitle]
-
-    def show_changing(self, visible: bool) -> None:
-        """Show or hide all of :meth:`changing`."""
-        for artist in self.changing():
-            artist.set_visible(visible)
+        said = np.argwhere(counts > 0)
+        if num_classes > COUNTED_CLASSES:
+            said = np.array([cell for *cell, _ in worst_confusions(counts, WORST_CELLS)], int).reshape(-1, 2)
+        words = []
+        for row, column in said:
+            share = f"\n{_percent(shares[row, column], 1)}" if num_classes <= _SHARED_CLASSES else ""
+            words.append(f"{counts[row, column]:d}{share}")
+        self.numbers.set_paths([_outline(each, self._number_pt) for each in words])
+        self.numbers.set_offsets(said[:, ::-1])
+        dark = (diagonal & (shares >= 0.8))[tuple(said.T)]
+        self.numbers.set_facecolor(np.where(dark, PAPER, INK).tolist())
 
 
 def worst_confusions(counts: NDArray[np.integer], most: int) -> list[tuple[int, int, int]]:
@@ -203,57 +200,33 @@ def worst_confusions(counts: NDArray[np.integer], most: int) -> list[tuple[int, 
     """
     errors = np.where(np.eye(len(counts), dtype=bool), 0, counts)
     cells = np.argsort(-errors, axis=None, kind="stable")[:most]
-    rows, columns = np.unravel_index(cells, errors.shape)
-    return [
-        (int(row), int(column), int(errors[row, column]))
-        for row, column in zip(rows, columns, strict=True)
-        if errors[row, column] > 0
-    ]
+    rows, columns = np.divmod(cells, len(counts))
+    found = zip(rows.tolist(), columns.tolist(), errors[rows, columns].tolist(), strict=True)
+    return [(row, column, count) for row, column, count in found if count]
 
 
-def _cell_size(num_classes: int) -> tuple[float, float]:
-    """Choose the side of a cell in inches and the size of the class names in points."""
+def _sizes(num_classes: int) -> tuple[float, float, float]:
+    """Choose the side of a cell in inches, and the sizes of the class names and of the numbers in points."""
     if num_classes <= 6:
-        return 0.86, 10
-    if num_classes <= 12:
-        return 0.56, 9.5
+        return 0.86, 10, 9.5
+    if num_classes <= _SHARED_CLASSES:
+        return 0.56, 9.5, 9.5
     if num_classes <= COUNTED_CLASSES:
-        return 0.36, 9
+        return 0.36, 9, 8.5
     # Names must not touch: a line of text takes 1.25 of its size.
     cell = max(0.115, min(0.3, 12 / num_classes))
-    return cell, min(8.5, cell * 72 / 1.25)
+    return cell, min(8.5, cell * 72 / 1.25), 6
 
 
-def _grid(num_classes: int) -> LineCollection:
-    """Separate the cells: (K-1) lines each way."""
-    # Lines of paper colour would vanish on a dark page and hide nothing between tiny cells.
-    edges = np.arange(num_classes + 1) - 0.5
-    low, high = edges[0], edges[-1]
-    segments = [((low, edge), (high, edge)) for edge in edges] + [((edge, low), (edge, high)) for edge in edges]
-    width = 0.8 if num_classes <= COUNTED_CLASSES else 0.3
-    return LineCollection(segments, colors=FAINT, linewidths=width, alpha=0.28, zorder=1, clip_on=False)
-
-
-@functools.lru_cache(maxsize=64)
-def _glyph(letter: str, size_pt: float) -> tuple[Path, float]:
-    """Outline one letter, and say how far the next one stands from it, in points."""
-    return TextPath((0, 0), letter, size=size_pt), text_width_in(letter, size_pt) * 72
-
-
+@functools.lru_cache(maxsize=1024)
 def _outline(text: str, size_pt: float) -> Path:
     """Outline lines of digits in points, centred on the origin."""
-    vertices, codes = [], []
-    lines = text.split("\n")
-    height = 0.73 * size_pt  # of matplotlib's digits
+    lines, height = text.split("\n"), 0.73 * size_pt  # of matplotlib's digits
+    paths = []
     for number, line in enumerate(lines):
-        glyphs = [_glyph(letter, size_pt) for letter in line]
-        x = -sum(advance for _, advance in glyphs) / 2
-        y = ((len(lines) - 1) / 2 - number) * size_pt * 1.25 - height / 2
-        for path, advance in glyphs:
-            vertices.append(np.add(path.vertices, (x, y)))
-            codes.append(np.asarray(path.codes))
-            x += advance
-    return Path(np.concatenate(vertices), np.concatenate(codes))
+        base = ((len(lines) - 1) / 2 - number) * size_pt * 1.25 - height / 2
+        paths.append(TextPath((-text_width_in(line, size_pt) * 72 / 2, base), line, size=size_pt))
+    return Path.make_compound_path(*paths)
 
 
 def _percent(part: float, whole: float) -> str:

@@ -85,7 +85,7 @@ def open_panel(figure: Figure, box: tuple[float, float, float, float], heading: 
     return axes
 
 
-def write(where: Figure | Axes, x: float, y: float, text: str, size_pt: float, color: str, **look: Any) -> Text:
+def write(where: Figure | Axes, x: float, y: float, text: str, size_pt: float, color: str = FAINT, **look: Any) -> Text:
     """Write a text in which dollars are no formula.
 
     Args:
@@ -105,7 +105,8 @@ def write(where: Figure | Axes, x: float, y: float, text: str, size_pt: float, c
 def show_shares(axes: Axes, decimals: int = 0, symbol: str = "%") -> None:
     """Write the vertical axis, which shows shares, in percent, and end it at 0 and at 1 at the latest."""
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals, symbol))
-    axes.set_ylim(np.clip(axes.get_ylim(), 0, 1))
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, 0), min(high, 1))
 
 
 def label_ends(axes: Axes, ends: Sequence[EndLabel], size_pt: float = LABEL_PT, x: float = 1.03) -> list[Text]:
