@@ -1,3 +1,4 @@
+import copy
 import math
 from dataclasses import fields, replace
 from typing import Any
@@ -7,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from flowers.data.augment import Augment, AugmentParams, blend, cut, erase, mix_batch, normalise, transform
+from flowers.data.augment import Augment, AugmentParams, erase, mix_batch, normalise, transform
 
 NOTHING = Augment(**{field.name: field.type(0) for field in fields(Augment)})  # type: ignore[operator]
 STRONG = replace(
@@ -186,19 +187,34 @@ def test_draws_cover_their_ranges(alpha: float) -> None:
     assert alpha != 1.0 or math.isclose(float(draws.mix.mean()), 0.75, abs_tol=0.01)
 
 
+def mixed(
+    activations: Tensor, labels: Tensor, draws: AugmentParams, num_classes: int, **changes: float
+) -> tuple[Tensor, Tensor]:
+    """Mix a batch whose draws are in its own order."""
+    rows = torch.arange(len(labels))
+    return mix_batch(activations, labels, draws, rows, replace(NOTHING, **changes), num_classes)  # type: ignore[arg-type]
+
+
+def with_draws(draws: AugmentParams, **values: Tensor) -> AugmentParams:
+    """Other values for some of the draws."""
+    changed = copy.copy(draws)
+    vars(changed).update(values)
+    return changed
+
+
 def test_each_image_is_blended_with_one_other_and_each_is_used_once() -> None:
     count, classes = 6, 4
     images = torch.randn(count, 3, 5, 5)
     labels = torch.tensor([0, 1, 2, 3, 0, 1])
     draws = AugmentParams(count, seed=0, epoch=0, mixup_alpha=0.4)
-    half = torch.full((count,), 0.5)
-    doubled, _ = blend(images, labels, half, draws.partner, classes)
+    half = with_draws(draws, mix=torch.full((count,), 0.5))
+    doubled, _ = mixed(images, labels, half, classes, mixup_alpha=0.4)
     others = doubled * 2 - images
     partner = [int((others[k] - images).abs().sum(dim=(1, 2, 3)).argmin()) for k in range(count)]
     assert sorted(partner) == list(range(count))
     assert all(one != other for one, other in enumerate(partner))
 
-    blended, targets = blend(images, labels, draws.mix, draws.partner, classes)
+    blended, targets = mixed(images, labels, draws, classes, mixup_alpha=0.4)
     for k, other in enumerate(partner):
         weight = float(draws.mix[k])
         assert torch.allclose(blended[k], weight * images[k] + (1 - weight) * images[other], atol=1e-6)
@@ -212,7 +228,8 @@ def test_each_image_is_blended_with_one_other_and_each_is_used_once() -> None:
 
 def test_an_image_alone_in_its_batch_stays_as_it_is() -> None:
     image = torch.randn(1, 3, 4, 4)
-    blended, targets = blend(image, torch.tensor([1]), torch.tensor([0.6]), torch.tensor([0.3]), 3)
+    draws = with_draws(AugmentParams(1, seed=0, epoch=0, mixup_alpha=0.4), mix=torch.tensor([0.6]))
+    blended, targets = mixed(image, torch.tensor([1]), draws, 3, mixup_alpha=0.4)
     assert torch.allclose(blended, image)
     assert targets.tolist() == [[0.0, 1.0, 0.0]]
 
@@ -221,16 +238,16 @@ def test_a_cut_box_has_the_share_that_its_label_has() -> None:
     images = torch.arange(4.0)[:, None, None, None].expand(4, 3, 40, 40).contiguous()
     labels = torch.arange(4)
     draws = AugmentParams(4, seed=0, epoch=0, mixup_alpha=1.0)
-    mixed, targets = cut(images, labels, draws.mix, draws.partner, draws.box, 4)
+    boxed, targets = mixed(images, labels, draws, 4, cutmix_alpha=1.0)
     assert torch.allclose(targets.sum(dim=1), torch.ones(4))
-    for image, target, own in zip(mixed, targets, labels, strict=True):
+    for image, target, own in zip(boxed, targets, labels, strict=True):
         other = [int(value) for value in image.unique() if value != own]
         assert len(other) <= 1
         share = (image[0] == own).float().mean()
         assert target[own] == pytest.approx(float(share), abs=1e-6)
         if other:
             assert target[other[0]] == pytest.approx(1 - float(share), abs=1e-6)
-    assert (mixed != images).any()
+    assert (boxed != images).any()
 
 
 def test_erasing_blanks_boxes_in_half_of_the_images() -> None:
@@ -249,10 +266,12 @@ def test_mixing_is_as_the_settings_say() -> None:
     plain, targets = mix_batch(maps, labels, draws, rows, NOTHING, 3)
     assert plain is maps
     assert targets is labels
+    of_rows = with_draws(draws, mix=draws.mix[rows], partner=draws.partner[rows], box=draws.box[rows])
     blended, _ = mix_batch(maps, labels, draws, rows, replace(NOTHING, mixup_alpha=1.0), 3)
-    assert torch.equal(blended, blend(maps, labels, draws.mix[rows], draws.partner[rows], 3)[0])
+    assert torch.equal(blended, mixed(maps, labels, of_rows, 3, mixup_alpha=1.0)[0])
     boxed, _ = mix_batch(maps, labels, draws, rows, replace(NOTHING, cutmix_alpha=1.0), 3)
-    assert torch.equal(boxed, cut(maps, labels, draws.mix[rows], draws.partner[rows], draws.box[rows], 3)[0])
+    assert torch.equal(boxed, mixed(maps, labels, of_rows, 3, cutmix_alpha=1.0)[0])
+    assert not torch.equal(boxed, blended)
     features = maps.mean(dim=(2, 3))  # has no area: CutMix becomes MixUp
     pooled, _ = mix_batch(features, labels, draws, rows, replace(NOTHING, cutmix_alpha=1.0), 3)
-    assert torch.equal(pooled, blend(features, labels, draws.mix[rows], draws.partner[rows], 3)[0])
+    assert torch.equal(pooled, mixed(features, labels, of_rows, 3, mixup_alpha=1.0)[0])

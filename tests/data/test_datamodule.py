@@ -9,7 +9,7 @@ from flowers.config.schema import Split
 from flowers.curation.manifest import scan
 from flowers.curation.split_table import write_splits
 from flowers.curation.splits import assign_splits
-from flowers.data.datamodule import Batch, OrderedBatches, PhotoDataModule, PhotoDataset, ShuffledBatches
+from flowers.data.datamodule import Batch, PhotoDataModule, PhotoDataset, ShuffledBatches
 from flowers.data.pixels import read_square
 from flowers.errors import UserError
 
@@ -84,12 +84,13 @@ def test_rows_are_drawn_as_often_as_they_weigh() -> None:
     np.testing.assert_allclose(drawn / 200, weights, atol=0.15)
 
 
-@pytest.mark.parametrize(("count", "batch_size"), [(10, 3), (12, 4), (3, 8), (1, 1)])
-def test_ordered_batches_leave_nothing_out(count: int, batch_size: int) -> None:
-    sampler = OrderedBatches(count, batch_size)
-    assert [row for rows in sampler for row in rows] == list(range(count))
-    assert len(list(sampler)) == len(sampler)
-    assert max(len(rows) for rows in sampler) <= batch_size
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 4])
+def test_validation_leaves_nothing_out(batch_size: int, split: pd.DataFrame, photographs: Path, tmp_path: Path) -> None:
+    loader = module_of(split, photographs, tmp_path, batch_size).val_dataloader()
+    sizes = [len(batch.ids) for batch in loader]
+    assert [row for batch in loader for row in batch.ids.tolist()] == list(range(6))
+    assert len(sizes) == len(loader)
+    assert max(sizes) <= 2 * batch_size
 
 
 def test_a_batch_is_the_photographs_with_their_labels(split: pd.DataFrame, photographs: Path, tmp_path: Path) -> None:

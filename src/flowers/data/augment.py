@@ -130,49 +130,6 @@ def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return (images.float() / 255 - mean[:, None, None]) / std[:, None, None]
 
 
-def blend(images: Tensor, labels: Tensor, mix: Tensor, partner: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Blend each image, and its label, with another of the batch (MixUp, Zhang et al. 2018).
-
-    Args:
-        images: (B,…), or what frozen layers made of them.
-        labels: (B,) int64.
-        mix: (B,) weight of the image itself.
-        partner: (B,) random keys that decide who is blended with whom.
-        num_classes: K.
-
-    Returns:
-        Blended images (B,…) and target probabilities (B,K).
-    """
-    other = _partners(partner)
-    targets = functional.one_hot(labels, num_classes).float()
-    weight = mix.to(images.dtype).view(-1, *[1] * (images.ndim - 1))
-    blended = torch.lerp(images[other], images, weight)
-    return blended, torch.lerp(targets[other], targets, mix[:, None])
-
-
-def cut(
-    images: Tensor, labels: Tensor, mix: Tensor, partner: Tensor, box: Tensor, num_classes: int
-) -> tuple[Tensor, Tensor]:
-    """Put a box of another image of the batch into each, and blend their labels by area (CutMix, Yun et al. 2019).
-
-    Args:
-        images: (B,C,H,W), or maps that frozen layers made of them.
-        labels: (B,) int64.
-        mix: (B,) share of the area that the image keeps, if the box lies wholly in it.
-        partner: (B,) random keys that decide who is paired with whom.
-        box: (B,4) in [0, 1), see :class:`AugmentParams`.
-        num_classes: K.
-
-    Returns:
-        Images (B,C,H,W) and target probabilities (B,K).
-    """
-    other = _partners(partner)
-    targets = functional.one_hot(labels, num_classes).float()
-    inside = _inside(box, 1 - mix, torch.zeros_like(mix), images)
-    kept = 1 - inside.float().mean(dim=(2, 3))  # (B,1)
-    return torch.where(inside, images[other], images), torch.lerp(targets[other], targets, kept)
-
-
 def erase(images: Tensor, box: Tensor, largest_frac: float) -> Tensor:
     """Blank a box in half of the images (random erasing, Zhong et al. 2017).
 
@@ -191,16 +148,17 @@ def erase(images: Tensor, box: Tensor, largest_frac: float) -> Tensor:
 def mix_batch(
     activations: Tensor, labels: Tensor, draws: AugmentParams, rows: Tensor, augment: Augment, num_classes: int
 ) -> tuple[Tensor, Tensor]:
-    """Mix a batch as the settings say: MixUp, CutMix, or not at all.
+    """Mix each image, and its label, with another of the batch, as the settings say.
 
-    Where only pooled features are left, which have no area, CutMix becomes MixUp.
+    MixUp (Zhang et al. 2018) blends the two; CutMix (Yun et al. 2019) puts a box of one into the other, and blends
+    their labels by area. Where only pooled features are left, which have no area, CutMix becomes MixUp.
 
     Args:
-        activations: (B,…) where training begins.
+        activations: (B,…) where training begins: images, or what frozen layers made of them.
         labels: (B,) int64.
         draws: The epoch's.
         rows: (B,) int64 of the photographs in the training split.
-        augment: With ``mixup_alpha`` and ``cutmix_alpha``.
+        augment: With ``mixup_alpha`` and ``cutmix_alpha``; where both are 0, nothing is mixed.
         num_classes: K.
 
     Returns:
@@ -208,18 +166,19 @@ def mix_batch(
     """
     if not augment.mixup_alpha and not augment.cutmix_alpha:
         return activations, labels
-    weight, partner = (draw[rows].to(activations.device) for draw in (draws.mix, draws.partner))
-    if augment.cutmix_alpha and activations.ndim == 4:
-        return cut(activations, labels, weight, partner, draws.box[rows].to(activations.device), num_classes)
-    return blend(activations, labels, weight, partner, num_classes)
-
-
-def _partners(keys: Tensor) -> Tensor:
-    """Pair each of a batch with another: (B,) places."""
+    kept, keys, box = (draw[rows].to(activations.device) for draw in (draws.mix, draws.partner, draws.box))
     order = keys.argsort()
     other = torch.empty_like(order)
-    other[order] = order.roll(1)
-    return other
+    other[order] = order.roll(1)  # (B,) places
+    if augment.cutmix_alpha and activations.ndim == 4:
+        inside = _inside(box, 1 - kept, torch.zeros_like(kept), activations)
+        mixed = torch.where(inside, activations[other], activations)
+        kept = 1 - inside.float().mean(dim=(2, 3))  # (B,1): a box may reach over the edge
+    else:
+        weight = kept.to(activations.dtype).view(-1, *[1] * (activations.ndim - 1))
+        mixed, kept = torch.lerp(activations[other], activations, weight), kept[:, None]
+    targets = functional.one_hot(labels, num_classes).float()
+    return mixed, torch.lerp(targets[other], targets, kept)
 
 
 def _inside(box: Tensor, area: Tensor, log_aspect: Tensor, images: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from flowers.config.schema import Data, Split
 from flowers.config.seeds import derive_seed
@@ -100,21 +100,6 @@ class ShuffledBatches(Sampler[list[int]]):
             order = rng.permutation(order[drawn.clip(max=self.count - 1)])
         for first in range(0, len(self) * self.batch_size, self.batch_size):
             yield order[first : first + self.batch_size].tolist()
-
-
-class OrderedBatches(Sampler[list[int]]):
-    """Row numbers in their order, every one of them."""
-
-    def __init__(self, count: int, batch_size: int) -> None:
-        self.count = count
-        self.batch_size = batch_size
-
-    def __len__(self) -> int:
-        return -(-self.count // self.batch_size)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for first in range(0, self.count, self.batch_size):
-            yield list(range(first, min(first + self.batch_size, self.count)))
 
 
 def batches(dataset: PhotoDataset, sampler: Sampler[list[int]]) -> DataLoader[Batch]:
@@ -229,15 +214,18 @@ class PhotoDataModule(lightning.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Load the validation photographs, in order."""
-        return batches(self.val, OrderedBatches(len(self.val), 2 * self.batch_size))
+        return self._in_order(self.val)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Load the test photographs, in order; no command of this package does so before ``evaluate``."""
-        return batches(self.test, OrderedBatches(len(self.test), 2 * self.batch_size))
+        return self._in_order(self.test)
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """Load the test photographs, in order."""
-        return self.test_dataloader()
+        return self._in_order(self.test)
+
+    def _in_order(self, dataset: PhotoDataset) -> DataLoader[Batch]:
+        return batches(dataset, BatchSampler(range(len(dataset)), 2 * self.batch_size, drop_last=False))
 
 
 UNBALANCED = "none"

@@ -30,7 +30,6 @@ from flowers.sources.photograph import PhotographError, open_rgb
 
 RULE = "upright RGB, JPEG scaled while decoding, centre square, bicubic"
 FORMAT_VERSION = 1
-ROWS_PER_TASK = 16
 
 
 def read_square(source: Path | BinaryIO, image_px: int) -> np.ndarray:
@@ -88,10 +87,8 @@ def open_store(root: Path, table: pd.DataFrame, image_px: int, cache_dir: Path) 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder / "lock"):
-            pixels = _map(target, shape)  # another process may have finished it meanwhile
-            if pixels is None:
+            if _map(target, shape) is None:  # else another process has finished it meanwhile
                 _build(target, shape, root, paths, digests)
-                pixels = _map(target, shape)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
@@ -99,9 +96,7 @@ def open_store(root: Path, table: pd.DataFrame, image_px: int, cache_dir: Path) 
                 "free some, or set data.cache_dir to a larger disk."
             ) from error
         raise UserError(f"{cache_dir} cannot be used ({error}): set data.cache_dir to another folder.") from error
-    if pixels is None:
-        raise UserError(f"{target} was changed while it was read: run again.")
-    return pixels
+    return np.lib.format.open_memmap(target, mode="r")
 
 
 def take_rows(pixels: np.memmap, rows: Sequence[int]) -> np.ndarray:
@@ -142,7 +137,6 @@ def _build(target: Path, shape: tuple[int, ...], root: Path, paths: Sequence[str
     """
     part = target.with_suffix(".part")  # one fixed name under the lock: a killed builder's rest is overwritten
     row_bytes = int(np.prod(shape[1:]))
-    starts = range(0, shape[0], ROWS_PER_TASK)
     try:
         with part.open("wb") as stream:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
@@ -152,18 +146,15 @@ def _build(target: Path, shape: tuple[int, ...], root: Path, paths: Sequence[str
             # A full disk is found before the work.
             os.posix_fallocate(descriptor, offset, shape[0] * row_bytes)
 
-            def fill(start: int) -> int:
-                end = min(start + ROWS_PER_TASK, shape[0])
-                for row in range(start, end):
-                    pixels = _read_checked(root / paths[row], digests[row], shape[1])
-                    if os.pwrite(descriptor, pixels.tobytes(), offset + row * row_bytes) != row_bytes:
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                return end - start
+            def fill(row: int) -> None:
+                pixels = _read_checked(root / paths[row], digests[row], shape[1])
+                if os.pwrite(descriptor, pixels.tobytes(), offset + row * row_bytes) != row_bytes:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-            bar = tqdm(total=shape[0], desc="decoding", unit=" photographs", disable=None, leave=False)
-            with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool, bar:
-                for done in pool.map(fill, starts):  # cancels what is waiting when one raises
-                    bar.update(done)
+            bar = {"total": shape[0], "desc": "decoding", "unit": " photographs", "disable": None, "leave": False}
+            with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+                for _ in tqdm(pool.map(fill, range(shape[0])), **bar):  # cancels what is waiting when one raises
+                    pass
             os.fsync(descriptor)  # else a power cut could leave the name without the pixels
         part.replace(target)
     finally:
