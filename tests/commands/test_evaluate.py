@@ -18,7 +18,7 @@ from flowers.config.schema import Settings
 from flowers.curation.split_table import read_splits
 from flowers.data.pixels import open_store
 from flowers.errors import UserError
-from flowers.models.inference import calibrated, predict_logits, probabilities
+from flowers.models.inference import calibrated, predict_logits
 from flowers.models.trained import open_model
 
 CLASSES = ["daisy", "roses", "sunflowers"]
@@ -53,7 +53,7 @@ def test_probabilities_do_not_depend_on_the_batch(model: Path) -> None:
     one, other = (predict_logits(opened.net, pixels, list("abcdefg"), batch_size=size) for size in (7, 2))
     np.testing.assert_allclose(one.logits, other.logits, atol=1e-5)
     np.testing.assert_allclose(one.features, other.features, atol=1e-5)
-    np.testing.assert_allclose(probabilities(opened, pixels, list("abcdefg")).sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(calibrated(one.logits, opened.temperature).sum(axis=1), 1, atol=1e-5)
 
 
 def test_writes_figures_of_the_test_split(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flowers.models.nets import CNN, MLP, Linear, ResidualBlock
+from flowers.errors import UserError
+from flowers.models.nets import CNN, MLP, Linear, ResidualBlock, layer_groups
 
 NETS = ("linear", "mlp", "cnn", "resnet_small")
 Make = Callable[..., Any]
@@ -92,3 +93,24 @@ def test_the_gradient_reaches_every_parameter_but_those_behind_a_zero(make_net: 
     }
     behind = ("conv1.weight", "norm1.weight", "norm1.bias", "conv2.weight")
     assert idle == {f"{block}.{name}" for block in blocks for name in behind}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_every_parameter_is_in_exactly_one_layer_group(name: str, make_net: Callable[..., nn.Module]) -> None:
+    net = make_net(name)
+    groups = layer_groups(net)
+    grouped = [id(parameter) for group in groups.values() for parameter in group.parameters()]
+    assert len(grouped) == len(set(grouped))
+    assert set(grouped) == {id(parameter) for parameter in net.parameters()}
+    assert list(groups)[-1] == "head"
+
+
+def test_a_network_that_cannot_be_trained_in_stages_is_refused(make_net: Callable[..., nn.Module]) -> None:
+    headless = make_net("mlp")
+    headless.add_module("tail", nn.Identity())
+    with pytest.raises(ValueError, match=r"last child of MLP must be `head`, not \['tail'\]"):
+        layer_groups(headless)
+    stray = make_net("mlp")
+    stray.register_parameter("temperature", nn.Parameter(torch.ones(1)))
+    with pytest.raises(UserError, match=r"\['temperature'\] of MLP belong to none of its children"):
+        layer_groups(stray)

@@ -32,7 +32,7 @@ from flowers.config.schema import Settings, Tracking
 from flowers.curation.split_table import read_splits
 from flowers.data.pixels import open_store
 from flowers.errors import UserError
-from flowers.models.inference import probabilities
+from flowers.models.inference import calibrated, predict_logits
 from flowers.models.trained import open_model
 from flowers.tracking import liveness as alive
 from flowers.tracking import log as tracking
@@ -143,7 +143,8 @@ def test_run_holds_all_that_is_promised(
 
     with torch.inference_mode():
         found = network(torch.from_numpy(pixels.transpose(0, 3, 1, 2).astype(np.float32))).numpy()
-    np.testing.assert_allclose(found, probabilities(model, pixels, val["path"].tolist()), atol=1e-5)
+    logits = predict_logits(model.net, pixels, val["path"].tolist()).logits
+    np.testing.assert_allclose(found, calibrated(logits, model.temperature), atol=1e-5)
     signature = mlflow.models.get_model_info(logged.model_uri).signature
     assert "(-1, 3, 32, 32)" in str(signature.inputs)
     assert capfd.readouterr().err == ""

@@ -9,10 +9,10 @@ from torch.nn import functional
 
 from flowers.config.schema import Stage
 from flowers.errors import UserError
+from flowers.models.nets import layer_groups
 from flowers.training.stages import (
     describe_stages,
     ended_stages,
-    layer_groups,
     optimizer_groups,
     peak_rates,
     set_trainable,
@@ -29,25 +29,7 @@ def table(*epochs: int) -> list[Stage]:
     return [Stage(name=f"stage {i}", epochs=n, train="all", max_lr=1e-3) for i, n in enumerate(epochs)]
 
 
-@pytest.mark.parametrize("name", NETS)
-def test_every_parameter_is_in_exactly_one_layer_group(name: str, make_net: Callable[..., nn.Module]) -> None:
-    net = make_net(name)
-    groups = layer_groups(net)
-    grouped = [id(parameter) for group in groups.values() for parameter in group.parameters()]
-    assert len(grouped) == len(set(grouped))
-    assert set(grouped) == {id(parameter) for parameter in net.parameters()}
-    assert list(groups)[-1] == "head"
-
-
-def test_a_network_that_cannot_be_trained_in_stages_is_refused(make_net: Callable[..., nn.Module]) -> None:
-    headless = make_net("mlp")
-    headless.add_module("tail", nn.Identity())
-    with pytest.raises(ValueError, match=r"last child of MLP must be `head`, not \['tail'\]"):
-        layer_groups(headless)
-    stray = make_net("mlp")
-    stray.register_parameter("temperature", nn.Parameter(torch.ones(1)))
-    with pytest.raises(UserError, match=r"\['temperature'\] of MLP belong to none of its children"):
-        layer_groups(stray)
+def test_layer_groups_that_share_a_parameter_are_refused(make_net: Callable[..., nn.Module]) -> None:
     shared = make_net("mlp")
     shared.hidden.append(shared.head)  # type: ignore[operator, union-attr]
     with pytest.raises(ValueError, match="share or miss parameters"):

@@ -151,10 +151,10 @@ def _build(target: Path, shape: tuple[int, ...], root: Path, paths: Sequence[str
                 if os.pwrite(descriptor, pixels.tobytes(), offset + row * row_bytes) != row_bytes:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-            bar = {"total": shape[0], "desc": "decoding", "unit": " photographs", "disable": None, "leave": False}
-            with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-                for _ in tqdm(pool.map(fill, range(shape[0])), **bar):  # cancels what is waiting when one raises
-                    pass
+            bar = tqdm(total=shape[0], desc="decoding", unit=" photographs", disable=None, leave=False)
+            with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool, bar:
+                for _ in pool.map(fill, range(shape[0])):  # cancels what is waiting when one raises
+                    bar.update()
             os.fsync(descriptor)  # else a power cut could leave the name without the pixels
         part.replace(target)
     finally:

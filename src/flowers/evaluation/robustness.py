@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from flowers.config.seeds import derive_seed
 from flowers.evaluation.scores import score
-from flowers.models.inference import probabilities
+from flowers.models.inference import calibrated, predict_logits
 from flowers.models.trained import TrainedModel
 
 Pixels = NDArray[np.uint8]
@@ -148,7 +148,8 @@ def measure_corruptions(model: TrainedModel, pixels: np.ndarray, test: pd.DataFr
                         for photograph, digest in zip(batch, digests[first : first + AT_ONCE], strict=True)
                     ]
                 )
-            parts.append(probabilities(model, batch, paths[first : first + AT_ONCE]))
+            logits = predict_logits(model.net, batch, paths[first : first + AT_ONCE]).logits
+            parts.append(calibrated(logits, model.temperature))
         scores = score(labels, np.concatenate(parts), model.classes)
         low, high = scores["interval"]["test/acc"]
         rows.append((name, strength, setting, scores["test/acc"], low, high, scores["test/loss"], len(labels)))

@@ -6,13 +6,13 @@ network itself computes is checked when it is built. A network that is no such r
 groups, ``body`` and ``head``.
 """
 
-import contextlib
+import itertools
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import timm
 import torch
+from timm.layers import SelectAdaptivePool2d
 from timm.models import is_model
 from torch import Tensor, nn
 
@@ -20,7 +20,7 @@ from flowers.errors import UserError, suggestion
 from flowers.models.nets import Net
 
 HEADS = ("linear", "dense")
-POOLINGS = ("avg", "max", "both")
+POOLINGS = {"avg": "fastavg", "max": "fastmax", "both": "fastcatavgmax"}  # by their names in timm
 # Where the features end in timm's networks and their own classifier begins.
 _AFTER_FEATURES = {"global_pool", "pre_logits", "head", "head_drop", "classifier", "fc", "fc_norm"}
 _PROBE_PX = 64
@@ -73,13 +73,14 @@ class Backbone(Net):
         else:
             for label, group in groups.items():
                 self.add_module(label, group)
-            self.pool = Pool(pooling)
+            self.pool = SelectAdaptivePool2d(pool_type=POOLINGS[pooling], flatten=True)  # (B,C,H,W) -> (B,C) or (B,2C)
         own_names = {id(tensor): own for own, tensor in self.state_dict(keep_vars=True).items()}
         published = model.state_dict(keep_vars=True).items()
         self.published_names = {name: own_names[id(tensor)] for name, tensor in published if id(tensor) in own_names}
         with torch.no_grad():
             features = _probe(nn.Sequential(*self.children()), self.image_px).shape[1]
         self.head = _head(head, features, num_classes, hidden, dropout)
+        self.train()
 
     def pretrained_tensors(self) -> dict[str, Tensor]:
         """Fetch the published weights of the architecture (downloaded and verified by timm, then kept on disk).
@@ -100,23 +101,6 @@ class Backbone(Net):
                 "network, or name a file with weights=FILE."
             ) from error
         return tensors
-
-
-class Pool(nn.Module):
-    """Activations (B,C,H,W) to features (B,C), or (B,2C) for ``both``."""
-
-    def __init__(self, pooling: str) -> None:
-        super().__init__()
-        self.pooling = pooling
-
-    def forward(self, activations: Tensor) -> Tensor:
-        """Pool over H and W."""
-        parts = []
-        if self.pooling in ("avg", "both"):
-            parts.append(activations.mean(dim=(2, 3)))
-        if self.pooling in ("max", "both"):
-            parts.append(activations.amax(dim=(2, 3)))
-        return torch.cat(parts, dim=1)
 
 
 def _head(kind: str, features: int, num_classes: int, hidden: int, dropout: float) -> nn.Sequential:
@@ -143,11 +127,7 @@ def _create(name: str, options: dict[str, Any]) -> nn.Module:
 
 def _row(model: nn.Module) -> dict[str, nn.Module] | None:
     """Arrange a network's feature layers as groups to be applied in order; None if they are no such row."""
-    children: list[tuple[str, nn.Module]] = []
-    for name, child in model.named_children():
-        if name in _AFTER_FEATURES:
-            break
-        children.append((name, child))
+    children = itertools.takewhile(lambda named: named[0] not in _AFTER_FEATURES, model.named_children())
     modules = [child for _, child in children]
     sequences = [module for module in modules[1:] or modules if isinstance(module, nn.Sequential)]
     if len(sequences) == 1:  # one row holds the stages: what precedes it is the stem, what follows ends the last stage
@@ -198,18 +178,7 @@ def _is_equal(model: nn.Module, row: dict[str, nn.Module]) -> bool:
 
 
 def _probe(module: nn.Module, side_px: int, method: str = "forward") -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(1, 3, side_px, side_px, generator=generator)
-    with _evaluating(module):
-        output: Tensor = getattr(module, method)(noise)
+    """Apply a method of a network to noise; the network is in ``eval()`` afterwards."""
+    noise = torch.randn(1, 3, side_px, side_px, generator=torch.Generator().manual_seed(0))
+    output: Tensor = getattr(module.eval(), method)(noise)
     return output
-
-
-@contextlib.contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(training)

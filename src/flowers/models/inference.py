@@ -1,10 +1,8 @@
 """Networks applied to pixels: in bulk, to logits and features; and as a module that takes pixels as they are."""
 
 import ctypes
-import ctypes.util
-import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,10 +12,10 @@ from torch import Tensor, nn
 
 from flowers.data.augment import normalise
 from flowers.errors import UserError
+from flowers.models.nets import layer_groups
 
-if TYPE_CHECKING:
-    from flowers.models.trained import TrainedModel
-
+VALIDATION = "validation.npz"
+"""The file of a trained model's folder that holds a :class:`Validation`."""
 WIDEST_FEATURES = 4096
 """A linear layer that is given more sees the photograph itself, or all places of a map."""
 
@@ -29,6 +27,17 @@ class ModelOutputs(NamedTuple):
     """(N,K) float32."""
     features: np.ndarray
     """What its last linear layer is given, (N,D) float32; see :func:`predict_logits`."""
+
+
+class Validation(NamedTuple):
+    """What a network makes of its M validation photographs, in the order of ``split.csv``."""
+
+    logits: np.ndarray
+    """(M,K) float32."""
+    features: np.ndarray
+    """(M,D) float32, see :class:`ModelOutputs`."""
+    labels: np.ndarray
+    """(M,) int64 true classes."""
 
 
 def predict_logits(
@@ -54,7 +63,7 @@ def predict_logits(
     mean, std = (torch.tensor(value, device=device) for value in (net.mean, net.std))
     logits: list[Tensor] = []
     features: list[Tensor] = []
-    layer = _head(net) if head_is_new else _last_layer(net)
+    layer = _feature_layer(net, head_is_new)
     hook = layer.register_forward_pre_hook(lambda _, inputs: features.append(_flat(inputs[0])))
     try:
         with torch.inference_mode():
@@ -75,37 +84,18 @@ def predict_logits(
     return answers
 
 
-def _head(net: nn.Module) -> nn.Module:
-    return [child for child in net.children() if any(True for _ in child.parameters())][-1]
-
-
-def _last_layer(net: nn.Module) -> nn.Module:
-    """Find the layer whose input is a photograph's description."""
-    head = _head(net)
+def _feature_layer(net: nn.Module, head_is_new: bool) -> nn.Module:
+    """Find the layer whose input are the features."""
+    head = list(layer_groups(net).values())[-1]
     linear = [layer for layer in head.modules() if isinstance(layer, nn.Linear)]
-    return linear[-1] if linear and linear[-1].in_features <= WIDEST_FEATURES else head
+    if head_is_new or not linear or linear[-1].in_features > WIDEST_FEATURES:
+        return head
+    return linear[-1]
 
 
 def _flat(activations: Tensor) -> Tensor:
     """Average maps (B,D,H,W) over their places; flatten others to (B,D)."""
     return (activations.mean(dim=(2, 3)) if activations.ndim == 4 else activations.flatten(1)).float().cpu()
-
-
-def probabilities(model: "TrainedModel", pixels: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """Classify decoded photographs.
-
-    Args:
-        model: The model.
-        pixels: (N,H,W,3) uint8.
-        names: What the N photographs are called in an error.
-
-    Returns:
-        Calibrated probabilities, (N,K) float32; rows sum to 1.
-
-    Raises:
-        UserError: If a logit is not finite.
-    """
-    return calibrated(predict_logits(model.net, pixels, names).logits, model.temperature)
 
 
 def calibrated(logits: NDArray[np.floating], temperature: float) -> NDArray[np.float32]:
@@ -147,14 +137,6 @@ class PixelLogits(nn.Module):
         return logits
 
 
-class Scorer(PixelLogits):
-    """A network together with all that surrounds it: pixels in, probabilities out."""
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Map upright RGB pixels (B,3,H,W) float32 in [0, 255] to probabilities (B,K)."""
-        return super().forward(pixels).softmax(dim=1)
-
-
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 
 
@@ -164,11 +146,7 @@ def keep_freed_memory() -> None:
     Activations are allocated and freed at every step; given back to the system, their pages are zeroed again at the
     next touch, which costs a training on the processor up to half its speed. Elsewhere than on glibc this does nothing.
     """
-    libc_name = ctypes.util.find_library("c")
-    if not sys.platform.startswith("linux") or libc_name is None:
-        return
-    mallopt = getattr(ctypes.CDLL(libc_name), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-        mallopt(_M_TOP_PAD, 64 * 2**20)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 * 2**20)):
+        if mallopt is not None:
+            mallopt(option, value)

@@ -43,6 +43,30 @@ class Net(nn.Module):
         return activations
 
 
+def layer_groups(net: nn.Module) -> dict[str, nn.Module]:
+    """Name the layer groups of a network, from the input to the head.
+
+    Returns:
+        The direct children that have parameters, in order.
+
+    Raises:
+        UserError: If a parameter belongs to no child, or there is none.
+    """
+    groups = {name: child for name, child in net.named_children() if any(True for _ in child.parameters())}
+    stray = [name for name, _ in net.named_parameters(recurse=False)]
+    if stray:
+        raise UserError(
+            f"model.net: the parameters {stray} of {type(net).__name__} belong to none of its children, which are the "
+            "layer groups; put them into a module of their own."
+        )
+    last = [name for name, _ in net.named_children()][-1:]
+    if isinstance(net, Net) and last != ["head"]:
+        raise ValueError(f"the last child of {type(net).__name__} must be `head`, not {last}")
+    if not groups:
+        raise UserError(f"model.net: {type(net).__name__} has no parameters, so there is nothing to train.")
+    return groups
+
+
 class Linear(Net):
     """Softmax regression on raw pixels, the baseline that a network has to beat."""
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
@@ -13,21 +13,9 @@ from flowers.config.check import OFFERED
 from flowers.config.compose import read_settings
 from flowers.config.schema import Settings
 from flowers.errors import UserError
+from flowers.models.inference import VALIDATION, Validation
 from flowers.models.nets import build_network
 from flowers.models.weights import load_weights
-
-VALIDATION = "validation.npz"
-
-
-class Validation(NamedTuple):
-    """What a network makes of its M validation photographs, in the order of ``split.csv``."""
-
-    logits: np.ndarray
-    """(M,K) float32."""
-    features: np.ndarray
-    """(M,D) float32, see :class:`flowers.models.inference.ModelOutputs`."""
-    labels: np.ndarray
-    """(M,) int64 true classes."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from flowers.config.provenance import file_digest
 from flowers.config.schema import HUB
 from flowers.errors import UserError
+from flowers.models.nets import layer_groups
 
 
 def save_weights(net: nn.Module, path: Path) -> None:
@@ -35,7 +37,7 @@ def load_weights(net: nn.Module, path: Path) -> None:
     net.load_state_dict(tensors)
 
 
-def start_from(net: nn.Module, source: str, sha256: str | None) -> list[str]:
+def start_from(net: Any, source: str, sha256: str | None) -> list[str]:
     """Give a network the weights of another training, for transfer.
 
     The layer groups must match; the head, ``head.*``, keeps its random weights, since it is for other classes.
@@ -53,7 +55,11 @@ def start_from(net: nn.Module, source: str, sha256: str | None) -> list[str]:
         UserError: If the weights are missing, have another digest, or do not fit.
     """
     if source == HUB:
-        tensors = _of_hub(net)
+        if not hasattr(net, "pretrained_tensors"):
+            raise UserError(
+                f"weights=hub, but nobody publishes weights of {type(net).__name__}; name a file, or set weights=null."
+            )
+        tensors = net.pretrained_tensors()
     else:
         tensors = _read(Path(source))
         if sha256 is not None and (found := file_digest(Path(source))) != sha256:
@@ -61,16 +67,15 @@ def start_from(net: nn.Module, source: str, sha256: str | None) -> list[str]:
                 f"{source} has the digest {found[:12]}… where weights_sha256 says {sha256[:12]}…; run compose again, "
                 "or name the file that is meant."
             )
-    published: Mapping[str, str] = getattr(net, "published_names", {})
-    head = [name for name, child in net.named_children() if any(True for _ in child.parameters())][-1] + "."
+    names: Mapping[str, str] = getattr(net, "published_names", {})
+    head = list(layer_groups(net))[-1] + "."
     own = {name: tensor for name, tensor in net.state_dict().items() if not name.startswith(head)}
     if not own:
         raise UserError(
             f"the network of this recipe is nothing but a head, which {source} cannot give it; set weights=null."
         )
-    if len(published.keys() & tensors.keys()) > len(own.keys() & tensors.keys()):
+    if len(names.keys() & tensors.keys()) > len(own.keys() & tensors.keys()):
         # What has no place here is the published classifier.
-        names = published
         tensors = {names[name]: tensor for name, tensor in tensors.items() if name in names}
     body = {name: tensor for name, tensor in tensors.items() if not name.startswith(head)}
     if wrong := _first_difference(body, own):
@@ -80,16 +85,6 @@ def start_from(net: nn.Module, source: str, sha256: str | None) -> list[str]:
         )
     net.load_state_dict(body, strict=False)
     return sorted(body)
-
-
-def _of_hub(net: nn.Module) -> dict[str, Tensor]:
-    fetch = getattr(net, "pretrained_tensors", None)
-    if fetch is None:
-        raise UserError(
-            f"weights=hub, but nobody publishes weights of {type(net).__name__}; name a file, or set weights=null."
-        )
-    tensors: dict[str, Tensor] = fetch()
-    return tensors
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -123,9 +118,7 @@ def _read_pytorch(path: Path) -> dict[str, Tensor]:
     return {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
 
 
-def _first_difference(tensors: dict[str, Tensor], own: dict[str, Tensor]) -> str | None:
+def _first_difference(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str | None:
     """Find a name that only one side has, or that has another shape there."""
-    for name in sorted(tensors.keys() | own.keys()):
-        if name not in tensors or name not in own or tensors[name].shape != own[name].shape:
-            return name
-    return None
+    theirs, ours = ({(name, tensor.shape) for name, tensor in each.items()} for each in (tensors, own))
+    return min((name for name, _ in theirs ^ ours), default=None)

@@ -30,7 +30,7 @@ from torch import nn
 from flowers.config.provenance import git_commit, split_digest
 from flowers.curation.prepare import remembered_scan
 from flowers.errors import UserError
-from flowers.models.inference import Scorer
+from flowers.models.inference import PixelLogits
 from flowers.tracking.log import OpenRun
 from flowers.tracking.naming import COMMIT, PARENT, RECIPE, SPLIT, STAGES, flat, run_name, run_note, short_params
 from flowers.tracking.store import current_store, store_access
@@ -218,7 +218,8 @@ class MLflowLogger(Logger, Callback):
             run = self._open()
             files = [out / name for name in ("run.json", "history.csv", "split.csv")]
             records = [partial(run.client.log_artifact, run.run_id, str(file)) for file in files if file.exists()]
-            self._queue.add(*records, lambda: log_model(run, Scorer(net, temperature), pixels, classes))
+            scorer = nn.Sequential(PixelLogits(net, temperature), nn.Softmax(dim=1))
+            self._queue.add(*records, lambda: log_model(run, scorer, pixels, classes))
             self._queue.give_up(f"; {out} is whole")
         except Exception as error:  # torch cannot export every network
             print(f"flowers: the MLflow run lacks the model: {error}; {out} is whole.", file=sys.stderr)

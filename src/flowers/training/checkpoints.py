@@ -35,8 +35,7 @@ from flowers.config.schema import Settings
 from flowers.curation.split_table import write_splits
 from flowers.data.augment import as_pixels
 from flowers.errors import UserError
-from flowers.models.inference import predict_logits
-from flowers.models.trained import VALIDATION, Validation
+from flowers.models.inference import VALIDATION, Validation, predict_logits
 from flowers.models.weights import save_weights
 from flowers.training.classifier import Classifier
 from flowers.training.stages import ended_stages

@@ -14,31 +14,7 @@ from torch import nn
 
 from flowers.config.schema import Stage
 from flowers.errors import UserError, suggestion
-from flowers.models.nets import Net
-
-
-def layer_groups(net: nn.Module) -> dict[str, nn.Module]:
-    """Name the layer groups of a network, from the input to the head.
-
-    Returns:
-        The direct children that have parameters, in order.
-
-    Raises:
-        UserError: If a parameter belongs to no child, or there is none.
-    """
-    groups = {name: child for name, child in net.named_children() if any(True for _ in child.parameters())}
-    stray = [name for name, _ in net.named_parameters(recurse=False)]
-    if stray:
-        raise UserError(
-            f"model.net: the parameters {stray} of {type(net).__name__} belong to none of its children, which are the "
-            "layer groups; put them into a module of their own."
-        )
-    last = [name for name, _ in net.named_children()][-1:]
-    if isinstance(net, Net) and last != ["head"]:
-        raise ValueError(f"the last child of {type(net).__name__} must be `head`, not {last}")
-    if not groups:
-        raise UserError(f"model.net: {type(net).__name__} has no parameters, so there is nothing to train.")
-    return groups
+from flowers.models.nets import layer_groups
 
 
 def total_epochs(stages: Sequence[Stage]) -> int:
