@@ -1,6 +1,6 @@
 import numpy as np
 
-from flowers.config.seeds import derive_seed
+from flowers.config.provenance import derive_seed
 
 
 def test_each_purpose_has_its_own_stream_and_the_same_on_every_machine() -> None:

@@ -11,9 +11,8 @@ from lightning.pytorch.callbacks import Callback
 
 from flowers.config.cli import run_command
 from flowers.config.compose import as_dict, instantiate
-from flowers.config.provenance import split_digest
+from flowers.config.provenance import derive_seed, split_digest
 from flowers.config.schema import Settings
-from flowers.config.seeds import derive_seed
 from flowers.data.datamodule import PhotoDataModule
 from flowers.errors import UserError
 from flowers.training import checkpoints

@@ -7,7 +7,6 @@ import dataclasses
 import importlib
 import inspect
 import json
-import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-from flowers.config.schema import TOP_LEVEL, Tracking
+from flowers.config.schema import Configuration
 from flowers.errors import UserError, suggestion
 
 OFFERED = ("flowers", "torch", "torchmetrics", "timm", "lightning")
@@ -35,89 +34,73 @@ def check(config: Mapping[str, Any], packages: Sequence[str] | None = None) -> N
     Raises:
         UserError: Naming the key, and the nearest known one or what it must be.
     """
-    check_keys("", config, dict.fromkeys(TOP_LEVEL, True), config)
-    for name, kind in TOP_LEVEL.items():
-        _check_type(name, config[name], kind)
-    check_fields("tracking", config["tracking"], Tracking, config)
-    trainer = dict(config["trainer"])
-    if trainer.get("precision") == "auto":  # the one word that Lightning does not know
-        del trainer["precision"]
-    for name, node in (("data", config["data"]), ("model", config["model"]), ("trainer", trainer)):
-        check_node(name, node, packages, config)
-    source = config["data"].get("source")
-    if source is not None:
-        check_node("data.source", source, ["flowers.sources"], config, given={"root"})
+    _check_values("", config, Configuration, packages, config)
+    nodes = {name: config[name] for name in ("data", "model", "trainer")}
     # Of a trained model that is opened again, callbacks and loggers are never made.
     for group in ("callbacks", "logger") if packages is None else ():
-        for name, node in config[group].items():
-            if node is not None:
-                check_node(f"{group}.{name}", node, packages, config)
+        nodes |= {f"{group}.{name}": node for name, node in config[group].items() if node is not None}
+    for key, node in nodes.items():
+        _check_node(key, node, packages, config)
 
 
-def check_node(
-    key: str,
-    node: Any,
-    packages: Sequence[str] | None,
-    config: Mapping[str, Any],
-    given: Collection[str] = GIVEN,
-) -> None:
+def _check_node(key: str, node: Any, packages: Sequence[str] | None, config: Mapping[str, Any]) -> None:
     """Hold a node with a ``_target_`` against the signature of what it names, and so the nodes in it."""
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise UserError(f"'{key}' names no class; give {key}._target_=PACKAGE.CLASS.")
+    given: Collection[str] = GIVEN
+    if key == "data.source":
+        packages, given = ["flowers.sources"], {"root"}
     target = locate(key, node["_target_"], packages)
-    parameters = inspect.signature(target).parameters
-    kinds = {parameter.kind for parameter in parameters.values()}
-    known = {
-        name: parameter.default is inspect.Parameter.empty and not node.get("_partial_")
-        for name, parameter in parameters.items()
-        if parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    }
-    if inspect.Parameter.VAR_KEYWORD in kinds:
-        known |= {str(name): False for name in node if name not in known}
     values = {name: value for name, value in node.items() if name not in _HYDRA}
-    check_keys(key, values, {name: needed and name not in given for name, needed in known.items()}, config)
-    hints = _hints(target)
-    for name, value in values.items():
-        if isinstance(value, Mapping) and "_target_" in value:
-            if f"{key}.{name}" != "data.source":
-                check_node(f"{key}.{name}", value, packages, config)
-        elif name in hints:
-            check_value(f"{key}.{name}", value, hints[name], config)
+    _check_values(key, values, target, packages, config, parameters_of(target) if node.get("_partial_") else given)
 
 
-def check_value(key: str, value: Any, wanted: Any, config: Mapping[str, Any]) -> None:
-    """Hold a value against an annotation: a dataclass or a list of them field by field, others by their type."""
-    (row, *_) = typing.get_args(wanted) or (None,)
-    if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
-        check_fields(key, value, wanted, config)
-    elif typing.get_origin(wanted) is list and dataclasses.is_dataclass(row) and isinstance(row, type):
-        if not isinstance(value, list):
-            raise UserError(f"'{key}' must be a list; correct the recipe.")
-        for number, each in enumerate(value):
-            check_fields(f"{key}.{number}", each, row, config)
-    else:
-        _check_type(key, value, wanted)
+def _check_values(
+    key: str,
+    values: Any,
+    target: Callable[..., Any],
+    packages: Sequence[str] | None,
+    config: Mapping[str, Any],
+    given: Collection[str] = (),
+) -> None:
+    """Hold the values of a node against the parameters of a class or function; they are those of a dataclass too.
 
-
-def check_fields(key: str, node: Any, schema: type, config: Mapping[str, Any]) -> None:
-    """Hold a node against a dataclass."""
-    if not isinstance(node, Mapping):
-        raise UserError(f"'{key}' is {node!r}, but must have keys, as a {schema.__name__.lower()} has; correct it.")
-    parameters = inspect.signature(schema).parameters
-    check_keys(key, node, {name: each.default is each.empty for name, each in parameters.items()}, config)
-    for name, value in node.items():
-        _check_type(f"{key}.{name}", value, typing.get_type_hints(schema)[name])
-
-
-def check_keys(key: str, node: Mapping[str, Any], known: Mapping[str, bool], config: Mapping[str, Any]) -> None:
-    """Refuse keys that are not known, and the lack of one that is needed."""
+    Args:
+        key: Where the node stands; empty for the whole configuration.
+        values: By the names of parameters.
+        target: What takes them.
+        packages: As in :func:`check`.
+        config: As in :func:`check`.
+        given: Parameters that need not be among the values.
+    """
+    if not isinstance(values, Mapping):
+        raise UserError(f"'{key}' is {values!r}, but must have keys, as a {target.__name__.lower()} has; correct it.")
     prefix = f"{key}." if key else ""
-    for name in map(str, node):
-        if name not in known:
+    parameters = parameters_of(target)
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    known = {
+        name: each for name, each in parameters.items() if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+    }
+    for name in map(str, values):
+        if name not in known and not takes_any:
             raise UserError(f"the configuration has no key '{prefix}{name}': {nearest(prefix + name, known, config)}")
-    for name, needed in known.items():
-        if needed and name not in node:
+    for name, parameter in known.items():
+        if parameter.default is parameter.empty and name not in values and name not in given:
             raise UserError(f"'{key}' lacks '{name}'; add {prefix}{name}=… to the command, or to the recipe.")
+    for name, value in values.items():
+        place, wanted = f"{prefix}{name}", known[name].annotation if name in known else Any
+        (row, *_) = typing.get_args(wanted) or (None,)
+        if key and isinstance(value, Mapping) and ("_target_" in value or place == "data.source"):
+            _check_node(place, value, packages, config)
+        elif dataclasses.is_dataclass(wanted):
+            _check_values(place, value, wanted, packages, config)
+        elif typing.get_origin(wanted) is list and dataclasses.is_dataclass(row):
+            if not isinstance(value, list):
+                raise UserError(f"'{place}' must be a list; correct the recipe.")
+            for number, each in enumerate(value):
+                _check_values(f"{place}.{number}", each, row, packages, config)
+        elif (place, value) != ("trainer.precision", "auto"):  # the one word that Lightning does not know
+            _check_type(place, value, wanted)
 
 
 def nearest(key: str, known: Iterable[str], config: Mapping[str, Any]) -> str:
@@ -141,22 +124,27 @@ def nearest(key: str, known: Iterable[str], config: Mapping[str, Any]) -> str:
     return suggestion(leaf, set(known))
 
 
-def dotted(node: Any, prefix: str = "") -> list[str]:
-    """List all keys of a configuration, those of nodes and list items joined by dots."""
+def dotted(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Give all values of a configuration, nodes and lists too, by their keys and item numbers joined by dots."""
     items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
-    found = []
+    found = {}
     for name, value in items:
-        found += [f"{prefix}{name}", *dotted(value, f"{prefix}{name}.")]
+        found |= {f"{prefix}{name}": value, **dotted(value, f"{prefix}{name}.")}
     return found
 
 
-def parameters_of(key: str, target: str) -> set[str]:
-    """List the names of the parameters of what a ``_target_`` names; for one that takes any, all that is asked of it.
-
-    Raises:
-        UserError: If there is no such class.
-    """
-    return set(inspect.signature(locate(key, target, None)).parameters)
+def parameters_of(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Read what a class or a function takes; an annotation that is missing or cannot be evaluated becomes ``Any``."""
+    try:
+        parameters = inspect.signature(target, eval_str=True).parameters
+    except Exception:
+        parameters = inspect.signature(target).parameters
+    return {
+        name: each.replace(annotation=Any)
+        if each.annotation is each.empty or isinstance(each.annotation, str)
+        else each
+        for name, each in parameters.items()
+    }
 
 
 def locate(key: str, target: Any, packages: Sequence[str] | None) -> Callable[..., Any]:
@@ -184,16 +172,9 @@ def locate(key: str, target: Any, packages: Sequence[str] | None) -> Callable[..
         pass
     where = str(getattr(found, "__module__", None) or "")
     foreign = packages is not None and not f"{where}.".startswith(tuple(f"{each}." for each in packages))
-    if not callable(found) or isinstance(found, types.ModuleType) or foreign:
+    if not callable(found) or foreign:
         raise UserError(f"'{key}._target_' is '{target}', which cannot be used ({reason}); name PACKAGE.CLASS.")
     return found
-
-
-def _hints(target: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(inspect.getattr_static(target, "__init__") if isinstance(target, type) else target)
-    except Exception:  # annotations that cannot be evaluated promise nothing
-        return {}
 
 
 def _check_type(key: str, value: Any, wanted: Any) -> None:
@@ -212,15 +193,10 @@ def _check_type(key: str, value: Any, wanted: Any) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         # Besides keys and numbers, a place names the branch of a union, which is no part of the key.
-        place = [str(part) for part in first["loc"] if part in _keys_in(value)]
+        known = ".".join(dotted(value)).split(".")
+        place = [str(part) for part in first["loc"] if str(part) in known]
         kind = inspect.formatannotation(wanted).replace("collections.abc.", "").replace("typing.", "")
         raise UserError(
             f"'{'.'.join([key, *place])}' is {first['input']!r}, but must be of type {kind} ({first['msg']}); "
             "correct it where it is set."
         ) from error
-
-
-def _keys_in(value: Any) -> set[Any]:
-    """List the keys and item numbers that occur anywhere in a value."""
-    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-    return {key for name, each in items for key in (name, *_keys_in(each))}

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -95,36 +95,32 @@ def complete_words(words: Sequence[str]) -> list[str]:
         return list(words)
     known_groups = groups()
     choices = [f"{key}={value.partition(',')[0]}" for key, value in given.items() if key in known_groups]
-    plain = OmegaConf.to_container(_compose(["name=none", "out_dir=none", *choices]), resolve=False)
-    assert isinstance(plain, dict)
-    config: dict[str, Any] = {str(name): value for name, value in plain.items()}
-    known = set(dotted(config))
+    known = dotted(as_dict(_compose(["name=none", "out_dir=none", *choices]), resolve=False))
     completed = []
     for word in words:
         key, sign, value = word.partition("=")
-        group, _, rest = key.partition(".")
-        if not sign or not rest or group not in ("data", "model", "trainer", "callbacks", "logger"):
+        parent, _, leaf = key.rpartition(".")
+        if not sign or not parent or key.partition(".")[0] not in ("data", "model", "trainer", "callbacks", "logger"):
             completed.append(word)
             continue
-        parent, _, leaf = key.rpartition(".")
-        target = given.get(f"{parent}._target_", given.get(f"+{parent}._target_"))
-        if target is None and parent in known:
-            target = _at(config, parent).get("_target_") if isinstance(_at(config, parent), dict) else None
-        free = group in ("callbacks", "logger") or (target is not None and leaf in parameters_of(parent, target))
-        free = free or (parent == "data.split" and leaf in Split.__dataclass_fields__)
-        free = free or (parent.startswith("model.stages.") and parent in known and leaf in Stage.__dataclass_fields__)
-        completed.append(f"++{word}" if key not in known and free else word)
-        if leaf == "_target_" and key in known and _at(config, key) != value:
-            fits = parameters_of(parent, value)
-            dropped = [name for name in _at(config, parent) if name not in fits and not name.startswith("_")]
+        targets = (f"{parent}._target_", f"+{parent}._target_")
+        target = next((given[each] for each in targets if each in given), known.get(targets[0]))
+        completed.append(f"++{word}" if key not in known and _takes(parent, target, leaf, parent in known) else word)
+        if leaf == "_target_" and known.get(key, value) != value:
+            fits = parameters_of(locate(parent, value, None))
+            dropped = [name for name in known[parent] if name not in fits and not name.startswith("_")]
             completed += [f"~{parent}.{name}" for name in dropped if f"{parent}.{name}" not in given]
     return completed
 
 
-def _at(config: Any, key: str) -> Any:
-    for part in key.split("."):
-        config = config[int(part)] if isinstance(config, list) else config[part]
-    return config
+def _takes(parent: str, target: str | None, name: str, exists: bool) -> bool:
+    """Tell whether a node may have a key that no YAML file names."""
+    if parent.startswith(("callbacks", "logger")):
+        return True
+    if target is not None:
+        return name in parameters_of(locate(parent, target, None))
+    schema = Split if parent == "data.split" else Stage if exists and parent.startswith("model.stages.") else None
+    return schema is not None and name in schema.__dataclass_fields__
 
 
 @contextlib.contextmanager
@@ -146,6 +142,8 @@ def explain_hydra_errors() -> Iterator[None]:
         raise UserError(" ".join(lines) + "; correct that override, or see --help.") from error
     except OmegaConfBaseException as error:
         raise UserError(_explain_key(error)) from error
+    except ValueError as error:  # Hydra's
+        raise UserError(f"the command cannot be understood ({error}); see --help.") from error
 
 
 def _explain_key(error: OmegaConfBaseException) -> str:
@@ -153,15 +151,11 @@ def _explain_key(error: OmegaConfBaseException) -> str:
     reason = str(error.msg).partition("\n")[0]
     if "is not in struct" in reason or "not in '" in reason:
         parent = error.parent_node
-        known: list[str] = []
+        known = [str(name) for name in parent if name != "hydra"] if isinstance(parent, DictConfig) else []
         whole: Any = {}
         if isinstance(parent, DictConfig):
-            known = [str(name) for name in parent if name != "hydra"]
-            root = parent._get_root()
             with contextlib.suppress(OmegaConfBaseException):
-                whole = OmegaConf.to_container(root, resolve=False)
-        if error.object_type is not None and hasattr(error.object_type, "__dataclass_fields__"):
-            known = list(error.object_type.__dataclass_fields__)
+                whole = OmegaConf.to_container(parent._get_root(), resolve=False)
         if key == error.key:  # at the top, names of groups can be given too
             known += groups()
         return f"the configuration has no key '{key}': {nearest(key, known, whole)}"
@@ -183,9 +177,8 @@ def read_settings(config: DictConfig, packages: Sequence[str] | None = None) -> 
     with explain_hydra_errors():
         if "hydra" in config:
             config = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    assert isinstance(plain, dict)
-    check({str(name): value for name, value in plain.items()}, packages)
+        plain = as_dict(config, throw_on_missing=True)
+    check(plain, packages)
     return OmegaConf.create(_literal(plain))
 
 
@@ -216,19 +209,18 @@ def with_seed(settings: Settings, seed: int) -> Settings:
     return change(settings, {"seed": seed, "data.seed": seed, "model.seed": seed})
 
 
-def as_dict(settings: Settings) -> dict[str, Any]:
+def as_dict(config: DictConfig, resolve: bool = True, throw_on_missing: bool = False) -> dict[str, Any]:
     """Give a configuration as plain dictionaries, lists and values."""
-    plain = OmegaConf.to_container(settings, resolve=True)
-    assert isinstance(plain, dict)
-    return {str(name): value for name, value in plain.items()}
+    plain = OmegaConf.to_container(config, resolve=resolve, throw_on_missing=throw_on_missing)
+    return cast("dict[str, Any]", plain)
 
 
 def read_data(settings: Settings) -> Data:
     """Give what a configuration says of the photographs."""
-    node = as_dict(settings)["data"]
-    if not {field.name for field in fields(Data)} <= node.keys():
+    node, names = as_dict(settings)["data"], {field.name for field in fields(Data)}
+    if not names <= node.keys():
         raise UserError(f"{node.get('_target_')} does not say where photographs lie; use data=folder data.root=PHOTOS.")
-    return Data(**{field.name: node[field.name] for field in fields(Data)} | {"split": Split(**node["split"])})
+    return Data(**{name: node[name] for name in names} | {"split": Split(**node["split"])})
 
 
 def instantiate(key: str, node: Any, **given: Any) -> Any:

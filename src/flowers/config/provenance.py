@@ -1,5 +1,6 @@
-"""Where a result comes from: commit, data, split, versions, machine; and digests, by which content is recognised."""
+"""Where a result comes from: seeds, commit, data, split, versions, machine; and digests, which tell contents apart."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import platform
@@ -13,17 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-_PACKAGES = (
-    "flowers",
-    "torch",
-    "lightning",
-    "torchmetrics",
-    "numpy",
-    "pillow",
-    "mlflow",
-    "hydra-core",
-    "dvc",
-)
+_PACKAGES = ("flowers", "torch", "lightning", "torchmetrics", "numpy", "pillow", "mlflow", "hydra-core", "dvc")
 
 
 def split_digest(split: "pd.DataFrame") -> str:
@@ -69,10 +60,8 @@ def describe(split: "pd.DataFrame | None") -> dict[str, Any]:
     """
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return {
         "git_commit": git_commit(),
         "data_sha256": None if split is None else data_digest(split),
@@ -121,3 +110,17 @@ def remake_command(folder: Path) -> str:
     root = "" if out.startswith(("/", "'/")) else '"$PWD"/'
     # In short lines, as MLflow's page does not break them.
     return f"flowers train \\\n  --config-path {root}{out} \\\n  --config-name config out_dir=again"
+
+
+def derive_seed(seed: int, *purpose: str | int) -> int:
+    """Give each use of randomness its own stream.
+
+    Args:
+        seed: The run's seed.
+        purpose: What the stream is for, for example ``("shuffle", epoch)``.
+
+    Returns:
+        A seed in [0, 2**63) that differs between purposes and is the same on every machine.
+    """
+    text = "/".join(str(part) for part in (seed, *purpose))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

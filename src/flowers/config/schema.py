@@ -20,25 +20,6 @@ else:
 HUB = "hub"
 """Value of `weights`: those that are published for the architecture, fetched over the network."""
 
-TOP_LEVEL = {
-    "name": str,  # the recipe's name, which names the MLflow run too
-    "seed": int,
-    "out_dir": str,  # where the trained model and its record land
-    # What the network starts from, its head excepted: a file (.safetensors, or .pth of plain tensors), or `hub` for the
-    # published weights of a backbone; null: random weights.
-    "weights": str | None,
-    "weights_sha256": str | None,  # digest that the file must have; null: not checked. Written by `compose`
-    "from_stage": int,  # go on from the end of the stage before, which an earlier training left in out_dir; 1: anew
-    "progress": str,  # auto (a bar on a terminal, else lines), lines or none
-    "data": dict[str, Any],
-    "model": dict[str, Any],
-    "trainer": dict[str, Any],
-    "callbacks": dict[str, Any],
-    "logger": dict[str, Any],
-    "tracking": dict[str, Any],
-}
-"""The keys of a configuration and their types."""
-
 
 @dataclass
 class Split:
@@ -116,3 +97,29 @@ class Tracking:
     """An MLflow address; `sqlite:///mlflow.db` is where a plain `mlflow ui` looks."""
     system_metrics_s: float
     """Seconds between two samples of processor and memory use; 0: none."""
+
+
+@dataclass
+class Configuration:
+    """The keys of a configuration; what the nodes take whose type is not stated here, their classes say."""
+
+    name: str
+    """The recipe's name, which names the MLflow run too."""
+    seed: int
+    out_dir: str
+    """Where the trained model and its record land."""
+    weights: str | None
+    """What the network starts from, its head excepted: a file (.safetensors, or .pth of plain tensors), or `hub` for
+    the published weights of a backbone; null: random weights."""
+    weights_sha256: str | None
+    """Digest that the file must have; null: not checked. Written by `compose`."""
+    from_stage: int
+    """Go on from the end of the stage before, which an earlier training left in out_dir; 1: anew."""
+    progress: str
+    """`auto` (a bar on a terminal, else lines), `lines` or `none`."""
+    data: dict[str, Any]
+    model: dict[str, Any]
+    trainer: dict[str, Any]
+    callbacks: dict[str, Any]
+    logger: dict[str, Any]
+    tracking: Tracking

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from flowers.config.seeds import derive_seed
+from flowers.config.provenance import derive_seed
 from flowers.errors import UserError
 
 GREY = (0.299, 0.587, 0.114)

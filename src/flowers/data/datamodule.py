@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
+from flowers.config.provenance import derive_seed
 from flowers.config.schema import Data, Split
-from flowers.config.seeds import derive_seed
 from flowers.curation.prepare import find_photographs
 from flowers.data.pixels import open_store, take_rows
 from flowers.errors import UserError, suggestion

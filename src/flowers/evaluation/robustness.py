@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from tqdm import tqdm
 
-from flowers.config.seeds import derive_seed
+from flowers.config.provenance import derive_seed
 from flowers.evaluation.scores import score
 from flowers.models.inference import calibrated, predict_logits
 from flowers.models.trained import TrainedModel

@@ -15,8 +15,8 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from flowers.config.compose import instantiate
+from flowers.config.provenance import derive_seed
 from flowers.config.schema import Stage
-from flowers.config.seeds import derive_seed
 from flowers.data.augment import Augment, AugmentParams, as_pixels, erase, mix_batch, normalise, transform
 from flowers.data.datamodule import UNBALANCED, Batch, class_weights
 from flowers.errors import UserError
