@@ -78,9 +78,7 @@ def _check_values(
     prefix = f"{key}." if key else ""
     parameters = parameters_of(target)
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    known = {
-        name: each for name, each in parameters.items() if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
-    }
+    known = {name: each for name, each in parameters.items() if not each.kind.name.startswith("VAR_")}
     for name in map(str, values):
         if name not in known and not takes_any:
             raise UserError(f"the configuration has no key '{prefix}{name}': {nearest(prefix + name, known, config)}")
@@ -89,10 +87,10 @@ def _check_values(
             raise UserError(f"'{key}' lacks '{name}'; add {prefix}{name}=… to the command, or to the recipe.")
     for name, value in values.items():
         place, wanted = f"{prefix}{name}", known[name].annotation if name in known else Any
-        (row, *_) = typing.get_args(wanted) or (None,)
+        row: Any = next(iter(typing.get_args(wanted)), None)
         if key and isinstance(value, Mapping) and ("_target_" in value or place == "data.source"):
             _check_node(place, value, packages, config)
-        elif dataclasses.is_dataclass(wanted):
+        elif isinstance(wanted, type) and dataclasses.is_dataclass(wanted):
             _check_values(place, value, wanted, packages, config)
         elif typing.get_origin(wanted) is list and dataclasses.is_dataclass(row):
             if not isinstance(value, list):
@@ -127,7 +125,7 @@ def nearest(key: str, known: Iterable[str], config: Mapping[str, Any]) -> str:
 def dotted(node: Any, prefix: str = "") -> dict[str, Any]:
     """Give all values of a configuration, nodes and lists too, by their keys and item numbers joined by dots."""
     items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
-    found = {}
+    found: dict[str, Any] = {}
     for name, value in items:
         found |= {f"{prefix}{name}": value, **dotted(value, f"{prefix}{name}.")}
     return found
@@ -139,12 +137,11 @@ def parameters_of(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
         parameters = inspect.signature(target, eval_str=True).parameters
     except Exception:
         parameters = inspect.signature(target).parameters
-    return {
-        name: each.replace(annotation=Any)
-        if each.annotation is each.empty or isinstance(each.annotation, str)
-        else each
-        for name, each in parameters.items()
-    }
+    found = dict(parameters)
+    for name, each in parameters.items():
+        if each.annotation is each.empty or isinstance(each.annotation, str):
+            found[name] = each.replace(annotation=Any)
+    return found
 
 
 def locate(key: str, target: Any, packages: Sequence[str] | None) -> Callable[..., Any]:
@@ -158,21 +155,20 @@ def locate(key: str, target: Any, packages: Sequence[str] | None) -> Callable[..
     Raises:
         UserError: If there is nothing of that name there, or it cannot be called.
     """
-    if packages is not None and not str(target).startswith(tuple(f"{package}." for package in packages)):
-        allowed = f"something in {', '.join(packages)}"
+    inside = ("",) if packages is None else tuple(f"{package}." for package in packages)
+    if not str(target).startswith(inside):
+        allowed = f"something in {', '.join(packages or ())}"
         raise UserError(f"'{key}._target_' is '{target}', but must name {allowed}; correct it, or allow its package.")
     module_name, _, name = str(target).rpartition(".")
-    found: Any = None
-    reason = "there is no such class"
+    found, reason = None, "there is no such class"
     try:
         found = getattr(importlib.import_module(module_name), name, None)
     except ImportError as error:
         reason = str(error)
     except ValueError:  # no module name at all
         pass
-    where = str(getattr(found, "__module__", None) or "")
-    foreign = packages is not None and not f"{where}.".startswith(tuple(f"{each}." for each in packages))
-    if not callable(found) or foreign:
+    where = f"{getattr(found, '__module__', None) or ''}."
+    if not callable(found) or not where.startswith(inside):
         raise UserError(f"'{key}._target_' is '{target}', which cannot be used ({reason}); name PACKAGE.CLASS.")
     return found
 

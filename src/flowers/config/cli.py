@@ -8,9 +8,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_type_hints
 
+import hydra
 import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from flowers.config.compose import (
@@ -19,16 +22,11 @@ from flowers.config.compose import (
     explain_hydra_errors,
     groups,
     read_settings,
-    search_project_first,
 )
 from flowers.config.schema import Configuration, Settings
 from flowers.errors import UserError, suggestion
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-
-T = TypeVar("T", bound="DataclassInstance")
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -62,10 +60,6 @@ def run_command(task: Callable[[Settings], Any]) -> None:
     Args:
         task: Called with the settings.
     """
-    import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
     # Hydra then raises what it would print, and we can say it in one sentence.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
 
@@ -90,7 +84,6 @@ def run_command(task: Callable[[Settings], Any]) -> None:
 
     with exit_on_user_error():
         with explain_hydra_errors():
-            search_project_first()
             sys.argv[1:] = complete_words(sys.argv[1:])
             hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(entry)()
         if failures:
@@ -135,10 +128,10 @@ def take_keys(schema: type[T], words: Sequence[str]) -> tuple[T, list[str]]:
     Raises:
         UserError: If an own key is missing or of the wrong type, or a word sets a key that nobody has.
     """
-    names = schema.__dataclass_fields__.keys()
+    names = get_type_hints(schema).keys()
     own = [word for word in words if word.partition("=")[0] in names and "=" in word]
     others = [word for word in words if word not in own]
-    known = Configuration.__dataclass_fields__.keys() | names | groups()
+    known = get_type_hints(Configuration).keys() | names | groups()
     for word in others:
         key, sign, _ = word.partition("=")
         # Hydra says what is wrong with the others, but knows nothing of this command's own keys.

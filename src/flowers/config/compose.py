@@ -7,6 +7,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
+import hydra
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
+from hydra.errors import CompactHydraException, InstantiationException, MissingConfigException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -37,19 +42,16 @@ def groups() -> set[str]:
     return {folder.name for folder in folders} - {"hydra", "decisions"}
 
 
-@functools.cache  # once for a process
-def search_project_first() -> None:
-    """Have Hydra look into the working folder's own ``conf`` before the package's."""
-    from hydra.core.config_search_path import ConfigSearchPath
-    from hydra.core.plugins import Plugins
-    from hydra.plugins.search_path_plugin import SearchPathPlugin
+class ProjectFirst(SearchPathPlugin):
+    """Has Hydra look into the working folder's own ``conf`` before the package's."""
 
-    class ProjectFirst(SearchPathPlugin):
-        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-            for folder in conf_dirs()[:-1]:
-                search_path.prepend("project", f"file://{folder}")
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Called by Hydra whenever it composes."""
+        for folder in conf_dirs()[:-1]:
+            search_path.prepend("project", f"file://{folder}")
 
-    Plugins.instance().register(ProjectFirst)
+
+Plugins.instance().register(ProjectFirst)
 
 
 def compose_config(overrides: Sequence[str]) -> DictConfig:
@@ -65,11 +67,8 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
 
 
 def _compose(overrides: list[str]) -> DictConfig:
-    from hydra import compose, initialize_config_dir
-
-    search_project_first()
-    with explain_hydra_errors(), initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        return compose("config", overrides=overrides)
+    with explain_hydra_errors(), hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        return hydra.compose("config", overrides=overrides)
 
 
 def complete_words(words: Sequence[str]) -> list[str]:
@@ -126,8 +125,6 @@ def _takes(parent: str, target: str | None, name: str, exists: bool) -> bool:
 @contextlib.contextmanager
 def explain_hydra_errors() -> Iterator[None]:
     """Turn Hydra's and OmegaConf's complaints about the configuration into one sentence each."""
-    from hydra.errors import CompactHydraException, MissingConfigException
-
     try:
         yield
     except MissingConfigException as error:
@@ -234,18 +231,12 @@ def instantiate(key: str, node: Any, **given: Any) -> Any:
     Raises:
         UserError: If the class refuses its arguments.
     """
-    import hydra.utils
-    from hydra.errors import InstantiationException
-
     try:
         return hydra.utils.instantiate(node, _convert_="all", **given)
     except InstantiationException as error:
-        cause = error.__cause__
-        while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
-            cause = cause.__cause__
-        if isinstance(cause, UserError | KeyboardInterrupt):
-            raise cause from error
-        reason = " ".join(str(cause or error).split())
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from error
+        reason = " ".join(str(error.__cause__ or error).split())
         raise UserError(f"'{key}' cannot be built: {reason}; correct the recipe or the override.") from error
 
 

@@ -34,21 +34,16 @@ def git_commit() -> str | None:
 
     ``dvc.lock`` does not count: DVC itself writes it while a pipeline runs.
     """
-    head = _git("rev-parse", "HEAD")
-    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", ":(top,exclude)dvc.lock")
-    if head is None or changes is None:
-        return None
-    return f"{head}-dirty" if changes else head
-
-
-def _git(*words: str) -> str | None:
+    questions = (
+        ["rev-parse", "HEAD"],
+        ["status", "--porcelain", "--untracked-files=no", "--", ":(top)", ":(top,exclude)dvc.lock"],
+    )
+    options: dict[str, Any] = {"cwd": Path(__file__).parent, "text": True, "stderr": subprocess.DEVNULL, "timeout": 10}
     try:
-        done = subprocess.run(
-            ["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10
-        )
+        head, changes = (subprocess.check_output(["git", *words], **options).strip() for words in questions)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return f"{head}-dirty" if changes else head
 
 
 def describe(split: "pd.DataFrame | None") -> dict[str, Any]:
