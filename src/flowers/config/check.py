@@ -87,12 +87,12 @@ def _check_values(
             raise UserError(f"'{key}' lacks '{name}'; add {prefix}{name}=… to the command, or to the recipe.")
     for name, value in values.items():
         place, wanted = f"{prefix}{name}", known[name].annotation if name in known else Any
-        row: Any = next(iter(typing.get_args(wanted)), None)
+        row = next(iter(typing.get_args(wanted)), None)
         if key and isinstance(value, Mapping) and ("_target_" in value or place == "data.source"):
             _check_node(place, value, packages, config)
         elif isinstance(wanted, type) and dataclasses.is_dataclass(wanted):
             _check_values(place, value, wanted, packages, config)
-        elif typing.get_origin(wanted) is list and dataclasses.is_dataclass(row):
+        elif typing.get_origin(wanted) is list and isinstance(row, type) and dataclasses.is_dataclass(row):
             if not isinstance(value, list):
                 raise UserError(f"'{place}' must be a list; correct the recipe.")
             for number, each in enumerate(value):
