@@ -40,17 +40,17 @@ def report(evaluation: Path, out: Path) -> None:
         UserError: If the evaluation lacks something.
     """
     run = read_run(evaluation)
-    figures, page = figures_of(run), out / "report.html"
-    written = [out / "figures" / f"{name}.png" for name in figures]
-    if "data" not in run.scores:
+    figures = figures_of(run)
+    pages = [] if "data" in run.scores else [out / "report.html"]
+    for page in pages:
         write_report(run, figures, page)
-        written.append(page)
+    drawn = {out / "figures" / f"{name}.png": figure for name, figure in figures.items()}
     (out / "figures").mkdir(parents=True, exist_ok=True)
-    for path, figure in zip(written, figures.values(), strict=False):
+    for path, figure in drawn.items():
         figure.savefig(path, dpi=150)
     if run.settings.tracking.enabled:
-        _record(run, [evaluation / name for name in RESULTS] + written)
-    if page in written:
+        _record(run, [*(evaluation / name for name in RESULTS), *drawn, *pages])
+    for page in pages:
         print(f"the page: {page}", flush=True)
 
 
