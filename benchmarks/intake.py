@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from flowers.curation.manifest import scan
-from flowers.sources.synthetic.sample import draw
+from flowers.sources.synthetic.composition import Picture
+from flowers.sources.synthetic.sample import paint
 
 NUMBERS = (2_500, 10_000)
 DIFFERENT, SIDE_PX = 200, 1000
@@ -43,7 +44,7 @@ def fill(root: Path, number: int) -> None:
         if path.exists():
             continue
         if index < DIFFERENT:
-            small = draw("daisy", index + 1, seed=0, size_px=128, domain="garden", **KNOBS)
+            small = paint(Picture("daisy", index + 1, seed=0, size_px=128, domain="garden", **KNOBS))
             large = np.asarray(small.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC), dtype=np.int16)
             grain = rng.integers(-6, 7, large.shape, dtype=np.int16)  # what a sensor adds, and JPEG has to keep
             Image.fromarray((large + grain).clip(0, 255).astype(np.uint8)).save(path, quality=90)

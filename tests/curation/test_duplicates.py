@@ -18,7 +18,8 @@ from flowers.curation import duplicates
 from flowers.curation.duplicates import close_pairs, near_duplicates, similar_features
 from flowers.curation.manifest import difference_hash, scan
 from flowers.errors import UserError
-from flowers.sources.synthetic.sample import draw
+from flowers.sources.synthetic.composition import Picture
+from flowers.sources.synthetic.sample import paint
 
 REAL = Path(os.environ.get("FLOWERS_PHOTOS") or Path(__file__).parents[3] / "shared" / "data" / "flower_photos_224")
 CONF = Path(__file__).parents[2] / "conf" / "data"
@@ -53,7 +54,11 @@ COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
 @pytest.fixture(scope="module")
 def pictures() -> list[Image.Image]:
     species = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
-    return [draw(name, index, seed=3, size_px=128, domain="garden", **KNOBS) for name in species for index in (1, 2, 3)]
+    return [
+        paint(Picture(name, index, seed=3, size_px=128, domain="garden", **KNOBS))
+        for name in species
+        for index in (1, 2, 3)
+    ]
 
 
 def bits_apart(one: Image.Image, two: Image.Image) -> int:

@@ -169,9 +169,8 @@ def unpack(archive: Path, target: Path) -> None:
         with tarfile.open(archive) as tar:
             _check_members(archive, tar)
             with whole_folder(target) as building:
-                for (
-                    member
-                ) in tar.getmembers():  # extractall would keep permissions, and filters came with Python 3.11.4
+                # Not extractall: it keeps permissions, and its filters came with Python 3.11.4.
+                for member in tar.getmembers():
                     path = building / member.name
                     (path if member.isdir() else path.parent).mkdir(parents=True, exist_ok=True)
                     if stream := tar.extractfile(member):

@@ -8,7 +8,7 @@ from flowers.errors import UserError
 from flowers.sources.synthetic import sample
 from flowers.sources.synthetic.composition import DOMAINS, Picture
 from flowers.sources.synthetic.flower_head import SPECIES
-from flowers.sources.synthetic.sample import draw, render
+from flowers.sources.synthetic.sample import paint, render
 
 DIFFICULTIES = ("illumination", "occlusion", "deformation", "clutter", "variation")
 CLASSES = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
@@ -19,7 +19,7 @@ def settings(level: float = 0.5, **changes: Any) -> dict[str, Any]:
 
 
 def pixels(species: str, index: int = 1, **changes: Any) -> np.ndarray:
-    return np.asarray(draw(species, index, **settings(**changes))).astype(float)
+    return np.asarray(paint(Picture(species, index, **settings(**changes)))).astype(float)
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -55,8 +55,8 @@ def test_each_difficulty_changes_the_image_much(name: str) -> None:
 
 
 def test_size_changes_only_the_scale() -> None:
-    small = draw("sunflowers", 1, **settings(0.3, size_px=64, illumination=0.0))
-    large = draw("sunflowers", 1, **settings(0.3, size_px=128, illumination=0.0)).resize((64, 64))
+    small = paint(Picture("sunflowers", 1, **settings(0.3, size_px=64, illumination=0.0)))
+    large = paint(Picture("sunflowers", 1, **settings(0.3, size_px=128, illumination=0.0))).resize((64, 64))
     assert np.abs(np.asarray(small).astype(float) - np.asarray(large)).mean() < 12
 
 

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -11,7 +11,6 @@ from flowers.errors import UserError, suggestion
 from flowers.sources.synthetic import scene
 from flowers.sources.synthetic.flower_head import SPECIES, Form, draw_head, rgb
 
-LEAVES = ("strap", "oval", "lobed", "heart")
 DOMAINS = ("garden", "herbarium")
 SMALLEST_PX = 16
 MEADOW = "meadow"
@@ -19,9 +18,21 @@ MEADOW = "meadow"
 
 
 @dataclass(frozen=True)
-class Difficulty:
-    """What makes the images hard to classify, each in [0, 1]: 0 is a clean studio photograph."""
+class Picture:
+    """All that one image depends on.
 
+    From `illumination` to `variation` stands what makes it hard to classify, each in [0, 1]: 0 is a clean studio
+    photograph.
+    """
+
+    species: str
+    """A key of :data:`flowers.sources.synthetic.flower_head.SPECIES`, or `meadow`."""
+    index: int
+    """Which one of the species, from 1."""
+    seed: int
+    """Non-negative; another seed gives other images."""
+    size_px: int
+    """Width and height, at least 16."""
     illumination: float
     """Exposure, colour temperature, uneven light, hard shadows, noise."""
     occlusion: float
@@ -32,25 +43,14 @@ class Difficulty:
     """Backgrounds, leaves, loose petals and other blossoms behind."""
     variation: float
     """Colours, petal counts, proportions, views, sizes, positions, and the number of blossoms."""
+    domain: str
+    """`garden`, or `herbarium` for pressed plants on paper."""
 
     def __post_init__(self) -> None:
-        for key, value in asdict(self).items():
+        for key in ("illumination", "occlusion", "deformation", "clutter", "variation"):
+            value = getattr(self, key)
             if not 0 <= value <= 1:
                 raise UserError(f"{key} is {value}, but must be between 0 and 1: set {key} to 0 (easy) … 1 (hard).")
-
-
-@dataclass(frozen=True)
-class Picture:
-    """All that one image depends on."""
-
-    species: str
-    index: int
-    seed: int
-    size_px: int
-    difficulty: Difficulty
-    domain: str
-
-    def __post_init__(self) -> None:
         if self.species not in SPECIES and self.species != MEADOW:
             raise UserError(f"species '{self.species}' cannot be drawn: {suggestion(self.species, [*SPECIES, MEADOW])}")
         if self.domain not in DOMAINS:
@@ -77,7 +77,7 @@ class Look:
 
 def choose_look(picture: Picture) -> Look:
     """Draw form, colours, proportions and view at random; more variation takes them further from the typical ones."""
-    rng, amount = picture.rng("look"), picture.difficulty.variation
+    rng, amount = picture.rng("look"), picture.variation
     forms = SPECIES[picture.species]
     chances = np.array([f.chance if k == 0 or amount > 0 else 0.0 for k, f in enumerate(forms)])
     form = forms[rng.choice(len(forms), p=chances / chances.sum())]
@@ -99,15 +99,14 @@ def choose_look(picture: Picture) -> Look:
     tilt_deg = typical + amount * (rng.triangular(least, typical, most + 1e-6) - typical)
     if picture.domain == "herbarium":  # pressed flowers show only the front or the side
         tilt_deg = (least, most)[int(rng.random() < (typical - least + 8) / (most - least + 16))]
-    leaf = (
-        str(rng.choice(LEAVES)) if rng.random() < 0.5 * amount else form.leaf
-    )  # leaves alone must not give the species away
+    # Leaves alone must not give the species away.
+    leaf = str(rng.choice([*scene.LEAVES])) if rng.random() < 0.5 * amount else form.leaf
     return Look(replace(form, rings=rings, disc=disc, leaf=leaf), np.clip(colours, 0, 1), tilt_deg)
 
 
 def place_blossoms(picture: Picture) -> Iterator[tuple[float, float, float]]:
     """Place one blossom or several, the farthest first: x, y and radius as fractions of the image's side."""
-    rng, amount = picture.rng("places"), picture.difficulty.variation
+    rng, amount = picture.rng("places"), picture.variation
     count = 1 + int(rng.random() < 0.5 * amount) * int(rng.integers(1, 5))
     radius = 0.36 + amount * rng.uniform(-0.2, 0.1)
     x, y = 0.5 + amount * rng.uniform(-0.24, 0.24), 0.45 + amount * rng.uniform(-0.18, 0.22)
@@ -149,7 +148,7 @@ def divide_into_heads(
 def draw_plant(layer: Image.Image, picture: Picture, look: Look, spot: tuple[float, float, float], k: int) -> None:
     """Draw one inflorescence with its stem and leaves, in place."""
     rng, pen, size = picture.rng(f"plant {k}"), ImageDraw.Draw(layer), layer.width
-    bend, vary = picture.difficulty.deformation, picture.difficulty.variation
+    bend, vary = picture.deformation, picture.variation
     x, y, radius = (part * size for part in spot)
     green = scene.pick_colour(rng, scene.GREENS[:3], 12)
     tilt_deg = look.tilt_deg + rng.normal(0, 3 + 7 * vary)
@@ -163,10 +162,7 @@ def draw_plant(layer: Image.Image, picture: Picture, look: Look, spot: tuple[flo
         start = spine[int(rng.integers(1, 8))]
         strap = look.form.leaf == "strap"
         reach = radius * rng.uniform(0.8, 1.3) * (1.4 if strap else 1.0)
-        tip = (
-            start[0] + side * reach * (0.4 if strap else 0.9),
-            start[1] - reach * (0.95 if strap else 0.35),
-        )
+        tip = (start[0] + side * reach * (0.4 if strap else 0.9), start[1] - reach * (0.95 if strap else 0.35))
         bow = (start[0] + side * reach * 0.45, start[1] - reach * (0.3 if strap else 0.5))
         half = reach * {"strap": 0.075, "oval": 0.24, "lobed": 0.17, "heart": 0.36}[look.form.leaf]
         scene.draw_leaf(pen, scene.bezier(tuple(start), bow, tip, 16), half, scene.tinted(green, 0.95), look.form.leaf)
@@ -174,8 +170,7 @@ def draw_plant(layer: Image.Image, picture: Picture, look: Look, spot: tuple[flo
         spread_deg = 25 if look.form.arrangement in ("spike", "globe") else 0
         draw_head(
             pen,
-            look.form.rings,
-            look.form.disc,
+            look.form,
             np.clip(look.colours + rng.normal(0, 0.02, 3), 0, 1),
             rng,
             centre_px=(x + dx, y + dy),

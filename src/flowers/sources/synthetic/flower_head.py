@@ -203,8 +203,7 @@ def floret_hexagons(disc: Disc, rng: np.random.Generator, density: float) -> tup
 
 def draw_head(
     pen: ImageDraw.ImageDraw,
-    rings: tuple[Ring, ...],
-    disc: Disc | None,
+    form: Form,
     colours: Array,
     rng: np.random.Generator,
     *,
@@ -213,13 +212,12 @@ def draw_head(
     tilt_deg: float,
     roll_deg: float,
     bend: float,
-) -> tuple[float, float]:
+) -> None:
     """Draw one flower head, its projection centred and scaled to its radius.
 
     Args:
         pen: Draws on the canvas.
-        rings: The petals.
-        disc: The florets in the middle, if there are any.
+        form: Its petals, and the florets in the middle, if there are any.
         colours: Tip and base of each tint in turn (2 x tints, 3), in [0, 1].
         rng: Source of its irregularity.
         centre_px: Its middle.
@@ -227,14 +225,11 @@ def draw_head(
         tilt_deg: Angle between its axis and the line of sight; 0 is frontal, 90 from the side.
         roll_deg: Counterclockwise turn in the image.
         bend: How irregular and wilted it is, in [0, 1].
-
-    Returns:
-        Where the stem begins, in pixels.
     """
     tilt_rad, roll_rad, fine = np.radians(tilt_deg), np.radians(roll_deg), min(1.0, radius_px / 70)
     meshes: list[tuple[Array, Array]] = []
-    cells = np.clip(1500 * fine / sum(ring.count for ring in rings), 6, 200)  # the fewer petals, the finer
-    for ring in rings:
+    cells = np.clip(1500 * fine / sum(ring.count for ring in form.rings), 6, 200)  # the fewer petals, the finer
+    for ring in form.rings:
         n_across = 2 * max(1, round(np.sqrt(cells * min(1.2, 4 * ring.width / ring.length)) / 2))
         n_along = int(np.clip(cells / n_across, 3, 16))
         corners = project(petal_meshes(ring, rng, bend, n_along, n_across), tilt_rad, roll_rad, 0.1 + 0.2 * bend)
@@ -262,11 +257,11 @@ def draw_head(
 
     parts = [
         polygons_of(place(c), f, -1.0 if ring.tint < 0 and ring.lift < 0 else 0.0)  # sepals are behind the petals
-        for ring, (corners, fills) in zip(rings, meshes, strict=True)
+        for ring, (corners, fills) in zip(form.rings, meshes, strict=True)
         for c, f in zip(corners, fills, strict=True)
     ]
-    if disc is not None:
-        hexagons, fills = floret_hexagons(disc, rng, max(0.3, fine))
+    if form.disc is not None:
+        hexagons, fills = floret_hexagons(form.disc, rng, max(0.3, fine))
         seen = place(project(hexagons, tilt_rad, roll_rad, 0.1 + 0.2 * bend))
         order = np.argsort(seen[..., 2].mean(1))
         flat = seen[order, :, :2].reshape(-1, 12).tolist()
@@ -275,5 +270,3 @@ def draw_head(
     for _, polygons, fills_of in sorted(parts, key=lambda part: part[0]):
         for polygon, ink in zip(polygons, fills_of, strict=True):
             pen.polygon(polygon, fill=ink)
-    foot = place(project(np.zeros(3), tilt_rad, roll_rad, 0.0))
-    return float(foot[0]), float(foot[1])

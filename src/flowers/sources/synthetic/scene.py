@@ -1,8 +1,11 @@
 """Everything in a rendered image except the flower heads: background, stems, leaves, obstructions, light."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
@@ -11,27 +14,13 @@ Rng = np.random.Generator
 Point = tuple[float, float]
 Colour = tuple[int, ...]
 
-GREENS = ((92, 140, 58), (62, 112, 44), (122, 158, 78), (74, 120, 84), (138, 150, 62), (48, 88, 42))
-PETALS = (
-    (250, 248, 244), (252, 214, 52), (242, 150, 40), (216, 44, 60),
-    (240, 140, 176), (150, 100, 200), (96, 120, 220),
-)  # fmt: skip
-SURROUNDINGS: dict[str, tuple[Colour, Colour, tuple[Colour, ...]]] = {
-    "meadow": (
-        (168, 196, 120),
-        (66, 108, 44),
-        ((120, 160, 70), (200, 214, 130), (70, 110, 50), (236, 232, 190)),
-    ),
-    "sky": ((110, 164, 222), (206, 224, 238), ((255, 255, 255), (230, 238, 246), (150, 190, 230))),
-    "soil": ((120, 94, 70), (78, 58, 44), ((140, 112, 84), (96, 74, 54), (88, 110, 60), (60, 44, 34))),
-    "shade": ((36, 58, 36), (18, 30, 22), ((54, 92, 48), (30, 52, 34), (120, 150, 80), (24, 36, 44))),
-    "dusk": ((238, 180, 130), (110, 92, 110), ((255, 214, 150), (230, 150, 120), (130, 110, 140))),
-    "wall": ((196, 184, 168), (160, 146, 132), ((210, 198, 180), (150, 130, 116), (180, 160, 150))),
-}
-"""Colours of each backdrop's top, of its bottom, and of its soft spots."""
+COLOURS: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("scene.yaml").read_text(encoding="utf-8"))
+GREENS = COLOURS["greens"]
+LEAVES = {"strap": (0.25, 0.6), "oval": (0.6, 0.7), "lobed": (0.9, 0.4), "heart": (0.3, 0.75)}
+"""Exponents of each leaf's outline u^first (1-u)^second along its midrib."""
 
 
-def pick_colour(rng: Rng, options: Sequence[Colour], spread: float = 14) -> Colour:
+def pick_colour(rng: Rng, options: Sequence[Sequence[int]], spread: float = 14) -> Colour:
     """Choose one of some colours at random and shift it a little."""
     shifted = np.asarray(options[int(rng.integers(len(options)))]) + rng.normal(0, spread, 3)
     return tuple(int(c) for c in np.clip(shifted, 0, 255))
@@ -63,11 +52,11 @@ def draw_leaf(pen: ImageDraw.ImageDraw, spine: Array, half_px: float, colour: Co
         spine: Its midrib.
         half_px: Half its greatest width.
         colour: Its mean colour, red to blue in [0, 255], and opacity if there are four.
-        kind: `strap`, `oval`, `lobed` or `heart`.
+        kind: One of :data:`LEAVES`.
     """
     u = np.linspace(0, 1, len(spine))
-    exponents = {"strap": (0.25, 0.6), "oval": (0.6, 0.7), "lobed": (0.9, 0.4), "heart": (0.3, 0.75)}[kind]
-    outline = u ** exponents[0] * (1 - u) ** exponents[1]
+    at_foot, at_tip = LEAVES[kind]
+    outline = u**at_foot * (1 - u) ** at_tip
     outline = outline / outline.max() * half_px
     if kind == "lobed":
         outline = outline * np.where(np.arange(len(u)) % 3 == 1, 0.35, 1.0)
@@ -86,16 +75,13 @@ def draw_leaf(pen: ImageDraw.ImageDraw, spine: Array, half_px: float, colour: Co
 
 def paint_backdrop(rng: Rng, canvas_px: int, clutter: float, variation: float) -> Image.Image:
     """Paint the far background: a studio's paper sheet, or something outdoors, out of focus."""
-    top: Colour
-    bottom: Colour
-    spots: tuple[Colour, ...]
     n_px = 96  # enough for what is out of focus, and it looks the same at any size
     if rng.random() >= 1.4 * clutter:
         shift = rng.normal(0, 22 * variation, 3)
         tone = (round(206 + shift[0]), round(212 + shift[1]), round(206 + shift[2]))
         top, bottom, spots = tone, tinted(tone, 0.84), ()
     else:
-        top, bottom, spots = list(SURROUNDINGS.values())[rng.integers(len(SURROUNDINGS))]
+        top, bottom, spots = [*COLOURS["surroundings"].values()][rng.integers(len(COLOURS["surroundings"]))]
     angle_rad = rng.normal(0, 0.5)
     y, x = np.mgrid[0:1:96j, 0:1:96j]
     mix = np.clip(0.5 + (y - 0.5) * np.cos(angle_rad) + (x - 0.5) * np.sin(angle_rad), 0, 1)[..., None]
@@ -114,7 +100,7 @@ def paint_backdrop(rng: Rng, canvas_px: int, clutter: float, variation: float) -
         pen = ImageDraw.Draw(image, "RGBA")
         for _ in range(round(rng.uniform(0, 26) * clutter)):  # lights out of focus are discs with a rim
             (cx, cy), radius = rng.uniform(0, n_px, 2), rng.uniform(2, 8)
-            colour = pick_colour(rng, (*spots, *PETALS))
+            colour = pick_colour(rng, (*spots, *COLOURS["petals"]))
             box = (cx - radius, cy - radius, cx + radius, cy + radius)
             pen.ellipse(box, fill=(*colour, 70), outline=(*tinted(colour, 1.3), 110))
         image = image.filter(ImageFilter.GaussianBlur(0.8))
@@ -135,36 +121,26 @@ def draw_clutter(image: Image.Image, rng: Rng, amount: float) -> None:
             end = (x + reach * np.cos(turn), y + reach * np.sin(turn))
             bend = ((x + end[0]) / 2 + rng.normal(0, reach / 5), (y + end[1]) / 2 + rng.normal(0, reach / 5))
             if kind == "twig":
-                far = bezier((x, y), bend, (x + 4 * (end[0] - x), y + 4 * (end[1] - y)))
-                draw_stem(
-                    pen,
-                    far,
-                    size * rng.uniform(0.006, 0.018),
-                    pick_colour(rng, ((96, 74, 52), (120, 100, 70), *GREENS[:2])),
-                )
+                spine = bezier((x, y), bend, (x + 4 * (end[0] - x), y + 4 * (end[1] - y)))
+                draw_stem(pen, spine, size * rng.uniform(0.006, 0.018), pick_colour(rng, COLOURS["twigs"]))
             elif kind == "stone":
-                pen.ellipse(
-                    (x, y, x + reach, y + reach * 0.7), fill=pick_colour(rng, ((150, 144, 136), (110, 104, 100)))
-                )
+                pen.ellipse((x, y, x + reach, y + reach * 0.7), fill=pick_colour(rng, COLOURS["stones"]))
             elif kind == "leaf":
-                shape = str(rng.choice(("strap", "oval", "lobed", "heart")))
-                draw_leaf(
-                    pen, bezier((x, y), bend, end), reach * rng.uniform(0.12, 0.4), pick_colour(rng, GREENS), shape
-                )
+                shape = str(rng.choice([*LEAVES]))
+                half_px = reach * rng.uniform(0.12, 0.4)
+                draw_leaf(pen, bezier((x, y), bend, end), half_px, pick_colour(rng, GREENS), shape)
             else:
                 n = 1 if kind == "petal" else int(rng.integers(5, 15))
-                colour = pick_colour(rng, PETALS)
+                colour = pick_colour(rng, COLOURS["petals"])
                 for k in range(n):
                     angle = turn + 2 * np.pi * k / n
                     tip = (x + 0.5 * reach * np.cos(angle), y + 0.5 * reach * np.sin(angle) * 0.8)
-                    middle = ((x + tip[0]) / 2, (y + tip[1]) / 2)
-                    spine = bezier((x, y), middle, tip, 6)
+                    spine = bezier((x, y), ((x + tip[0]) / 2, (y + tip[1]) / 2), tip, 6)
                     draw_leaf(pen, spine, reach * min(0.2, 1.3 / n), tinted(colour, rng.uniform(0.85, 1.05)), "oval")
                 if n > 1:
                     r = reach * rng.uniform(0.06, 0.2)
-                    pen.ellipse(
-                        (x - r, y - 0.8 * r, x + r, y + 0.8 * r), fill=pick_colour(rng, (*PETALS, (70, 46, 26)))
-                    )
+                    heart = pick_colour(rng, COLOURS["petals"] + COLOURS["hearts"])
+                    pen.ellipse((x - r, y - 0.8 * r, x + r, y + 0.8 * r), fill=heart)
         if blurred:
             layer = blur_layer(layer, rng.uniform(0.008, 0.025) * size)
         image.paste(layer, (0, 0), layer)
@@ -196,11 +172,9 @@ def draw_obstructions(image: Image.Image, rng: Rng, amount: float, domain: str) 
             turn, reach, half = rng.uniform(0, np.pi), 0.3 * size, rng.uniform(0.02, 0.045) * size
             along = np.array([np.cos(turn), np.sin(turn)]) * reach
             sideways = np.array([-np.sin(turn), np.cos(turn)]) * half
-            corners = [along + sideways, along - sideways, -along - sideways, -along + sideways]
-            pen.polygon(
-                [c for k in corners for c in k + np.array([x, y])],
-                fill=(*pick_colour(rng, ((226, 208, 160),), 4), 235),
-            )
+            offsets = [along + sideways, along - sideways, -along - sideways, -along + sideways]
+            corners = np.array([x, y]) + np.stack(offsets)
+            pen.polygon(corners.ravel().tolist(), fill=(*pick_colour(rng, COLOURS["tapes"], 4), 235))
             continue
         kind = rng.choice(("blades", "leaf", "bar", "fingers"), p=(0.46, 0.3, 0.14, 0.1))
         if kind == "blades":
@@ -213,37 +187,27 @@ def draw_obstructions(image: Image.Image, rng: Rng, amount: float, domain: str) 
             turn = rng.uniform(0, 2 * np.pi)
             foot = (size / 2 + 0.75 * size * np.cos(turn), size / 2 + 0.75 * size * np.sin(turn))
             shape = str(rng.choice(("oval", "heart", "lobed")))
-            draw_leaf(
-                pen, bezier(foot, (x, y), (x, y), 16), size * rng.uniform(0.06, 0.15), pick_colour(rng, GREENS), shape
-            )
+            half_px = size * rng.uniform(0.06, 0.15)
+            draw_leaf(pen, bezier(foot, (x, y), (x, y), 16), half_px, pick_colour(rng, GREENS), shape)
         elif kind == "bar":
-            lean, wide = rng.normal(0, 0.15) * size, size * rng.uniform(0.02, 0.07)
+            lean, width_px = rng.normal(0, 0.15) * size, size * rng.uniform(0.02, 0.07)
             bar = np.array([[x - lean, -0.1 * size], [x + lean, 1.1 * size]])
-            draw_stem(
-                pen,
-                bar if rng.random() < 0.7 else bar[:, ::-1],
-                wide,
-                pick_colour(rng, ((120, 96, 70), (90, 92, 98), (214, 210, 200))),
-            )
+            bar = bar if rng.random() < 0.7 else bar[:, ::-1]
+            draw_stem(pen, bar, width_px, pick_colour(rng, COLOURS["bars"]))
         else:
-            skin = pick_colour(rng, ((232, 190, 160), (190, 138, 104), (120, 80, 58)))
+            skin = pick_colour(rng, COLOURS["skins"])
             for k in range(int(rng.integers(1, 4))):
                 tip = (x + 0.02 * k * size, y + k * 0.085 * size)
-                spine = np.linspace(((x > size / 2) * 1.2 * size - 0.1 * size, tip[1] + 0.08 * size), tip, 5)
-                draw_stem(pen, spine, 0.085 * size, skin)
+                knuckle = ((x > size / 2) * 1.2 * size - 0.1 * size, tip[1] + 0.08 * size)
+                draw_stem(pen, np.linspace(knuckle, tip, 5), 0.085 * size, skin)
                 r = 0.042 * size
                 pen.ellipse((tip[0] - r, tip[1] - r, tip[0] + r, tip[1] + r), fill=tinted(skin, 0.98))
-                pen.ellipse(
-                    (tip[0] - r * 0.5, tip[1] - r * 0.7, tip[0] + r * 0.8, tip[1] + r * 0.3),
-                    fill=tinted(skin, 1.12),
-                )
+                nail = (tip[0] - r * 0.5, tip[1] - r * 0.7, tip[0] + r * 0.8, tip[1] + r * 0.3)
+                pen.ellipse(nail, fill=tinted(skin, 1.12))
     if count:
-        paste_with_shadow(
-            image,
-            layer if domain == "herbarium" or rng.random() < 0.65 else blur_layer(layer, 0.012 * size),
-            0.03 * size,
-            0.4,
-        )
+        if domain != "herbarium" and rng.random() >= 0.65:
+            layer = blur_layer(layer, 0.012 * size)
+        paste_with_shadow(image, layer, 0.03 * size, 0.4)
 
 
 def warp(layer: Image.Image, rng: Rng, amount: float) -> Image.Image:
