@@ -37,7 +37,7 @@ def test_seed_and_count_decide_the_result(learned: nn.Module, squares: Any) -> N
 def test_shuffled_network_keeps_its_values_but_not_their_places(name: str, make_net: Callable[..., nn.Module]) -> None:
     network: Any = PixelLogits(make_net(name), 1.0).eval()
     pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
-    other: Any = shuffled(network, to_batch(pixels, torch.device("cpu")), seed=0)
+    other: Any = shuffled(network, to_batch(pixels, network), seed=0)
     for before, after in zip(network.parameters(), other.parameters(), strict=True):
         assert torch.equal(before.flatten().sort().values, after.flatten().sort().values)
         if before.ndim > 1:
@@ -47,7 +47,7 @@ def test_shuffled_network_keeps_its_values_but_not_their_places(name: str, make_
 
 def test_shuffled_batch_norms_fit_what_reaches_them(make_net: Callable[..., nn.Module]) -> None:
     network: Any = PixelLogits(make_net("resnet_small"), 1.0).eval()
-    pixels = to_batch(np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8), torch.device("cpu"))
+    pixels = to_batch(np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8), network)
     other: Any = shuffled(network, pixels, seed=0)
     seen: list[torch.Tensor] = []
     norm = other.net.stage2[0].norm1

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from flowers.evaluation.calibration import share_interval
 from flowers.evaluation.selection import one_per_class_first
-from flowers.explain.layers import device_of, finite_logits, to_batch
+from flowers.explain.layers import finite_logits, to_batch
 
 STRENGTHS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """By how many of 255 levels each colour of each pixel is changed."""
@@ -94,28 +94,50 @@ def attack(
         raise ValueError("there is no photograph to change")
     numbers = np.arange(len(pixels)) if numbers is None else numbers
     generator = torch.Generator().manual_seed(seed)
-    signs: list[NDArray[np.int8]] = []
+    directions: list[NDArray[np.int8]] = []
     parts: dict[tuple[str, float], list[NDArray[np.float32]]] = {}
     for first in range(0, len(pixels), _AT_ONCE):
-        rows = slice(first, first + _AT_ONCE)
-        batch = to_batch(pixels[rows], device_of(network))
-        logits, direction = _loss_direction(network, batch, labels[rows], numbers[rows])
-        signs.append(direction.permute(0, 2, 3, 1).to(torch.int8).cpu().numpy())
+        part = slice(first, first + _AT_ONCE)
+        batch = to_batch(pixels[part], network)
+        logits, direction = _loss_direction(network, batch, labels[part], numbers[part])
+        directions.append(direction.permute(0, 2, 3, 1).to(torch.int8).cpu().numpy())
         noise = torch.randint(0, 2, batch.shape, generator=generator).to(batch.device) * 2.0 - 1.0
-        parts.setdefault(("gradient", 0.0), []).append(_probabilities(logits))
-        for change, way, strengths in (("gradient", direction, STRENGTHS[1:]), ("noise", noise, NOISE_STRENGTHS)):
+        for change, way, strengths in (("gradient", direction, STRENGTHS), ("noise", noise, (0.0, *NOISE_STRENGTHS))):
             for strength in strengths:
                 with torch.no_grad():
                     changed = (batch + strength * way).clamp(0, 255)
-                    logits = finite_logits(network, changed, numbers[rows])
-                parts.setdefault((change, strength), []).append(_probabilities(logits))
+                    answers = finite_logits(network, changed, numbers[part]) if strength else logits
+                parts.setdefault((change, strength), []).append(answers.softmax(dim=1).cpu().numpy())
     probabilities = {case: np.concatenate(batches) for case, batches in parts.items()}
-    probabilities["noise", 0.0] = probabilities["gradient", 0.0]
-    table = _tabulate(probabilities, labels)
+    rows = []
+    for (change, strength), predicted in probabilities.items():
+        right = int((predicted.argmax(axis=1) == labels).sum())
+        rows.append((change, strength, right / len(labels), *share_interval(right, len(labels)), len(labels)))
+    table = pd.DataFrame(rows, columns=["change", "strength", "acc", "acc_low", "acc_high", "photographs"])
     gradient = table[table["change"] == "gradient"]
     lowest = int(gradient["acc"].to_numpy().argmin())  # the first if there are several
     strength = float(gradient["strength"].iloc[lowest])
-    found = _choose_examples(pixels, np.concatenate(signs), labels, numbers, probabilities, strength, examples)
+    signs = np.concatenate(directions)
+    before, after = probabilities["gradient", 0.0], probabilities["gradient", strength]
+    # Classified correctly before the change, wrongly after it.
+    fooled = np.flatnonzero((before.argmax(axis=1) == labels) & (after.argmax(axis=1) != labels))
+    fooled = fooled[np.argsort(-after[fooled].max(axis=1), kind="stable")]
+    found = []
+    for row in one_per_class_first(fooled, labels)[:examples].tolist():
+        photograph = np.asarray(pixels[row])
+        changed = np.clip(photograph + strength * signs[row].astype(np.float32), 0, 255)
+        found.append(
+            AdversarialExample(
+                number=int(numbers[row]),
+                photograph=photograph,
+                change=(changed - photograph).astype(np.float32),
+                changed=np.rint(changed).astype(np.uint8),
+                truth=int(labels[row]),
+                after=int(after[row].argmax()),
+                confidence=float(before[row, labels[row]]),
+                confidence_after=float(after[row].max()),
+            )
+        )
     return Attack(table, strength, found)
 
 
@@ -134,49 +156,3 @@ def _loss_direction(
         against = logits.scatter(1, truths, -torch.inf).logsumexp(dim=1) - logits.gather(1, truths)[:, 0]
         (gradient,) = torch.autograd.grad(against.sum(), inputs)
     return logits.detach(), gradient.sign()
-
-
-def _probabilities(logits: Tensor) -> NDArray[np.float32]:
-    probabilities: NDArray[np.float32] = logits.softmax(dim=1).cpu().numpy()
-    return probabilities
-
-
-def _tabulate(probabilities: dict[tuple[str, float], NDArray[np.float32]], labels: NDArray[np.integer]) -> pd.DataFrame:
-    rows = []
-    for change, strength in sorted(probabilities):
-        right = int((probabilities[change, strength].argmax(axis=1) == labels).sum())
-        rows.append((change, strength, right / len(labels), *share_interval(right, len(labels)), len(labels)))
-    return pd.DataFrame(rows, columns=["change", "strength", "acc", "acc_low", "acc_high", "photographs"])
-
-
-def _choose_examples(
-    pixels: NDArray[np.uint8],
-    signs: NDArray[np.int8],
-    labels: NDArray[np.integer],
-    numbers: NDArray[np.integer],
-    probabilities: dict[tuple[str, float], NDArray[np.float32]],
-    strength: float,
-    examples: int,
-) -> list[AdversarialExample]:
-    """Choose examples: classified correctly before the change, wrongly after it."""
-    before, after = probabilities["gradient", 0.0], probabilities["gradient", strength]
-    was_right = before.argmax(axis=1) == labels
-    rows = np.flatnonzero(was_right & (after.argmax(axis=1) != labels))
-    rows = rows[np.argsort(-after[rows].max(axis=1), kind="stable")]
-    found = []
-    for row in one_per_class_first(rows, labels)[:examples].tolist():
-        photograph = np.asarray(pixels[row])
-        changed = np.clip(photograph + strength * signs[row].astype(np.float32), 0, 255)
-        found.append(
-            AdversarialExample(
-                number=int(numbers[row]),
-                photograph=photograph,
-                change=(changed - photograph).astype(np.float32),
-                changed=np.rint(changed).astype(np.uint8),
-                truth=int(labels[row]),
-                after=int(after[row].argmax()),
-                confidence=float(before[row, labels[row]]),
-                confidence_after=float(after[row].max()),
-            )
-        )
-    return found

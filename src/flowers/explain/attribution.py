@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,6 @@ from flowers.explain.layers import (
     ExplainableNetwork,
     describe_limits,
     describe_notes,
-    device_of,
     finite_logits,
     make_explainable,
     to_batch,
@@ -114,80 +114,60 @@ def explain(
     numbers = np.arange(len(pixels)) if numbers is None else numbers
     if not len(pixels):
         return Explanations([], [], [], None)
-    device = device_of(network)
-    explainable = make_explainable(network, to_batch(pixels[:1], device))
+    explainable = make_explainable(network, to_batch(pixels[:1], network))
     found: list[Explanation] = []
     for first in range(0, len(pixels), _AT_ONCE):
         part = slice(first, first + _AT_ONCE)
-        asked = None if targets is None else targets[part]
-        found += _explain_batch(explainable, pixels[part], labels[part], numbers[part], asked, device)
+        batch, truths = to_batch(pixels[part], network), labels[part]
+        with torch.no_grad():
+            chances = finite_logits(explainable.plain, batch, numbers[part]).softmax(dim=1).cpu().numpy()
+        predicted = chances.argmax(axis=1) if targets is None else targets[part]
+        gradients, guided = _gradients(explainable, batch, predicted)
+        cams = _cams(explainable, batch, predicted)
+        cams_truth = cams if np.array_equal(predicted, truths) else _cams(explainable, batch, truths)
+        for i, (truth, answer, cam) in enumerate(zip(truths.tolist(), predicted.tolist(), cams, strict=True)):
+            found.append(
+                Explanation(
+                    number=int(numbers[first + i]),
+                    photograph=np.asarray(pixels[first + i]),
+                    truth=truth,
+                    predicted=answer,
+                    confidence=float(chances[i, answer]),
+                    confidence_truth=float(chances[i, truth]),
+                    gradient=gradients[i],
+                    guided=guided[i],
+                    cam=cam,
+                    cam_truth=None if answer == truth else cams_truth[i],
+                    cams_compare=explainable.places_alike,
+                    guided_cam=None if guided[i] is None or cam is None else guided[i] * cam[..., None],
+                    occlusion=_occlusion(explainable.plain, batch[i : i + 1], answer),
+                )
+            )
     last = explainable.map_layers[-1] if explainable.map_layers else None
     return Explanations(found, describe_limits(explainable, name), describe_notes(explainable, name), last)
 
 
-def _explain_batch(
-    network: ExplainableNetwork,
-    pixels: NDArray[np.uint8],
-    labels: NDArray[np.integer],
-    numbers: NDArray[np.integer],
-    targets: NDArray[np.integer] | None,
-    device: torch.device,
-) -> list[Explanation]:
-    batch = to_batch(pixels, device)
-    with torch.no_grad():
-        chances = finite_logits(network.plain, batch, numbers).softmax(dim=1).cpu().numpy()
-    predicted = chances.argmax(axis=1) if targets is None else np.asarray(targets)
-    gradient, guided = _gradients(network, batch, predicted)
-    cam, cam_truth = _cam(network, batch, predicted), None
-    if cam is not None and not np.array_equal(predicted, labels):
-        cam_truth = _cam(network, batch, labels)
-    found = []
-    for i in range(len(pixels)):
-        is_mistake = predicted[i] != labels[i]
-        found.append(
-            Explanation(
-                number=int(numbers[i]),
-                photograph=np.asarray(pixels[i]),
-                truth=int(labels[i]),
-                predicted=int(predicted[i]),
-                confidence=float(chances[i, predicted[i]]),
-                confidence_truth=float(chances[i, labels[i]]),
-                gradient=gradient[i],
-                guided=None if guided is None else guided[i],
-                cam=None if cam is None else cam[i],
-                cam_truth=cam_truth[i] if cam_truth is not None and is_mistake else None,
-                cams_compare=network.places_alike,
-                guided_cam=None if guided is None or cam is None else guided[i] * cam[i][..., None],
-                occlusion=_occlusion(network.plain, batch[i : i + 1], int(predicted[i])),
-            )
-        )
-    return found
-
-
-def _gradients(network: ExplainableNetwork, batch: Tensor, targets: NDArray[np.integer]) -> tuple[Map, Map | None]:
-    """Compute the gradients (B,H,W,3) of the targets' logits, plain and guided."""
-    classes = torch.from_numpy(np.asarray(targets, dtype=np.int64)).to(batch.device)
+def _gradients(network: ExplainableNetwork, batch: Tensor, targets: NDArray[np.integer]) -> tuple[Map, Any]:
+    """Compute the gradients (B,H,W,3) of the targets' logits, plain and guided; None for each guided one if none is."""
+    classes = targets.tolist()
     plain = Saliency(network.hookable).attribute(batch.clone().requires_grad_(), classes, abs=False)
-    guided = None
-    if "guided" not in network.cannot:
-        with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", "Setting backward hooks"
-            )  # captum sets them because we asked for this method
-            guided = GuidedBackprop(network.hookable).attribute(batch.clone().requires_grad_(), classes)
-    return _channels_last(plain), None if guided is None else _channels_last(guided)
+    if "guided" in network.cannot:
+        return _channels_last(plain), [None] * len(batch)
+    with warnings.catch_warnings():
+        # captum sets them because we asked for this method.
+        warnings.filterwarnings("ignore", "Setting backward hooks")
+        guided = GuidedBackprop(network.hookable).attribute(batch.clone().requires_grad_(), classes)
+    return _channels_last(plain), _channels_last(guided)
 
 
-def _cam(network: ExplainableNetwork, batch: Tensor, targets: NDArray[np.integer]) -> Map | None:
-    """Compute Grad-CAM (B,H,W) of the last map, resized to the photograph."""
+def _cams(network: ExplainableNetwork, batch: Tensor, targets: NDArray[np.integer]) -> Any:
+    """Compute Grad-CAM (B,H,W) of the last map, resized to the photograph; None for each if there is none."""
     if "grad_cam" in network.cannot:
-        return None
-    classes = torch.from_numpy(np.asarray(targets, dtype=np.int64)).to(batch.device)
+        return [None] * len(batch)
     method = LayerGradCam(network.hookable, network.layer(network.map_layers[-1]))
-    coarse = method.attribute(batch, classes, relu_attributions=True).detach()
+    coarse = method.attribute(batch, targets.tolist(), relu_attributions=True).detach()
     fine = LayerAttribution.interpolate(coarse, tuple(batch.shape[2:]), interpolate_mode="bilinear")
-    maps: Map = fine[:, 0].cpu().numpy()
-    return maps
+    return fine[:, 0].cpu().numpy()
 
 
 def _occlusion(network: nn.Module, photograph: Tensor, target: int) -> Map:
@@ -200,15 +180,15 @@ def _occlusion(network: nn.Module, photograph: Tensor, target: int) -> Map:
         others[:, target] = -torch.inf
         return (logits[:, target] - others.logsumexp(dim=1)).float()
 
-    sides = [max(round(side * OCCLUDED_FRAC), 1) for side in photograph.shape[2:]]
-    steps = [
-        max(-(-(side - hidden) // (OCCLUSION_STEPS - 1)), 1)
-        for side, hidden in zip(photograph.shape[2:], sides, strict=True)
+    side_px = photograph.shape[2:]
+    hidden_px = [max(round(side * OCCLUDED_FRAC), 1) for side in side_px]
+    steps_px = [
+        max(-(-(side - hidden) // (OCCLUSION_STEPS - 1)), 1) for side, hidden in zip(side_px, hidden_px, strict=True)
     ]
     drop = Occlusion(log_odds).attribute(
         photograph,
-        sliding_window_shapes=(3, *sides),
-        strides=(3, *steps),
+        sliding_window_shapes=(3, *hidden_px),
+        strides=(3, *steps_px),
         baselines=photograph.mean(dim=(2, 3), keepdim=True).expand_as(photograph),
         perturbations_per_eval=_SQUARES_AT_ONCE,
     )

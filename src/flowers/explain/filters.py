@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
+from captum.attr import LayerActivation
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from flowers.explain.layers import device_of, make_explainable, to_batch
+from flowers.explain.layers import make_explainable, to_batch
 
 MOST_FILTERS = 64
 MOST_CHANNELS = 8
@@ -60,7 +60,7 @@ def filters(network: nn.Module, photograph: NDArray[np.uint8]) -> Filters | None
     Returns:
         None if there is no such layer, for which :func:`flowers.explain.attribution.explain` gives the reason.
     """
-    explainable = make_explainable(network, to_batch(photograph[None], device_of(network)))
+    explainable = make_explainable(network, to_batch(photograph[None], network))
     name = explainable.first_convolution or explainable.first_dense
     if name is None:
         return None
@@ -89,20 +89,14 @@ def feature_maps(network: nn.Module, photograph: NDArray[np.uint8], count: int =
     Returns:
         From the input to the output; empty if the network has no such layer.
     """
-    pixels = to_batch(photograph[None], device_of(network))
+    pixels = to_batch(photograph[None], network)
     explainable = make_explainable(network, pixels)
-    outputs: dict[str, Tensor] = {}
-
-    def keep(name: str) -> None:
-        explainable.layer(name).register_forward_hook(lambda *call: outputs.update({name: call[-1]}))
-
-    for name in explainable.map_layers:
-        keep(name)
-    with torch.no_grad():
-        explainable.hookable(pixels)
+    names = list(explainable.map_layers)
+    layers = [explainable.layer(name) for name in names]
+    outputs = LayerActivation(explainable.hookable, layers).attribute(pixels) if layers else []
     found = []
-    for name in explainable.map_layers:
-        maps = outputs[name][0].float().cpu().numpy()  # (C,h,w)
+    for name, output in zip(names, outputs, strict=True):
+        maps = output[0].detach().float().cpu().numpy()  # (C,h,w)
         chosen = np.argsort(-maps.std(axis=(1, 2)), kind="stable")[:count]
         found.append(FeatureMaps(name, chosen, maps[chosen], len(maps)))
     return found

@@ -1,29 +1,27 @@
 """Find the layers of a network that can be explained, and make a copy of it that explanations can hook into."""
 
 import copy
+import itertools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 _POOLINGS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.LPPool2d)
 _NO_CONVOLUTION = "has no convolution"
 
 
-def device_of(network: nn.Module) -> torch.device:
-    """Find the device that a network is on."""
-    for tensor in (*network.parameters(), *network.buffers()):
-        return tensor.device
-    return torch.device("cpu")
-
-
-def to_batch(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """Make a batch (B,3,H,W) float32, channels-last in memory, of photographs (B,H,W,3)."""
+def to_batch(pixels: NDArray[np.uint8], network: nn.Module) -> Tensor:
+    """Make a batch (B,3,H,W) float32, channels-last in memory, of photographs (B,H,W,3), where a network is."""
+    tensors = (*network.parameters(), *network.buffers())
     # A copy, because a store of pixels is read-only.
-    return torch.from_numpy(np.array(pixels)).to(device).permute(0, 3, 1, 2).float()
+    return torch.from_numpy(np.array(pixels)).to(tensors[0].device if tensors else "cpu").permute(0, 3, 1, 2).float()
 
 
 def finite_logits(network: Callable[[Tensor], Tensor], batch: Tensor, numbers: NDArray[np.integer]) -> Tensor:
@@ -73,11 +71,10 @@ class ExplainableNetwork:
         return self.hookable.get_submodule(name)
 
 
-@dataclass(frozen=True)
-class _Call:
+class _Call(NamedTuple):
     name: str
     module: nn.Module
-    inputs: tuple[Tensor, ...]
+    inputs: tuple[Any, ...]
     output: Tensor
 
 
@@ -100,13 +97,16 @@ def make_explainable(network: nn.Module, pixels: Tensor) -> ExplainableNetwork:
     reads_pixels = bool(dense) and not convolutions and dense[0].inputs[0].numel() == pixels.numel()
     layers, reason = _map_layers(calls, convolutions)
     cannot = {} if layers else {"grad_cam": reason, "feature_maps": reason}
-    first = _first_convolution([calls[index] for index in convolutions], pixels)
+    readers = [calls[index] for index in convolutions if calls[index].inputs[0].shape[1] == pixels.shape[1]]
+    # The widest if there are several, as in a RepVGG.
+    first: Any = max(readers, key=lambda call: call.module.kernel_size, default=None)  # type: ignore[arg-type, return-value]
     if first is None:
         cannot["filters"] = (
             _NO_CONVOLUTION if not convolutions else "has no convolution that reads the photograph's three colours"
         )
     separate_relus(hookable)
-    if reason := why_not_guided(hookable, pixels):
+    relus = sum(isinstance(call.module, nn.ReLU | nn.ReLU6) for call in calls)
+    if reason := why_not_guided(hookable, pixels, relus):
         cannot["guided"] = reason
     return ExplainableNetwork(
         plain=plain,
@@ -158,25 +158,13 @@ def _record_calls(network: nn.Module, pixels: Tensor) -> list[_Call]:
     calls: list[_Call] = []
     names = {id(module): name for name, module in network.named_modules()}
 
-    def record(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
-        if isinstance(output, Tensor):
-            tensors = tuple(each for each in inputs if isinstance(each, Tensor))
-            calls.append(_Call(names[id(module)], module, tensors, output))
+    def record(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if isinstance(output, Tensor) and id(module) in names:
+            calls.append(_Call(names[id(module)], module, inputs, output))
 
-    handles = [module.register_forward_hook(record) for module in network.modules()]
-    try:
-        with torch.no_grad():
-            network(pixels)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with register_module_forward_hook(record), torch.no_grad():
+        network(pixels)
     return calls
-
-
-def _first_convolution(convolutions: list[_Call], pixels: Tensor) -> _Call | None:
-    """Find the convolution that reads the photograph's colours; the widest if there are several (as in a RepVGG)."""
-    readers = [call for call in convolutions if call.inputs[0].shape[1] == pixels.shape[1]]
-    return max(readers, key=lambda call: call.module.kernel_size, default=None)  # type: ignore[arg-type, return-value]
 
 
 def _map_layers(calls: list[_Call], convolutions: list[int]) -> tuple[list[str], str]:
@@ -199,18 +187,16 @@ def _map_layers(calls: list[_Call], convolutions: list[int]) -> tuple[list[str],
             else "has convolutions"
         )
         return [], f"{what} but decides on tokens, which are no maps, since each may hold what it read elsewhere"
-    after = [_last_map_after(maps, convolutions, number, len(calls)) for number in range(len(convolutions))]
+    # Of each convolution the last map before the next one: after the norm and the ReLU, if there are any.
+    after = [
+        max((index for index in maps if begin <= index < end), default=None)
+        for begin, end in itertools.pairwise([*convolutions, len(calls)])
+    ]
     middle = [index for index in after[len(convolutions) // 2 :] if index is not None]
     # Maps after a ReLU are easier to read than those before it.
     rectified = [index for index in middle if calls[index].output.min() >= 0]
     chosen = {index for index in (after[0], *(rectified or middle)[:1], maps[-1]) if index is not None}
     return [calls[index].name for index in sorted(chosen)], ""
-
-
-def _last_map_after(maps: list[int], convolutions: list[int], number: int, end: int) -> int | None:
-    """Find the last map before the next convolution: after the norm and the ReLU, if there are any."""
-    until = convolutions[number + 1] if number + 1 < len(convolutions) else end
-    return max((index for index in maps if convolutions[number] <= index < until), default=None)
 
 
 def _gives_map(call: _Call) -> bool:
@@ -241,12 +227,8 @@ def _places_alike(network: nn.Module, pixels: Tensor, layer: str) -> bool:
         held.append(output.detach().requires_grad_())
         return held[-1]
 
-    handle = network.get_submodule(layer).register_forward_hook(hold)
-    try:
-        with torch.enable_grad():
-            logit = network(pixels)[0].max()
-    finally:
-        handle.remove()
+    with network.get_submodule(layer).register_forward_hook(hold), torch.enable_grad():
+        logit = network(pixels)[0].max()
     (gradient,) = torch.autograd.grad(logit, held[-1:])
     return bool(gradient.std(dim=(2, 3)).max() <= 1e-3 * gradient.abs().max())
 
@@ -255,18 +237,11 @@ def _listed(words: list[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-# Nonlinear functions for which guided backpropagation is not defined, by their names in autograd.
 _OTHER_NONLINEARITIES = {
-    "HardtanhBackward": "Hardtanh",
-    "SiluBackward": "SiLU",
-    "GeluBackward": "GELU",
-    "HardswishBackward": "Hardswish",
-    "LeakyReluBackward": "LeakyReLU",
-    "PreluKernelBackward": "PReLU",
-    "EluBackward": "ELU",
-    "MishBackward": "Mish",
-    "SoftplusBackward": "Softplus",
+    name.lower(): name
+    for name in ("Hardtanh", "SiLU", "GELU", "Hardswish", "LeakyReLU", "PReLU", "ELU", "Mish", "Softplus")
 }
+"""Functions that guided backpropagation is not defined for, by their names in autograd."""
 
 
 class _NewView(nn.Module):
@@ -297,34 +272,28 @@ def separate_relus(module: nn.Module) -> None:
             separate_relus(child)
 
 
-def why_not_guided(network: nn.Module, pixels: Tensor) -> str:
+def why_not_guided(network: nn.Module, pixels: Tensor, relus: int) -> str:
     """Say why guided backpropagation is not possible; the text is empty if it is.
 
     The graph of a forward pass says which functions ran, as a module or not.
+
+    Args:
+        network: The network.
+        pixels: A photograph, (1,3,H,W).
+        relus: How many calls of ReLUs that are modules such a pass takes.
     """
-    reached = 0
-
-    def count(*_: object) -> None:
-        nonlocal reached
-        reached += 1
-
-    handles = [module.register_forward_hook(count) for module in network.modules() if isinstance(module, nn.ReLU)]
-    try:
-        with torch.enable_grad():
-            logits = network(pixels.clone().requires_grad_())
-    finally:
-        for handle in handles:
-            handle.remove()
-    functions = [type(node).__name__.rstrip("0123456789") for node in _graph(logits.grad_fn)]
+    with torch.enable_grad():
+        logits = network(pixels.clone().requires_grad_())
+    functions = [re.sub(r"(Kernel)?Backward\d*$", "", type(node).__name__).lower() for node in _graph(logits.grad_fn)]
     others = sorted({_OTHER_NONLINEARITIES[name] for name in functions if name in _OTHER_NONLINEARITIES})
     if others:
         return (
             f"has {' and '.join(others)} for a nonlinearity, and guided backpropagation is defined for the ReLU alone "
             "(it holds back negative gradients there)"
         )
-    if functions.count("ReluBackward") > reached:
+    if functions.count("relu") > relus:
         return "calls ReLU as a function, which cannot be hooked for guided backpropagation"
-    if not reached:
+    if not relus:
         return "has no ReLU, so guided backpropagation would be the plain gradient"
     return ""
 

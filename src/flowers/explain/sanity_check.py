@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from flowers.explain.attribution import Explanation, explain
-from flowers.explain.layers import device_of, to_batch
+from flowers.explain.layers import to_batch
 
 METHODS = {
     "cam": "Grad-CAM",
@@ -49,7 +49,7 @@ def randomised_similarity(
     if not shown:
         return {}
     pixels = np.stack([each.photograph for each in shown])
-    other = shuffled(network, to_batch(pixels, device_of(network)), seed)
+    other = shuffled(network, to_batch(pixels, network), seed)
     truths, targets = (np.array([getattr(each, name) for each in shown]) for name in ("truth", "predicted"))
     numbers = np.array([each.number for each in shown])
     others = explain(other, pixels, truths, "the shuffled network", numbers, targets).each
