@@ -13,7 +13,7 @@ draws the figures and the page and adds all to the MLflow run that the training 
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -92,24 +92,25 @@ def evaluate(
     labels, predicted, metrics = measure(model, root, test, out, notes={})
     low, high = metrics["interval"]["test/acc"]
     print(f"{out}: test/acc {metrics['test/acc']:.3f} (95 % interval {low:.3f} to {high:.3f})", flush=True)
-    pictures = Pictures(
-        *_test_thumbnails(root, cache, test, labels, predicted), examples=_class_examples(root, cache, split)
-    )
     pixels = open_store(root, test, model.net.image_px, cache)
     for name in ("corruptions.csv", "outliers/ood.csv", EXPLANATIONS):  # of an earlier evaluation
         (out / name).unlink(missing_ok=True)
+    ood: dict[str, Any] = {}
+    corrupted: dict[str, Any] = {}
     if corruptions:
         evaluate_corrupted(model, pixels, test, out)
-        pictures = replace(pictures, corrupted=examples(pixels[0], test["sha256"][0]))
+        corrupted = examples(pixels[0], test["sha256"][0])
     if outliers:
-        metrics["ood"], thumbnails = evaluate_ood(model, outliers, out)
+        metrics["ood"], ood = evaluate_ood(model, outliers, out)
         write_json(out / "metrics.json", metrics)
-        pictures = replace(pictures, ood=thumbnails)
     if explanations:
         network = PixelLogits(model.net, model.temperature).eval()
         seed = model.settings.seed
         write_record(out / EXPLANATIONS, explain_test(network, pixels, labels, predicted, model.settings.name, seed))
-    write_record(out / PICTURES, pictures)
+    rows = choose_shown(labels, predicted)
+    thumbnails = np.array(open_store(root, test.loc[rows], THUMBNAIL_PX, cache))
+    shown = Pictures(rows, thumbnails, ood, class_examples(root, cache, split), corrupted)
+    write_record(out / PICTURES, shown)
     return metrics
 
 
@@ -133,8 +134,8 @@ def measure(
     labels, answers = predict_table(model, root, table)
     predicted = calibrated(answers.logits, model.temperature)
     val = model.validation
-    val_predicted = None if val is None else calibrated(val.logits, model.temperature)
-    sure = describe_confidence(predicted, labels, val_predicted, None if val is None else val.labels)
+    known = () if val is None else (calibrated(val.logits, model.temperature), val.labels)
+    sure = describe_confidence(predicted, labels, *known)
     about = {"temperature": model.temperature, "model": str(model.folder), **notes}
     metrics = {**score(labels, predicted, model.classes), **sure, **about}
     write_results(out, metrics, table, predicted, model.classes)
@@ -147,15 +148,7 @@ def measure(
     return labels, predicted, metrics
 
 
-def _test_thumbnails(
-    root: Path, cache: Path, test: pd.DataFrame, labels: NDArray[np.integer], probabilities: NDArray[np.floating]
-) -> tuple[list[int], NDArray[np.uint8]]:
-    """Choose test photographs, see :func:`choose_shown`, and make their thumbnails (R,H,H,3)."""
-    rows = choose_shown(labels, probabilities)
-    return rows, np.array(open_store(root, test.loc[rows], THUMBNAIL_PX, cache))
-
-
-def _class_examples(root: Path, cache: Path, split: pd.DataFrame) -> dict[str, NDArray[np.uint8]]:
+def class_examples(root: Path, cache: Path, split: pd.DataFrame) -> dict[str, NDArray[np.uint8]]:
     """Make thumbnails of some training photographs of each class; which ones, their contents' digests decide.
 
     Args:
@@ -169,12 +162,6 @@ def _class_examples(root: Path, cache: Path, split: pd.DataFrame) -> dict[str, N
     chosen = train.groupby("label").head(EXAMPLES).reset_index(drop=True)
     pixels = open_store(root, chosen, THUMBNAIL_PX, cache)
     return {str(name): np.array(pixels[rows.index.to_numpy()]) for name, rows in chosen.groupby("label")}
-
-
-def _ood_thumbnails(root: Path, table: pd.DataFrame) -> dict[str, NDArray[np.uint8]]:
-    """Choose out-of-distribution photographs, see :func:`choose_ood`, and make their thumbnails."""
-    folder = root.parent if root.is_file() else root
-    return {path: read_square(folder / path, THUMBNAIL_PX) for path in choose_ood(table)}
 
 
 ALARM = 0.95
@@ -205,16 +192,11 @@ def evaluate_ood(model: TrainedModel, data: str, out: Path) -> tuple[dict[str, A
     table.insert(1, "prediction", [model.classes[i] for i in answers.logits.argmax(axis=1)])
     ordinary = pd.read_csv(out / "outliers/test.csv")
     known = model.validation is not None
-    scores = {
-        "outlier": 1.0 if known else None,
-        "distance": 1.0 if known else None,
-        "energy": 1.0,
-        "confidence": -1.0,  # the less sure, the farther
-    }
+    signs = {"outlier": 1.0, "distance": 1.0} if known else {}
+    signs |= {"energy": 1.0, "confidence": -1.0}  # the less sure, the farther
     apart = {
         score: separation(sign * ordinary[score].to_numpy(), sign * table[score].to_numpy())
-        for score, sign in scores.items()
-        if sign is not None
+        for score, sign in signs.items()
     }
     table.to_csv(out / "outliers/ood.csv", index=False, float_format="%.6f")
     best = apart.get("outlier", apart["energy"])
@@ -224,16 +206,12 @@ def evaluate_ood(model: TrainedModel, data: str, out: Path) -> tuple[dict[str, A
         "root": str(root),
         "photographs": len(table),
         "separation": apart,
-        "noticed_frac": _alarmed(table) if known else None,
-        "alarmed_frac": _alarmed(ordinary) if known else None,
+        "noticed_frac": float((table["ood_percentile"] > ALARM).mean()) if known else None,
+        "alarmed_frac": float((ordinary["ood_percentile"] > ALARM).mean()) if known else None,
         "refused": refused,
     }
-    return found, _ood_thumbnails(root, table)
-
-
-def _alarmed(table: pd.DataFrame) -> float:
-    """Count the share of photographs above :data:`ALARM`."""
-    return float(np.mean(table["ood_percentile"].to_numpy() > ALARM))
+    folder = root.parent if root.is_file() else root
+    return found, {path: read_square(folder / path, THUMBNAIL_PX) for path in choose_ood(table)}
 
 
 def evaluate_corrupted(model: TrainedModel, pixels: np.ndarray, test: pd.DataFrame, out: Path) -> None:
@@ -277,32 +255,24 @@ def evaluate_elsewhere(model_dir: Path, data: str, out: Path | None, allow: Sequ
     """
     model = open_model(model_dir, allow)
     split = read_splits(model_dir / "split.csv")
-    found = find_photographs(model, split, data)
-    shared = sorted(found.table["label"].unique())
-    for what, names in (
-        ("classes that the model does not know", found.other_classes),
-        ("classes of the model that it lacks", found.unmet_classes),
-        ("photographs that the model was trained on", found.trained_on),
-        ("files that are no photographs", list(found.refused)),
+    root, table, notes = find_photographs(model, split, data)
+    name, shared = notes["data"], notes["classes"]
+    for what, key in (
+        ("classes that the model does not know", "other_classes"),
+        ("classes of the model that it lacks", "unmet_classes"),
+        ("photographs that the model was trained on", "trained_on"),
+        ("files that are no photographs", "refused"),
     ):
-        if names:
-            print(f"left out of {found.name}, {what}: {', '.join(names[:LISTED])}{' …' if len(names) > LISTED else ''}")
+        if names := list(notes[key]):
+            print(f"left out of {name}, {what}: {', '.join(names[:LISTED])}{' …' if len(names) > LISTED else ''}")
     # The model may have come to a machine without the photographs that made it.
     here = Path(model.run["photographs"]).is_dir()
     own = split[here & (split["split"] == "test") & split["label"].isin(shared)].reset_index(drop=True)
-    notes: dict[str, Any] = {
-        "data": found.name,
-        "classes": shared,
-        "other_classes": found.other_classes,
-        "unmet_classes": found.unmet_classes,
-        "trained_on": found.trained_on,
-        "refused": found.refused,
-        "own": None if own.empty else _own(model, own),
-    }
-    out = out or model_dir / f"shift-{found.name}"
-    _, _, metrics = measure(model, found.root, found.table, out, notes)
+    notes["own"] = None if own.empty else _own(model, own)
+    out = out or model_dir / f"shift-{name}"
+    _, _, metrics = measure(model, root, table, out, notes)
     low, high = metrics["interval"]["test/acc"]
-    said = f"{out}: acc {metrics['test/acc']:.3f} (95 % interval {low:.3f} to {high:.3f}) on {found.name}"
+    said = f"{out}: acc {metrics['test/acc']:.3f} (95 % interval {low:.3f} to {high:.3f}) on {name}"
     if notes["own"]:
         said += f", {notes['own']['acc']:.3f} on its own test photographs of the same {len(shared)} classes"
     print(said, flush=True)

@@ -66,18 +66,9 @@ def reliability(confidence: NDArray[np.floating], right: NDArray[np.bool_], bins
     for each in np.unique(number):
         inside = number == each
         low, high = share_interval(int(right[inside].sum()), int(inside.sum()))
-        rows.append(
-            {
-                "low": each / bins,
-                "high": (each + 1) / bins,
-                "confidence": float(confidence[inside].mean(dtype=np.float64)),
-                "acc": float(right[inside].mean()),
-                "acc_low": low,
-                "acc_high": high,
-                "photographs": int(inside.sum()),
-            }
-        )
-    return pd.DataFrame(rows)
+        means = float(confidence[inside].mean(dtype=np.float64)), float(right[inside].mean())
+        rows.append((each / bins, (each + 1) / bins, *means, low, high, int(inside.sum())))
+    return pd.DataFrame(rows, columns=["low", "high", "confidence", "acc", "acc_low", "acc_high", "photographs"])
 
 
 def risk_coverage(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> pd.DataFrame:
@@ -125,8 +116,8 @@ def threshold_for(wanted: float, confidence: NDArray[np.floating], right: NDArra
 def describe_confidence(
     probabilities: NDArray[np.floating],
     labels: NDArray[np.integer],
-    val_probabilities: NDArray[np.floating] | None,
-    val_labels: NDArray[np.integer] | None,
+    val_probabilities: NDArray[np.floating] | None = None,
+    val_labels: NDArray[np.integer] | None = None,
 ) -> dict[str, Any]:
     """Say how far the probabilities of test photographs can be trusted.
 

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -13,30 +13,7 @@ from flowers.errors import UserError
 from flowers.models.trained import TrainedModel
 
 
-@dataclass(frozen=True)
-class OtherPhotographs:
-    """What a model is tested on.
-
-    Attributes:
-        name: The data set's.
-        root: Folder that the paths are relative to.
-        table: `path`, `label` (as the model says it), `sha256`; at least one row.
-        other_classes: Classes of the data set that the model does not know, left out.
-        unmet_classes: Classes of the model without a photograph in the data set.
-        trained_on: Photographs left out, as the model was trained or chosen with the same bytes.
-        refused: Files left out, as they are no usable photographs, with the reason.
-    """
-
-    name: str
-    root: Path
-    table: pd.DataFrame
-    other_classes: list[str]
-    unmet_classes: list[str]
-    trained_on: list[str]
-    refused: dict[str, str]
-
-
-def find_photographs(model: TrainedModel, split: pd.DataFrame, data: str) -> OtherPhotographs:
+def find_photographs(model: TrainedModel, split: pd.DataFrame, data: str) -> tuple[Path, pd.DataFrame, dict[str, Any]]:
     """Get the photographs of a data set, and keep those that the model can be fairly tested on.
 
     Args:
@@ -44,6 +21,17 @@ def find_photographs(model: TrainedModel, split: pd.DataFrame, data: str) -> Oth
         split: The photographs that it was trained, chosen and tested with.
         data: A name of ``conf/data``, whose photographs are then obtained as a training does; or a folder of class
             folders (`./NAME` where it is called like one of those).
+
+    Returns:
+        The folder that the paths are relative to; `path`, `label` (as the model says it) and `sha256` of at least one
+        photograph; and what ``metrics.json`` says of them:
+
+        - ``data``: the data set's name.
+        - ``classes``: those of the model that have photographs here.
+        - ``other_classes``: classes of the data set that the model does not know, left out.
+        - ``unmet_classes``: classes of the model without a photograph in the data set.
+        - ``trained_on``: photographs left out, as the model was trained or chosen with the same bytes.
+        - ``refused``: files left out, as they are no usable photographs, with the reason.
 
     Raises:
         UserError: If there is no such data set, or nothing in it that the model knows.
@@ -65,15 +53,16 @@ def find_photographs(model: TrainedModel, split: pd.DataFrame, data: str) -> Oth
         )
     if table.empty:
         raise UserError(f"{root} holds nothing but photographs that {model.folder} was trained on; name other ones.")
-    return OtherPhotographs(
-        name,
-        root,
-        table,
-        other_classes=sorted(set(ok["label"]) - meant.keys()),
-        unmet_classes=sorted(set(model.classes) - set(table["label"])),
-        trained_on=known.loc[leaked, "path"].tolist(),
-        refused=dict(zip(refused["path"], refused["reason"], strict=True)),
-    )
+    shared = sorted(table["label"].unique())
+    notes = {
+        "data": name,
+        "classes": shared,
+        "other_classes": sorted(set(ok["label"]) - meant.keys()),
+        "unmet_classes": sorted(set(model.classes) - set(shared)),
+        "trained_on": known.loc[leaked, "path"].tolist(),
+        "refused": dict(zip(refused["path"], refused["reason"], strict=True)),
+    }
+    return root, table, notes
 
 
 CLASS_NAMES = CONF_DIR / "class_names.yaml"

@@ -106,13 +106,15 @@ def corrupt(pixels: Pixels, name: str, strength: int, identity: str) -> Pixels:
     Args:
         pixels: (H,H,3) uint8, RGB. Not changed.
         name: A key of :data:`CORRUPTIONS`.
-        strength: 1, 2 or 3.
+        strength: 1, 2 or 3; 0 leaves it as it is.
         identity: The photograph's sha256, which seeds what is random. The strength does not, so that a stronger
             corruption continues the weaker one, in the same direction.
 
     Returns:
         (H,H,3) uint8, RGB.
     """
+    if not strength:
+        return pixels
     function, _ = CORRUPTIONS[name]
     return function(pixels, strength, np.random.default_rng(derive_seed(0, "corruption", name, identity)))
 
@@ -140,15 +142,10 @@ def measure_corruptions(model: TrainedModel, pixels: np.ndarray, test: pd.DataFr
     for name, strength, setting in tqdm(cases, desc="corrupting", unit=" ways", disable=None, leave=False):
         parts = []
         for first in range(0, len(pixels), AT_ONCE):
-            batch = np.asarray(pixels[first : first + AT_ONCE])
-            if strength:
-                batch = np.stack(
-                    [
-                        corrupt(photograph, name, strength, digest)
-                        for photograph, digest in zip(batch, digests[first : first + AT_ONCE], strict=True)
-                    ]
-                )
-            logits = predict_logits(model.net, batch, paths[first : first + AT_ONCE]).logits
+            part = slice(first, first + AT_ONCE)
+            photographs = zip(pixels[part], digests[part], strict=True)
+            batch = np.stack([corrupt(photograph, name, strength, digest) for photograph, digest in photographs])
+            logits = predict_logits(model.net, batch, paths[part]).logits
             parts.append(calibrated(logits, model.temperature))
         scores = score(labels, np.concatenate(parts), model.classes)
         low, high = scores["interval"]["test/acc"]
@@ -159,7 +156,4 @@ def measure_corruptions(model: TrainedModel, pixels: np.ndarray, test: pd.DataFr
 
 def examples(photograph: np.ndarray, digest: str) -> dict[str, list[np.ndarray]]:
     """Corrupt one photograph in every way: for each corruption itself and the three strengths, (H,H,3) uint8 each."""
-    return {
-        name: [photograph, *(corrupt(photograph, name, strength, digest) for strength in STRENGTHS)]
-        for name in CORRUPTIONS
-    }
+    return {name: [corrupt(photograph, name, strength, digest) for strength in (0, *STRENGTHS)] for name in CORRUPTIONS}
