@@ -1,6 +1,7 @@
 """THE LightningModule: how one batch becomes one step, for every network and every stage table."""
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,13 @@ from flowers.config.compose import instantiate
 from flowers.config.provenance import derive_seed
 from flowers.config.schema import Stage
 from flowers.data.augment import Augment, AugmentParams, as_pixels, erase, mix_batch, normalise, transform
-from flowers.data.datamodule import UNBALANCED, Batch, class_weights
+from flowers.data.datamodule import UNBALANCED, Batch, PhotoDataModule, PhotoDataset, class_weights
 from flowers.errors import UserError
-from flowers.models.nets import Net, build_network
+from flowers.models.nets import Net, build_network, layer_groups
 from flowers.models.weights import start_from
-from flowers.training.feature_bank import FeatureBank, apply_part, compile_part, frozen_border
+from flowers.training.feature_bank import FeatureBank, apply_part, frozen_border
 from flowers.training.stages import (
     check_stages,
-    layer_groups,
     optimizer_groups,
     rates_at,
     scaled_stages,
@@ -111,46 +111,31 @@ class Classifier(lightning.LightningModule):
         """
         super().__init__()
         parts = {"net": net, "loss": loss, "optimizer": optimizer, "augment": augment}
-        table = [stage if isinstance(stage, Stage) else Stage(**stage) for stage in stages]
-        self.save_hyperparameters(
-            {
-                **{name: part for name, part in parts.items() if isinstance(part, Mapping)},
-                "num_classes": num_classes,
-                "stages": [vars(stage).copy() for stage in table],
-                "ema_decay": ema_decay,
-                "class_weights": class_weights,
-                "features_gib": features_gib,
-                # What it started from is no longer needed.
-                "weights": None,
-                "weights_sha256": None,
-                "compile": compile,
-                "image_px": image_px,
-                "seed": seed,
-            },
-            logger=False,
-        )
-        for name, value, below in (("ema_decay", ema_decay, 1), ("features_gib", features_gib, math.inf)):
-            if not 0 <= value < below:
-                limit = " and less than 1" if below == 1 else ""
-                raise UserError(f"model.{name}={value} must be at least 0{limit}; correct the recipe.")
+        self.save_hyperparameters(ignore=[name for name in parts if not isinstance(parts[name], Mapping)], logger=False)
+        self.table = [stage if isinstance(stage, Stage) else Stage(**stage) for stage in stages]
+        # As a checkpoint may hold them; what the training started from is no longer needed.
+        self.hparams.update(stages=[vars(stage).copy() for stage in self.table], weights=None, weights_sha256=None)
         built = net if isinstance(net, nn.Module) else build_network(net, num_classes, image_px)
         if weights is not None:
             start_from(built, weights, weights_sha256)
-        check_stages(table, built)
+        check_stages(self.table, built)
         self.net: nn.Module = built.to(memory_format=torch.channels_last)
         self.loss: nn.Module = loss if isinstance(loss, nn.Module) else instantiate("model.loss", loss)
         self.optimizer = instantiate("model.optimizer", optimizer) if isinstance(optimizer, Mapping) else optimizer
+        self.augment = instantiate("model.augment", augment) if isinstance(augment, Mapping) else augment
+        for name, value, below in (
+            ("ema_decay", ema_decay, 1),
+            ("loss.label_smoothing", getattr(self.loss, "label_smoothing", 0), 1),
+            ("features_gib", features_gib, math.inf),
+        ):
+            if not 0 <= value < below:
+                limit = " and less than 1" if below == 1 else ""
+                raise UserError(f"model.{name}={value} must be at least 0{limit}; correct the recipe.")
         try:  # now, not after the photographs are decoded, is the time to learn that it does not take its arguments
             self.optimizer([nn.Parameter(torch.zeros(1))])
         except (TypeError, ValueError) as error:
             raise UserError(f"'model.optimizer' cannot be built: {error}; correct the recipe.") from error
-        smoothing = getattr(self.loss, "label_smoothing", 0)
-        if not 0 <= smoothing < 1:
-            raise UserError(
-                f"model.loss.label_smoothing={smoothing} must be at least 0 and less than 1; correct the recipe."
-            )
         self.weight_decay = float(getattr(self.optimizer, "keywords", {}).get("weight_decay", 0))
-        self.augment = instantiate("model.augment", augment) if isinstance(augment, Mapping) else augment
         self.averaged: AveragedModel | None = None
         if ema_decay > 0:
             average = get_ema_multi_avg_fn(ema_decay)
@@ -158,29 +143,23 @@ class Classifier(lightning.LightningModule):
             self.averaged.requires_grad_(False)
         self.register_buffer("mean", torch.tensor(getattr(built, "mean", Net.mean)), persistent=False)
         self.register_buffer("std", torch.tensor(getattr(built, "std", Net.std)), persistent=False)
-        self.num_classes = num_classes
+        self.num_classes, self.class_weights, self.seed = num_classes, class_weights, seed
         self.image_px: int | None = getattr(built, "image_px", image_px)
-        self.table = self.stages = table
-        self.class_weights = class_weights
-        self.seed = seed
-        self.groups = list(layer_groups(built))
+        self.stages, self.groups = self.table, list(layer_groups(built))
         self.features_bytes = int(features_gib * 2**30)
-        self.trained_part = compile_part() if compile else apply_part
-        self.border = 0
-        self.view = 0
-        self.train_count = 0
+        self.apply_trained = torch.compile(apply_part) if compile else apply_part
         self.last_losses = torch.empty(0)
+        self.photographs: tuple[PhotoDataset, PhotoDataset] | None = None
+        self.train_count = self.border = self.view = 0
         self.bank: FeatureBank | None = None
         self.val_bank: FeatureBank | None = None
         self._bank_stage = -1
         self._dropouts = [(module, module.p) for module in built.modules() if isinstance(module, nn.Dropout)]
-        # A batch whose loss is no number must show, not be left out of the mean.
-        self.train_loss: Metric = MeanMetric(nan_strategy="disable")
-        self.val_loss: Metric = MeanMetric(nan_strategy="disable")
-        self.test_loss: Metric = MeanMetric(nan_strategy="disable")
-        self.train_acc: Metric = MulticlassAccuracy(num_classes, average="micro")
-        self.val_acc: Metric = MulticlassAccuracy(num_classes, average="micro")
-        self.test_acc: Metric = MulticlassAccuracy(num_classes, average="micro")
+        self.measures = nn.ModuleDict()
+        for split in ("train", "val", "test"):
+            # A batch whose loss is no number must show, not be left out of the mean.
+            self.measures[f"{split}/loss"] = MeanMetric(nan_strategy="disable")
+            self.measures[f"{split}/acc"] = MulticlassAccuracy(num_classes, average="micro")
         self.val_confusion: Metric = MulticlassConfusionMatrix(num_classes)
 
     @property
@@ -197,21 +176,18 @@ class Classifier(lightning.LightningModule):
         """Fit the stage table to the Trainer's epochs, and the loss to the classes' sizes."""
         self.stages = scaled_stages(self.table, self.trainer.max_epochs or -1)
         self._bank_stage = -1
-        train = self._photographs("train")
-        self.train_count = 0 if train is None else len(train)
+        found = getattr(self.trainer, "datamodule", None)
+        self.photographs = (found.train, found.val) if isinstance(found, PhotoDataModule) else None
+        self.train_count = 0 if self.photographs is None else len(self.photographs[0])
         if self.class_weights != UNBALANCED:
-            if train is None or not hasattr(self.loss, "weight"):
+            if self.photographs is None or not hasattr(self.loss, "weight"):
                 raise UserError(
                     f"model.class_weights={self.class_weights} needs a loss with `weight`, such as "
                     "torch.nn.CrossEntropyLoss, and this package's DataModule; set it to none."
                 )
-            by_class = class_weights("model.class_weights", self.class_weights, train.labels, self.num_classes)
+            labels = self.photographs[0].labels
+            by_class = class_weights("model.class_weights", self.class_weights, labels, self.num_classes)
             self.loss.register_buffer("weight", by_class.to(self.device), persistent=False)
-
-    def _photographs(self, split: str) -> Any:
-        """Find the decoded photographs of a split; None in somebody else's DataModule."""
-        found = getattr(getattr(self.trainer, "datamodule", None), split, None)
-        return found if hasattr(found, "images") else None
 
     def on_train_epoch_start(self) -> None:
         """Apply the stage that this epoch belongs to, and draw the epoch's randomness."""
@@ -238,19 +214,19 @@ class Classifier(lightning.LightningModule):
 
     def _use_bank(self, index: int) -> None:
         """Fill the bank with what this epoch needs of it, and have the loaders leave out what it stands for."""
-        train, val = self._photographs("train"), self._photographs("val")
+        if self.photographs is None:
+            return
+        train, val = self.photographs
         if index != self._bank_stage:  # also after a restart: what a bank holds can always be computed again
             self._bank_stage = index
             self.bank = self.val_bank = None
             if self.border and self.stage.views and self.features_bytes:
                 place = (self.features_bytes, Path(self.trainer.default_root_dir))
-                self.bank = FeatureBank(self.train_count, self.stage.views, *place)
+                self.bank = FeatureBank(len(train), self.stage.views, *place)
                 # While an average still follows the frozen layers, its own outputs of them change.
                 if self.final_net is self.net or _equal_parts(self.final_net, self.net, self.border):
                     self.val_bank = FeatureBank(len(val), 1, *place)
-        if train is not None and val is not None:
-            train.with_images = self.bank is None
-            val.with_images = self.val_bank is None
+        train.with_images, val.with_images = self.bank is None, self.val_bank is None
         with torch.no_grad(), self.trainer.precision_plugin.forward_context():
             if self.bank is not None:
                 self.bank.fill(self.view, lambda rows: self._frozen(train.images(rows), torch.tensor(rows)))
@@ -275,9 +251,8 @@ class Classifier(lightning.LightningModule):
             rows = others[0].cpu()
         else:  # somebody else's batches, whose images have no number of their own
             rows = torch.arange(len(labels))
-            self.draws = self.view_draws = self._draw(
-                derive_seed(self.seed, "batch", self.current_epoch, batch_idx), len(labels)
-            )
+            number = derive_seed(self.seed, "batch", self.current_epoch, batch_idx)
+            self.draws = self.view_draws = self._draw(number, len(labels))
         if self.bank is not None:
             activations = self.bank.take(self.view, rows).to(self.device)
         elif self.border:
@@ -289,23 +264,35 @@ class Classifier(lightning.LightningModule):
         if isinstance(self.augment, Augment):
             # Photographs are blended where training begins, so that the bank can hold each by itself.
             activations, targets = mix_batch(activations, labels, self.draws, rows, self.augment, self.num_classes)
-        logits = self.trained_part(self.net, self.border, None, activations).float()
+        logits = self._trained(activations)
         losses = self.loss(logits, targets)
+        self._measure("train", losses, logits, labels, batch_idx)
         loss: Tensor = losses.mean()
-        self.last_losses = losses.detach()
-        self.train_loss.update(loss.detach(), weight=len(rows))
-        self.train_acc.update(logits.detach(), labels)
-        if batch_idx == 0:
-            self._log_at_epoch_end("train/loss", self.train_loss)
-            self._log_at_epoch_end("train/acc", self.train_acc)
         return loss
 
-    def _log_at_epoch_end(self, name: str, metric: Metric) -> None:
-        """Have Lightning compute a metric when the epoch is over.
+    def _trained(self, activations: Tensor) -> Tensor:
+        """Apply the part that trains, compiled or not; where the compiler fails, warn once and go on without."""
+        try:
+            logits = self.apply_trained(self.net, self.border, None, activations)
+        except Exception as error:  # no C++ compiler, an operator it does not know …
+            if self.apply_trained is apply_part:
+                raise
+            reason = " ".join(str(error).split())[:160]
+            print(f"flowers: torch.compile failed ({reason}); training goes on without it.", file=sys.stderr)
+            self.apply_trained = apply_part
+            logits = apply_part(self.net, self.border, None, activations)
+        return logits.float()
 
-        Once an epoch is enough, and what Lightning does on each call takes as long as a step of a linear head.
-        """
-        self.log(name, metric, on_step=False, on_epoch=True, prog_bar=True)
+    def _measure(self, split: str, losses: Tensor, logits: Tensor, labels: Tensor, batch_idx: int) -> None:
+        """Count a batch in the loss and the accuracy of its split."""
+        self.last_losses = losses.detach()
+        measures: dict[str, Any] = {name: self.measures[name] for name in (f"{split}/loss", f"{split}/acc")}
+        measures[f"{split}/loss"].update(self.last_losses.mean(), weight=len(labels))
+        measures[f"{split}/acc"].update(logits.detach(), labels)
+        # Lightning computes them when the epoch is over. To say so once is enough, and what it does on each call takes
+        # as long as a step of a linear head.
+        if batch_idx == 0:
+            self.log_dict(measures, on_step=False, on_epoch=True, prog_bar=True)
 
     def _augmented(self, images: Tensor, rows: Tensor) -> Tensor:
         """Augment and normalise images (B,3,H,W), given their rows, to (B,3,H,W) float32."""
@@ -355,13 +342,8 @@ class Classifier(lightning.LightningModule):
         else:
             features = self.val_bank.take(0, batch.ids.cpu()).to(self.device)
             logits = apply_part(self.final_net, self.border, None, features).float()
-        self.last_losses = functional.cross_entropy(logits, labels, reduction="none")
-        self.val_loss.update(self.last_losses.mean(), weight=len(labels))
-        self.val_acc.update(logits, labels)
+        self._measure("val", functional.cross_entropy(logits, labels, reduction="none"), logits, labels, batch_idx)
         self.val_confusion.update(logits, labels)
-        if batch_idx == 0:
-            self._log_at_epoch_end("val/loss", self.val_loss)
-            self._log_at_epoch_end("val/acc", self.val_acc)
 
     def on_train_epoch_end(self) -> None:
         """Stop where the stage table ends, if the Trainer was told of no end."""
@@ -376,10 +358,7 @@ class Classifier(lightning.LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Score a batch of the test, without calibration."""
         logits, labels = self(batch[0]), batch[1]
-        self.test_loss.update(functional.cross_entropy(logits, labels), weight=len(labels))
-        self.test_acc.update(logits, labels)
-        self._log_at_epoch_end("test/loss", self.test_loss)
-        self._log_at_epoch_end("test/acc", self.test_acc)
+        self._measure("test", functional.cross_entropy(logits, labels, reduction="none"), logits, labels, batch_idx)
 
     def predict_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """Classify a batch, or images alone: probabilities (B,K), without calibration."""

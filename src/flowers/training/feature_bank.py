@@ -5,10 +5,11 @@ stage sees each photograph in a few augmented views, and from the second time th
 at the border of the frozen part.
 """
 
+import math
+import mmap
 import os
-import sys
+import tempfile
 from collections.abc import Callable, Sequence
-from itertools import count
 from pathlib import Path
 
 import torch
@@ -19,9 +20,6 @@ from flowers.models.nets import Net
 
 BATCH = 64
 """Photographs in one pass through the frozen part."""
-
-
-PartCall = Callable[[nn.Module, int, int | None, Tensor], Tensor]
 
 
 def frozen_border(net: nn.Module, trained: Sequence[str]) -> int:
@@ -48,8 +46,6 @@ class FeatureBank:
     They keep the dtype that the frozen part gave them; maps (B,C,h,w) lie channels-last, as convolutions want them.
     """
 
-    _numbers = count()
-
     def __init__(self, photographs: int, views: int, limit_bytes: int, folder: Path) -> None:
         """Make an empty bank for N photographs in V views.
 
@@ -57,7 +53,7 @@ class FeatureBank:
             photographs: N.
             views: V.
             limit_bytes: The most memory that it may take; a larger bank is a memory-mapped file.
-            folder: Where the file would be; it is unlinked at once, so that it goes with the process.
+            folder: Where the file would be; it has no name there, so that it goes with the process.
         """
         self.photographs = photographs
         self.views = views
@@ -100,45 +96,17 @@ class FeatureBank:
         return features.permute(0, 3, 1, 2) if features.ndim == 4 else features
 
     def _allocate(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        size = torch.Size(shape).numel()
-        if size * dtype.itemsize <= self.limit_bytes:
+        nbytes = math.prod(shape) * dtype.itemsize
+        if nbytes <= self.limit_bytes:
             return torch.empty(shape, dtype=dtype)
-        folder = self.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"features-{next(self._numbers)}.bin"
         try:
-            with path.open("wb") as stream:  # a full disk is found here, and not by a signal in the middle of the work
-                os.posix_fallocate(stream.fileno(), 0, size * dtype.itemsize)
-            return torch.from_file(str(path), shared=True, size=size, dtype=dtype).view(shape)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder) as stream:
+                # A full disk is found here, and not by a signal in the middle of the work.
+                os.posix_fallocate(stream.fileno(), 0, nbytes)
+                return torch.frombuffer(mmap.mmap(stream.fileno(), nbytes), dtype=dtype).view(shape)
         except OSError as error:
             raise UserError(
-                f"the features of the frozen layers, {size * dtype.itemsize / 2**30:.1f} GiB, do not fit into "
-                f"{folder} ({error.strerror}); make room, lower `views` of the stage, or raise model.features_gib."
+                f"the features of the frozen layers, {nbytes / 2**30:.1f} GiB, do not fit into {self.folder} "
+                f"({error.strerror}); make room, lower `views` of the stage, or raise model.features_gib."
             ) from error
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def compile_part() -> PartCall:
-    """Compile :func:`apply_part`; where the compiler fails, warn once and go on without.
-
-    Returns:
-        A function to be called in its stead.
-    """
-    compiled = torch.compile(apply_part)
-    failed = False
-
-    def call(net: nn.Module, first: int, last: int | None, activations: Tensor) -> Tensor:
-        nonlocal failed
-        if not failed:
-            try:
-                result: Tensor = compiled(net, first, last, activations)
-            except Exception as error:  # no C++ compiler, an operator it does not know …
-                failed = True
-                reason = " ".join(str(error).split())[:160]
-                print(f"flowers: torch.compile failed ({reason}); training goes on without it.", file=sys.stderr)
-            else:
-                return result
-        return apply_part(net, first, last, activations)
-
-    return call

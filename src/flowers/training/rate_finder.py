@@ -4,12 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import lightning
 import numpy as np
-from lightning.pytorch.callbacks import Callback
+from lightning import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
-
-from flowers.data.datamodule import Batch
+from scipy.signal import lfilter
 
 LOWEST, HIGHEST = 1e-7, 1.0
 STEPS = 100
@@ -40,23 +38,14 @@ class RateSweep(Callback):
         self.rates: list[float] = []
         self.losses: list[float] = []
 
-    def on_before_optimizer_step(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: Any
-    ) -> None:
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         """Replace the rates that the stage table gave this step."""
         rate = rate_at(len(self.rates))
         self.rates.append(rate)
         for group in optimizer.param_groups:
             group["lr"] = rate * self.ratios.get(group["layer_group"], 0.0)
 
-    def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Note the loss, and stop where it diverged or the sweep is complete."""
         self.losses.append(float(outputs["loss"]))
         smooth = smoothed(self.losses)
@@ -66,11 +55,8 @@ class RateSweep(Callback):
 
 def smoothed(losses: Sequence[float]) -> NDArray[np.float64]:
     """Average each loss with those before it, exponentially and without the bias of a cold start: (N,) to (N,)."""
-    mean, result = 0.0, []
-    for count, loss in enumerate(losses, start=1):
-        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
-        result.append(mean / (1 - SMOOTHING**count))
-    return np.array(result)
+    means: NDArray[np.float64] = lfilter([1 - SMOOTHING], [1, -SMOOTHING], losses)
+    return means / (1 - SMOOTHING ** np.arange(1, len(losses) + 1))
 
 
 class Suggestions(NamedTuple):

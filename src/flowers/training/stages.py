@@ -5,9 +5,10 @@ so that a run resumed anywhere trains what an uninterrupted one would. Nothing h
 """
 
 import math
-import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 from torch import nn
@@ -56,33 +57,27 @@ def stage_at(stages: Sequence[Stage], epoch: int) -> tuple[int, int]:
     Raises:
         ValueError: If the epoch is outside the table.
     """
-    first = 0
-    for index, stage in enumerate(stages):
-        if first <= epoch < first + stage.epochs:
-            return index, first
-        first += stage.epochs
-    raise ValueError(f"epoch {epoch} is not in a stage table of {first} epochs")
+    ends = _ends(stages)
+    if not 0 <= epoch < ends[-1]:
+        raise ValueError(f"epoch {epoch} is not in a stage table of {ends[-1]} epochs")
+    index = bisect_right(ends, epoch)
+    return index, ends[index] - stages[index].epochs
+
+
+def _ends(stages: Sequence[Stage]) -> list[int]:
+    """Add up: how many epochs are done at the end of each stage."""
+    return list(accumulate(stage.epochs for stage in stages))
 
 
 def describe_stages(stages: Sequence[Stage]) -> str:
     """Say in words which epochs, counted from 1, belong to which stage."""
-    words, first = [], 1
-    for stage in stages:
-        if stage.epochs:
-            words.append(f"{stage.name}: epochs {first} to {first + stage.epochs - 1}")
-        first += stage.epochs
-    return "; ".join(words)
+    ended = zip(stages, _ends(stages), strict=True)
+    return "; ".join(f"{stage.name}: epochs {end - stage.epochs + 1} to {end}" for stage, end in ended if stage.epochs)
 
 
 def ended_stages(stages: Sequence[Stage], epoch: int) -> list[int]:
     """Number the stages, from 1, that end with an epoch: one that has epochs, and such as follow it and have none."""
-    index, first = stage_at(stages, epoch)
-    if epoch + 1 < first + stages[index].epochs:
-        return []
-    ended = [index + 1]
-    while ended[-1] < len(stages) and stages[ended[-1]].epochs == 0:
-        ended.append(ended[-1] + 1)
-    return ended
+    return [number for number, end in enumerate(_ends(stages), start=1) if end == epoch + 1]
 
 
 def trained_groups(train: str | Sequence[str], groups: Sequence[str]) -> list[str]:
@@ -98,18 +93,15 @@ def trained_groups(train: str | Sequence[str], groups: Sequence[str]) -> list[st
     Raises:
         UserError: If the entry is none of these or names a group that does not exist.
     """
-    if train == "all":
-        return list(groups)
-    if train == "head":
-        return list(groups[-1:])
     if isinstance(train, str) or not isinstance(train, Sequence):
-        last = re.fullmatch(r"last:(\d+)", str(train))
-        if last and 1 <= int(last[1]) <= len(groups):
-            return list(groups[-int(last[1]) :])
-        raise UserError(
-            f"stages: train={train!r} is none of all, head, last:1 … last:{len(groups)} or a list of "
-            f"{', '.join(groups)}; correct the recipe."
-        )
+        counts = {"all": len(groups), "head": 1} | {f"last:{n}": n for n in range(1, len(groups) + 1)}
+        count = counts.get(str(train))
+        if count is None:
+            raise UserError(
+                f"stages: train={train!r} is none of all, head, last:1 … last:{len(groups)} or a list of "
+                f"{', '.join(groups)}; correct the recipe."
+            )
+        return list(groups[-count:])
     for name in train:
         if name not in groups:
             raise UserError(f"stages: the network has no layer group '{name}': {suggestion(str(name), groups)}")
@@ -227,14 +219,9 @@ def rates_at(stages: Sequence[Stage], groups: Sequence[str], step: int, steps_pe
     index, first_epoch = stage_at(stages, step // steps_per_epoch)
     stage = stages[index]
     peaks = peak_rates(stage.max_lr, trained_groups(stage.train, groups))
-    factor = one_cycle(
-        step - first_epoch * steps_per_epoch,
-        stage.epochs * steps_per_epoch,
-        1.0,
-        warmup_frac=stage.warmup_frac,
-        start_div=stage.start_div,
-        end_div=stage.end_div,
-    )
+    done, all_steps = step - first_epoch * steps_per_epoch, stage.epochs * steps_per_epoch
+    shape = {"warmup_frac": stage.warmup_frac, "start_div": stage.start_div, "end_div": stage.end_div}
+    factor = one_cycle(done, all_steps, 1.0, **shape)
     return {name: peaks.get(name, 0.0) * factor for name in groups}
 
 
