@@ -205,6 +205,6 @@ def test_a_note_is_read_again_and_discarded_with_the_checkpoint(tmp_path: Path) 
     assert resume.read_note(folder) == {}
     resume.write_note(folder, {"run_id": "a1"})
     assert resume.read_note(folder) == {"run_id": "a1"}
-    resume.discard(folder)
+    resume.finish(folder, tmp_path)
     assert not folder.exists()
-    resume.discard(folder)
+    resume.finish(folder, tmp_path)

@@ -133,8 +133,7 @@ def _fit(
         for logger in loggers:
             logger.finalize("aborted" if isinstance(error, KeyboardInterrupt) else "failed")
         raise
-    checkpoints.keep_stages(folder, out)
-    checkpoints.discard(folder)
+    checkpoints.finish(folder, out)
     print(f"trained model: {out}  (val/acc {final['val/acc']:.3f})", flush=True)
     return final["val/acc"]
 

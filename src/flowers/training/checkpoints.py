@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
-from torch import nn
+from torch import Tensor, nn
 
 from flowers.config.compose import as_dict
 from flowers.config.provenance import code_digest, describe, file_digest
@@ -151,14 +151,10 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         ) from error
 
 
-def keep_stages(folder: Path, out: Path) -> None:
-    """Move the checkpoints of the stages beside the trained model."""
+def finish(folder: Path, out: Path) -> None:
+    """Move the checkpoints of the stages beside the trained model, and remove what is no longer needed."""
     for path in sorted(folder.glob("stage-*.ckpt")):
         shutil.move(path, out / path.name)
-
-
-def discard(folder: Path) -> None:
-    """Remove what a finished training no longer needs."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -216,21 +212,23 @@ def predict_validation(net: nn.Module, datamodule: Any) -> Validation:
         found = predict_logits(net, datamodule.val.pixels, datamodule.val.paths)
         return Validation(found.logits, found.features, datamodule.val.labels.numpy())
     logits, labels = [], []
-    for batch in datamodule.val_dataloader():
-        pixels = as_pixels(batch[0]).permute(0, 2, 3, 1).numpy()
-        logits.append(
-            predict_logits(net, pixels, [f"image {number} of a batch" for number in range(len(pixels))]).logits
-        )
-        labels.append(batch[1].numpy())
-    found_logits = np.concatenate(logits)
-    return Validation(found_logits, found_logits, np.concatenate(labels))
+    for images, truth, *_ in datamodule.val_dataloader():
+        names = [f"image {number} of a batch" for number in range(len(images))]
+        logits.append(predict_logits(net, _as_stored(images), names).logits)
+        labels.append(truth.numpy())
+    return Validation(np.concatenate(logits), np.concatenate(logits), np.concatenate(labels))
 
 
 def some_pixels(datamodule: Any) -> np.ndarray:
     """Take a few validation images, (N,H,W,3) in [0, 255]."""
     if hasattr(datamodule, "val"):
         return np.asarray(datamodule.val.pixels[:2])
-    pixels: np.ndarray = as_pixels(next(iter(datamodule.val_dataloader()))[0][:2]).permute(0, 2, 3, 1).numpy()
+    return _as_stored(next(iter(datamodule.val_dataloader()))[0][:2])
+
+
+def _as_stored(images: Tensor) -> np.ndarray:
+    """Turn images (B,3,H,W) of somebody else into pixels (B,H,W,3) in [0, 255]."""
+    pixels: np.ndarray = as_pixels(images).permute(0, 2, 3, 1).numpy()
     return pixels
 
 
@@ -285,9 +283,8 @@ def write_model(
         np.savez(whole / VALIDATION, **validation._asdict())
         pd.DataFrame(rows).to_csv(whole / "history.csv", index=False, float_format="%.6g")
         (whole / "run.json").write_text(json.dumps(record, indent=2) + "\n")
-        for name in ("model.safetensors", "config.yaml", "split.csv", VALIDATION, "history.csv", "run.json"):
-            if (whole / name).exists():
-                (whole / name).replace(out / name)
+        for file in sorted(whole.iterdir(), key=lambda file: file.name == "run.json"):
+            file.replace(out / file.name)
     return final
 
 

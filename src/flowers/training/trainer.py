@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 from flowers.config.compose import instantiate
@@ -31,7 +31,7 @@ COLUMNS = 80
 Row = dict[str, float | int | str]
 
 
-def make_trainer(node: Mapping[str, Any], folder: Path, **given: Any) -> lightning.Trainer:
+def make_trainer(node: Mapping[str, Any], folder: Path, **given: Any) -> Trainer:
     """Make the Trainer that a configuration describes.
 
     Args:
@@ -44,23 +44,22 @@ def make_trainer(node: Mapping[str, Any], folder: Path, **given: Any) -> lightni
     """
     if node.get("accelerator") == "gpu" and not torch.cuda.is_available():
         raise UserError("trainer.accelerator=gpu, but torch finds no GPU here; use trainer.accelerator=auto.")
-    limit = node.get("limit_train_batches")
+    limit, clip = node.get("limit_train_batches"), node.get("gradient_clip_val")
     if limit is not None and limit <= 0:
         raise UserError(
             f"trainer.limit_train_batches={limit} must be at least 1 batch or a share above 0.0, or null for all."
         )
-    clip = node.get("gradient_clip_val")
     if clip is not None and clip < 0:
         raise UserError(f"trainer.gradient_clip_val={clip} must be at least 0, or null for no clipping.")
-    precision = resolve_precision(str(node.get("precision")), str(node.get("accelerator")))
     # With deterministic algorithms torch also fills all memory it allocates, in case that something reads it before
     # writing. Nothing here does, and filling costs a tenth of a training and a quarter of a frozen pass.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     keep_freed_memory()
+    precision = resolve_precision(str(node.get("precision")), str(node.get("accelerator")))
     chosen = {"precision": precision, "default_root_dir": str(folder), **given}
     if str(node.get("max_time")).count(":") == 2:  # Lightning wants days before hours, minutes and seconds
         chosen["max_time"] = f"00:{node['max_time']}"
-    trainer: lightning.Trainer = instantiate("trainer", node, **chosen)
+    trainer: Trainer = instantiate("trainer", node, **chosen)
     return trainer
 
 
@@ -77,15 +76,15 @@ def quiet_lightning() -> Iterator[None]:
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
+    unfounded = (
+        "does not have many workers",  # batches are slices of decoded pixels: workers would only take the processor
+        "number of training batches",  # a few dozen batches an epoch are what small data sets have
+        "Encountered `nan` values",  # the history says it in a sentence when a training diverges
+        "LeafSpec.*is deprecated",  # Lightning calls what torch has renamed
+    )
     with warnings.catch_warnings():
-        # Batches are slices of decoded pixels: worker processes would only take the processor from training.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        # A few dozen batches an epoch are what small data sets have.
-        warnings.filterwarnings("ignore", message=".*number of training batches.*")
-        # The history says it in a sentence when a training diverges.
-        warnings.filterwarnings("ignore", message=".*Encountered `nan` values.*")
-        # Lightning calls what torch has renamed.
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
+        for words in unfounded:
+            warnings.filterwarnings("ignore", message=f".*{words}")
         try:
             yield
         except SystemExit as error:
@@ -129,50 +128,40 @@ class History(Callback):
         self.lines = lines
         self._started_s, self._validated = 0.0, False
 
-    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self._started_s, self._validated = time.perf_counter(), False
 
-    def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Stop at the first loss that is no number: all that follows would be none either."""
         _check_finite(trainer, pl_module, batch, "train")
 
     def on_validation_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Stop at a loss that is no number; the last step of an epoch shows in the validation alone."""
         self._validated = True
         _check_finite(trainer, pl_module, batch, "val")
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Make the row of the epoch that has just ended."""
-        assert isinstance(pl_module, Classifier)
-        epoch = trainer.current_epoch
-        stages = pl_module.stages
-        steps = int(trainer.num_training_batches)
-        row: Row = {"epoch": epoch + 1, "stage": stages[stage_at(stages, epoch)[0]].name}
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Make the row of the epoch that has just ended, and tell it in a line if that is wanted."""
+        epoch, stages, groups = trainer.current_epoch, pl_module.stages, pl_module.groups
+        row: Row = {"epoch": epoch + 1, "stage": pl_module.stage.name}
         # An epoch without validation (check_val_every_n_epoch) has no figures of it; Lightning keeps the last ones.
         for name in METRICS:
             known = self._validated or name.startswith("train/")
             row[name] = float(trainer.callback_metrics.get(name, math.nan)) if known else math.nan
-        row["lr"] = rates_at(stages, pl_module.groups, epoch * steps, steps)[pl_module.groups[-1]]
+        steps = int(trainer.num_training_batches)
+        row["lr"] = rates_at(stages, groups, epoch * steps, steps)[groups[-1]]
         row["epoch_s"] = time.perf_counter() - self._started_s
         self.rows.append(row)
         if self.lines:
-            print_row(row, pl_module)
+            print(
+                f"epoch {row['epoch']:>3}/{total_epochs(stages)} {row['stage']:<8} "
+                f"train loss {row['train/loss']:.3f} acc {row['train/acc']:.3f}   "
+                f"val loss {row['val/loss']:.3f} acc {row['val/acc']:.3f}   {row['epoch_s']:.1f} s",
+                flush=True,
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Go into the checkpoint."""
@@ -183,34 +172,23 @@ class History(Callback):
         self.rows = list(state_dict["rows"])
 
 
-def _check_finite(trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Batch, split: str) -> None:
+def _check_finite(trainer: Any, classifier: Classifier, batch: Batch, split: str) -> None:
     """Name the photograph whose loss is no number.
 
     Raises:
         UserError: If there is one.
     """
-    assert isinstance(pl_module, Classifier)
-    bad = torch.nonzero(~pl_module.last_losses.isfinite()).flatten().tolist()
+    losses = classifier.last_losses
+    bad = torch.nonzero(~losses.isfinite()).flatten().tolist()
     if bad:
-        photographs: Any = getattr(trainer.datamodule, split, None)  # type: ignore[attr-defined]
+        photographs: Any = getattr(trainer.datamodule, split, None)
         known = photographs is not None and len(batch) > 2
         path = photographs.paths[int(batch.ids[bad[0]])] if known else f"image {bad[0]} of a batch"
         raise UserError(
-            f"{split}/loss of epoch {trainer.current_epoch + 1} is {float(pl_module.last_losses[bad[0]])} for {path}, "
-            f"one of {len(bad)} such photographs in its batch of {len(batch[1])}: the training diverged; lower max_lr "
-            f"of stage '{pl_module.stage.name}' or set trainer.gradient_clip_val=1."
+            f"{split}/loss of epoch {trainer.current_epoch + 1} is {float(losses[bad[0]])} for {path}, one of "
+            f"{len(bad)} such photographs in its batch of {len(batch[1])}: the training diverged; lower max_lr of "
+            f"stage '{classifier.stage.name}' or set trainer.gradient_clip_val=1."
         )
-
-
-def print_row(row: Row, classifier: Classifier) -> None:
-    """Tell an epoch in one line."""
-    total = sum(stage.epochs for stage in classifier.stages)
-    print(
-        f"epoch {row['epoch']:>3}/{total} {row['stage']:<8} "
-        f"train loss {row['train/loss']:.3f} acc {row['train/acc']:.3f}   "
-        f"val loss {row['val/loss']:.3f} acc {row['val/acc']:.3f}   {row['epoch_s']:.1f} s",
-        flush=True,
-    )
 
 
 def shows_bar(progress: str) -> bool:
@@ -242,32 +220,26 @@ class Bar(TQDMProgressBar):
         bar.bar_format = "{desc} {percentage:3.0f}%|{bar}|{postfix}"
         return bar
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         super().on_train_start(trainer, pl_module)
         self._started_s, self._first_epoch = time.perf_counter(), trainer.current_epoch
 
-    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Say which stage and epoch begins."""
         super().on_train_epoch_start(trainer, pl_module)
-        assert isinstance(pl_module, Classifier)
         epoch, stages = trainer.current_epoch, pl_module.stages
         name = stages[stage_at(stages, epoch)[0]].name
         self.train_progress_bar.set_description(f"{name[:12]} {epoch + 1}/{total_epochs(stages)}")
 
-    def get_metrics(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> dict[str, int | str | float | dict[str, float]]:
+    def get_metrics(self, trainer: Trainer, pl_module: Any) -> dict[str, int | str | float | dict[str, float]]:
         """Choose what stands beside the bar."""
-        assert isinstance(pl_module, Classifier)
         steps = int(trainer.num_training_batches)
         done = (trainer.current_epoch - self._first_epoch) * steps + trainer.fit_loop.batch_idx + 1
         all_steps = (total_epochs(pl_module.stages) - self._first_epoch) * steps
         seconds = time.perf_counter() - self._started_s
         left = int(seconds / done * max(all_steps - done, 0))
-        shown: dict[str, int | str | float | dict[str, float]] = {
-            "img/s": f"{done * max(len(pl_module.last_losses), 1) / seconds:.0f}",
-            "left": f"{left // 60}:{left % 60:02d}",
-        }
+        speed = done * max(len(pl_module.last_losses), 1) / seconds
         accuracy = trainer.callback_metrics.get("val/acc")
-        return shown if accuracy is None else {**shown, "val/acc": f"{float(accuracy):.3f}"}
+        shown = {} if accuracy is None else {"val/acc": f"{float(accuracy):.3f}"}
+        return {"img/s": f"{speed:.0f}", "left": f"{left // 60}:{left % 60:02d}", **shown}
