@@ -16,13 +16,7 @@ from flowers.config.schema import Settings
 from flowers.data.datamodule import PhotoDataModule
 from flowers.errors import UserError
 from flowers.training import checkpoints
-from flowers.training.checkpoints import (
-    check_free,
-    fit_temperature,
-    predict_validation,
-    some_pixels,
-    write_model,
-)
+from flowers.training.checkpoints import check_free, some_pixels, write_model
 from flowers.training.classifier import Classifier
 from flowers.training.stages import describe_stages, scaled_stages, total_epochs
 from flowers.training.trainer import Bar, History, make_trainer, quiet_lightning, shows_bar
@@ -121,21 +115,19 @@ def _fit(
         if stop_after_epochs is not None:
             return float("nan")
         out = Path(settings.out_dir)
-        validation = predict_validation(model.final_net, datamodule)
-        temperature = fit_temperature(validation.logits, validation.labels)
         run_id = next((logger.run_id for logger in loggers if getattr(logger, "run_id", None)), None)
-        final = write_model(out, settings, model.final_net, datamodule, history.rows, validation, run_id, temperature)
+        record = write_model(out, settings, model.final_net, datamodule, history.rows, run_id)
         for logger in watching:
             if hasattr(logger, "log_trained"):
                 examples = some_pixels(datamodule)
-                logger.log_trained(out, model.final_net, temperature, examples, list(datamodule.classes))
+                logger.log_trained(out, model.final_net, record["temperature"], examples, record["classes"])
     except BaseException as error:
         for logger in loggers:
             logger.finalize("aborted" if isinstance(error, KeyboardInterrupt) else "failed")
         raise
     checkpoints.finish(folder, out)
-    print(f"trained model: {out}  (val/acc {final['val/acc']:.3f})", flush=True)
-    return final["val/acc"]
+    print(f"trained model: {out}  (val/acc {record['final']['val/acc']:.3f})", flush=True)
+    return float(record["final"]["val/acc"])
 
 
 def _wanted(name: str, settings: Settings) -> bool:

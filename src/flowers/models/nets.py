@@ -158,13 +158,7 @@ class ResNetSmall(Net):
     """
 
     def __init__(
-        self,
-        num_classes: int,
-        image_px: int,
-        stem_width: int,
-        widths: Sequence[int],
-        depth: int,
-        dropout: float,
+        self, num_classes: int, image_px: int, stem_width: int, widths: Sequence[int], depth: int, dropout: float
     ) -> None:
         super().__init__(image_px)
         self.stem = nn.Sequential(

@@ -233,31 +233,23 @@ def _as_stored(images: Tensor) -> np.ndarray:
 
 
 def write_model(
-    out: Path,
-    settings: Settings,
-    net: nn.Module,
-    datamodule: Any,
-    rows: Sequence[dict[str, Any]],
-    validation: Validation,
-    run_id: str | None,
-    temperature: float,
-) -> dict[str, float]:
+    out: Path, settings: Settings, net: nn.Module, datamodule: Any, rows: Sequence[dict[str, Any]], run_id: str | None
+) -> dict[str, Any]:
     """Write a trained model's folder: each file whole, ``run.json`` last.
 
     Args:
         out: The folder.
         settings: What was trained with.
         net: Its final weights.
-        datamodule: Where the photographs lie, and which of them were used for what, if it says so.
+        datamodule: Where the photographs lie, and which of them were used for what, if it says so. Its validation
+            photographs decide the temperature, and are kept as the network sees them.
         rows: The history, a row for each epoch.
-        validation: What the network makes of the validation photographs, in the split's order.
         run_id: The MLflow run, if there is one.
-        temperature: Fitted on the validation photographs; it goes into ``run.json``.
 
     Returns:
-        The last figure of each metric, as :func:`final_figures` gives it.
+        What ``run.json`` holds.
     """
-    final = final_figures(rows, validation)
+    validation = predict_validation(net, datamodule)
     out.mkdir(parents=True, exist_ok=True)
     split = getattr(datamodule, "split", None)
     record = {
@@ -265,12 +257,12 @@ def write_model(
         "dataset": settings.data.get("name"),
         "photographs": None if split is None else str(datamodule.root),
         "classes": list(datamodule.classes),
-        "temperature": temperature,
+        "temperature": fit_temperature(validation.logits, validation.labels),
         "seed": settings.seed,
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
         "epochs": len(rows),
         "train_s": round(sum(float(row["epoch_s"]) for row in rows), 2),
-        "final": final,
+        "final": final_figures(rows, validation),
         **describe(split),
         "mlflow_run_id": run_id,
     }
@@ -285,7 +277,7 @@ def write_model(
         (whole / "run.json").write_text(json.dumps(record, indent=2) + "\n")
         for file in sorted(whole.iterdir(), key=lambda file: file.name == "run.json"):
             file.replace(out / file.name)
-    return final
+    return record
 
 
 def final_figures(rows: Sequence[dict[str, Any]], validation: Validation) -> dict[str, float]:
