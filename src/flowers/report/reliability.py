@@ -26,6 +26,7 @@ from flowers.report.style import (
     open_figure,
     open_panel,
     spread_out,
+    write,
 )
 
 _COLUMNS = 3
@@ -58,7 +59,7 @@ def reliability_figure(confidence: NDArray[np.floating], right: NDArray[np.bool_
     wrong = int((~right).sum())
     # The colours of the words are the bars' colours.
     for place, words, color in ((0.8, f"{len(right) - wrong} right", RIGHT), (1, f"{wrong} wrong", WRONG)):
-        _write_above(counts, place, 1.12, words, color, TICK_PT)
+        write(counts, place, 1.12, words, TICK_PT, color, ha="right", weight="bold")
     return figure
 
 
@@ -84,10 +85,10 @@ def coverage_figure(
     axes.yaxis.set_major_formatter("{x:.0%}" if top > 0.05 else "{x:.1%}")
     marks = [(row["coverage"], 1 - row["acc"], row["wanted"]) for row in selective if row["acc"] is not None]
     heights = spread_out([risk / top + 0.05 for _, risk, _ in marks], 0.05)
-    look: dict[str, Any] = {"ha": "right", "va": "center", "size": TICK_PT, "weight": "bold", "color": WRONG}
+    look: dict[str, Any] = {"transform": axes.transData, "ha": "right", "va": "center", "weight": "bold"}
     for (coverage, risk, wanted), height in zip(marks, heights, strict=True):
         axes.plot(coverage, risk, marker="o", ms=7, color=WRONG, zorder=3, clip_on=False)
-        axes.text(coverage - 0.015, height * top, f"for {wanted:.0%}", **look)
+        write(axes, coverage - 0.015, height * top, f"for {wanted:.0%}", TICK_PT, WRONG, **look)
     return figure
 
 
@@ -108,15 +109,10 @@ def ood_figure(ordinary: pd.DataFrame, others: pd.DataFrame, title: str) -> Figu
         shares = counts / len(table)
         axes.stairs(shares, edges, color=color, alpha=0.35, fill=True)
         axes.stairs(shares, edges, color=color, lw=1.6)
-        _write_above(axes, place, 1.06, f"{len(table)} {name}", color, LABEL_PT)
+        write(axes, place, 1.06, f"{len(table)} {name}", LABEL_PT, color, ha="right", weight="bold")
     axes.yaxis.set_major_formatter("{x:.0%}")
     axes.tick_params(axis="x", labelcolor=INK)
     return figure
-
-
-def _write_above(axes: Axes, right: float, bottom: float, words: str, color: str, size_pt: float) -> None:
-    """Write in the colour of what the words are about; the place is a share of the axes."""
-    axes.text(right, bottom, words, transform=axes.transAxes, ha="right", size=size_pt, weight="bold", color=color)
 
 
 def corruptions_figure(
@@ -164,7 +160,7 @@ def _draw_corruption(axes: Axes, points: pd.DataFrame, chance: float, name: str)
     axes.axhline(chance, color=FAINT, lw=1.2, ls=DASHED)
     axes.vlines(range(len(points)), points["acc_low"], points["acc_high"], color=RIGHT, lw=6, alpha=0.35)
     axes.plot(range(len(points)), points["acc"], color=RIGHT, lw=2, marker="o", ms=5)
-    look: dict[str, Any] = {"ha": "center", "va": "bottom", "size": TICK_PT, "weight": "bold", "color": INK}
-    look["bbox"] = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
+    look: dict[str, Any] = {"transform": axes.transData, "ha": "center", "va": "bottom", "weight": "bold"}
+    box = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
     for x, (acc, high) in enumerate(zip(points["acc"], points["acc_high"], strict=True)):
-        axes.text(x, high + 0.025, f"{acc:.0%}", **look)
+        write(axes, x, high + 0.025, f"{acc:.0%}", TICK_PT, INK, bbox=box, **look)
