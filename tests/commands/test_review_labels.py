@@ -21,7 +21,7 @@ from flowers.commands.review_labels import open_review, picture, read_suspects
 from flowers.commands.split import split
 from flowers.commands.train import train
 from flowers.config.schema import Settings
-from flowers.curation.label_edits import LabelEditFile
+from flowers.curation.labels import LabelEditFile
 from flowers.errors import UserError
 
 COLUMNS = "rank,path,label,suggested,probability_given,probability_suggested,loss,why"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from flowers.curation.label_edits import LabelEditFile, apply_label_edits, read_label_edits
+from flowers.curation.labels import LabelEditFile, apply_label_edits, read_label_edits
 from flowers.curation.manifest import scan, summarise
 from flowers.errors import UserError
 

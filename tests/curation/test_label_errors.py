@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from flowers.curation.label_errors import COLUMNS, CONFIDENT, COPIES, LOSS, confident_joint, rank_suspects
+from flowers.curation.labels import CONFIDENT, COPIES, LOSS, SUSPECT_COLUMNS, confident_joint, rank_suspects
 
 CLASSES = ["daisy", "roses", "tulips"]
 COUNT, WRONG_FRAC = 1500, 0.1
@@ -71,7 +71,7 @@ def test_a_label_that_nobody_is_confident_of_counts_as_right() -> None:
 def test_wrong_labels_are_found(noisy: tuple) -> None:
     true, given, probabilities = noisy
     found = rank_suspects(as_table(given), probabilities, CLASSES)
-    assert list(found) == COLUMNS
+    assert list(found) == SUSPECT_COLUMNS
     assert found["rank"].tolist() == list(range(1, len(found) + 1))
     wrong = {f"{row:04d}.jpg" for row in np.flatnonzero(true != given)}
     sure = found[found["why"] == CONFIDENT]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from flowers.curation.label_edits import LabelEditFile, read_label_edits
+from flowers.curation.labels import LabelEditFile, read_label_edits
 from flowers.errors import UserError
 from flowers.report.label_review import PHOTO_PX, THUMB_PX, Review, Suspect, make_server, open_port
 

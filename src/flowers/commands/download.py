@@ -16,6 +16,7 @@ from flowers.config.schema import Settings
 from flowers.curation.manifest import scan, summarise
 from flowers.curation.split_table import write_table
 from flowers.errors import UserError
+from flowers.sources.archives import whole_folder
 
 
 def download(settings: Settings) -> None:
@@ -51,24 +52,20 @@ def copy_accepted(manifest: pd.DataFrame, root: Path, target: Path) -> None:
     Raises:
         UserError: If a photograph went away or changed in the meantime, or there is no room.
     """
-    partial = target.with_name(f".{target.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
     accepted = manifest[manifest["status"] == "ok"]
     try:
-        for path, digest in zip(accepted["path"], accepted["sha256"], strict=True):
-            copy = partial / path
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                shutil.copyfile(root / path, copy)
-            except FileNotFoundError as error:
-                raise UserError(f"{root / path} vanished while it was read; run download again.") from error
-            if file_digest(copy) != digest:
-                raise UserError(f"{root / path} changed while it was read; run download again.")
-        partial.replace(target)
+        with whole_folder(target) as building:
+            for path, digest in zip(accepted["path"], accepted["sha256"], strict=True):
+                copy = building / path
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    shutil.copyfile(root / path, copy)
+                except FileNotFoundError as error:
+                    raise UserError(f"{root / path} vanished while it was read; run download again.") from error
+                if file_digest(copy) != digest:
+                    raise UserError(f"{root / path} changed while it was read; run download again.")
     except OSError as error:  # it may name the photograph, where the place that it is copied to is meant
         raise UserError(f"{target} cannot be filled ({error.strerror}): make room there.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from flowers.config.cli import run_command
 from flowers.config.compose import change
 from flowers.config.provenance import data_digest
 from flowers.config.schema import Settings
-from flowers.curation.label_errors import confident_joint, rank_suspects
+from flowers.curation.labels import confident_joint, rank_suspects
 from flowers.curation.prepare import photographs_of
 from flowers.curation.splits import fold_split
 from flowers.errors import UserError

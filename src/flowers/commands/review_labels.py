@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from flowers.config.cli import exit_on_user_error, read_arguments
-from flowers.curation.label_edits import LabelEditFile
+from flowers.curation.labels import LabelEditFile
 from flowers.errors import UserError
 from flowers.report.label_review import Review, Suspect, make_server, open_port
 from flowers.sources.photograph import PhotographError, open_rgb

@@ -53,7 +53,7 @@ class Data:
     strict: bool
     """Refuse the whole folder if any file in it is refused, instead of setting that file aside."""
     decisions: str | None
-    """A table of what a person decided about single photographs (:mod:`flowers.curation.label_edits`): to drop one, or
+    """A table of what a person decided about single photographs (:mod:`flowers.curation.labels`): to drop one, or
     count it as another class. It is applied when the photographs are split; null: there is none."""
     split: Split
     split_csv: str | None

@@ -132,16 +132,14 @@ def _leads_outside(link: Path, root: Path) -> bool:
 
 def _inspect(root: Path, path: str, reason: str) -> tuple[str, str, str, int, int, str, str, str]:
     """Make one row of the manifest."""
-    label, digest = path.partition("/")[0], ""
+    readable = path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    shown = readable.replace("\r", "\\r")  # in a CSV file it would end the row
+    label, digest = shown.partition("/")[0], ""
     try:
-        path.encode()
-    except UnicodeEncodeError:
-        path, label = (os.fsencode(name).decode(errors="backslashreplace") for name in (path, label))
-        return path, label, "", 0, 0, "", "refused", "its name is not UTF-8"
-    if "\r" in path:  # in a CSV file it would end the row
-        path, label = (name.replace("\r", "\\r") for name in (path, label))
-        return path, label, "", 0, 0, "", "refused", "its name has a carriage return"
-    try:
+        if readable != path:
+            raise PhotographError("its name is not UTF-8")
+        if shown != path:
+            raise PhotographError("its name has a carriage return")
         if reason:
             raise PhotographError(reason)
         with (root / path).open("rb") as stream:
@@ -156,7 +154,7 @@ def _inspect(root: Path, path: str, reason: str) -> tuple[str, str, str, int, in
         return path, label, digest, width_px, height_px, difference_hash(image), "ok", ""
     except (PhotographError, OSError) as error:
         text = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
-        return path, label, digest, 0, 0, "", "refused", text
+        return shown, label, digest, 0, 0, "", "refused", text
 
 
 def _state(found: os.stat_result) -> tuple[int, int, int]:

@@ -16,7 +16,7 @@ from flowers.config.compose import compose_config, find_source, names_in, read_d
 from flowers.config.provenance import code_digest
 from flowers.config.schema import Data, Settings
 from flowers.curation.duplicates import conflicts, near_duplicates
-from flowers.curation.label_edits import apply_label_edits, read_label_edits
+from flowers.curation.labels import apply_label_edits, read_label_edits
 from flowers.curation.manifest import HASH_CELLS, read_manifest, scan, summarise
 from flowers.curation.split_table import check_splits, read_splits, write_table
 from flowers.curation.splits import assign_splits

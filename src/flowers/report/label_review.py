@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from flowers.curation.label_edits import LabelEditFile
+from flowers.curation.labels import LabelEditFile
 from flowers.errors import UserError
 from flowers.report.html import open_template
 
