@@ -19,9 +19,9 @@ from flowers.config.schema import Settings
 from flowers.data.augment import augmented_views
 from flowers.data.pixels import open_store
 from flowers.errors import UserError, suggestion
-from flowers.evaluation.ranking import rank
 from flowers.evaluation.results import Place, comparable, own_places, read_experiments
 from flowers.evaluation.selection import choose
+from flowers.evaluation.significance import rank
 from flowers.explain.attribution import Explanations, explain
 from flowers.models.inference import PixelLogits, calibrated
 from flowers.models.trained import TrainedModel, open_model

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from flowers.explain.adversarial import attack
-from flowers.explain.attribution import Explanation, explain
-from flowers.explain.filters import feature_maps, filters
-from flowers.explain.sanity_check import randomised_similarity
+from flowers.explain.attribution import Explanation, explain, randomised_similarity
+from flowers.explain.explanation_set import feature_maps, filters
 from flowers.models.backbones import Backbone
 from flowers.models.inference import PixelLogits
 

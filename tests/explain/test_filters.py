@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from flowers.explain.attribution import explain
-from flowers.explain.filters import MOST_FILTERS, feature_maps, filters
+from flowers.explain.explanation_set import MOST_FILTERS, feature_maps, filters
 from flowers.models.backbones import Backbone
 from flowers.models.inference import PixelLogits
 

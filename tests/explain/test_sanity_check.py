@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from flowers.explain.attribution import explain
+from flowers.explain.attribution import METHODS, explain, randomised_similarity, rank_correlation, shuffled, verdict
 from flowers.explain.layers import to_batch
-from flowers.explain.sanity_check import METHODS, randomised_similarity, rank_correlation, shuffled, verdict
 from flowers.models.inference import PixelLogits
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flowers.evaluation.ranking import Baseline, Experiment, Ranking, rank
+from flowers.evaluation.results import Baseline, Experiment
 from flowers.evaluation.scores import confusion, score
+from flowers.evaluation.significance import Ranking, rank
 from flowers.report import leaderboard
 from flowers.report.curves import stage_starts
 from flowers.report.findings import baseline_findings, findings, order_findings

@@ -20,8 +20,8 @@ import yaml
 
 from flowers.config.cli import exit_on_user_error, read_arguments
 from flowers.errors import UserError
-from flowers.evaluation.ranking import Experiment, Ranking, rank
-from flowers.evaluation.results import Place, own_places, read_baselines, read_experiments, stage_place
+from flowers.evaluation.results import Experiment, Place, own_places, read_baselines, read_experiments, stage_place
+from flowers.evaluation.significance import Ranking, rank
 from flowers.report.leaderboard import COLUMNS, PAIR_COLUMNS, leaderboard, notes, table, write_comparison
 
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from flowers.curation.split_table import read_splits
 from flowers.errors import UserError
-from flowers.evaluation.ranking import Baseline, Experiment
 from flowers.evaluation.result_files import TRAINED, check_exists, read_answers, read_confusion, read_history, read_json
 
 _OF_SCORES = ("test/acc", "test/loss", "test/macro_f1", "test/top2_acc", "interval", "per_class")
@@ -20,6 +19,60 @@ _OF_RUN = (
     *("git_commit", "data_sha256", "split_sha256", "mlflow_run_id"),
 )
 _OF_BASELINE = (*_OF_SCORES, "train_s", "data_sha256", "split_sha256", "seed", "git_commit")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Whatever was tested."""
+
+    name: str
+    scores: dict[str, Any]
+    """`metrics.json`, see :func:`flowers.evaluation.scores.score`."""
+    right: NDArray[np.bool_]
+    """Which of the N test photographs it gets right, (N,); in the same order for all that are compared."""
+
+    @property
+    def acc(self) -> float:
+        """Test accuracy, in [0, 1]."""
+        return float(self.scores["test/acc"])
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the test accuracy, in [0, 1]."""
+        low, high = self.scores["interval"]["test/acc"]
+        return float(low), float(high)
+
+    def final(self, name: str) -> float | None:
+        """Look up a figure of the end of the fit, such as `val/acc`; None if the method has none."""
+        value = self._finals().get(name)
+        return None if value is None else float(value)
+
+    def _finals(self) -> Mapping[str, Any]:
+        return self.scores
+
+
+class Baseline(Entry):
+    """What a network has to beat: a method without any training of a network, measured on the same photographs."""
+
+
+@dataclass(frozen=True)
+class Experiment(Entry):
+    """All that is known of one finished experiment."""
+
+    counts: NDArray[np.int64]
+    """Confusion matrix of the test, (K, K): rows truth, columns prediction."""
+    classes: list[str]
+    run: dict[str, Any]
+    """`run.json` of the training."""
+    history: pd.DataFrame
+    """`history.csv` of the training, one row per epoch; may be empty."""
+    command: str
+    """What makes it again."""
+    page: Path | None = None
+    """Its `report.html`, if there is one."""
+
+    def _finals(self) -> Mapping[str, Any]:
+        return self.run.get("final") or {}
 
 
 @dataclass(frozen=True)
@@ -88,25 +141,25 @@ def own_places(folders: Sequence[Path]) -> list[Place]:
         UserError: A folder is no training, is given twice, or is not evaluated.
     """
     whole = [folder.resolve() for folder in folders]
+    places = []
     for folder, path in zip(folders, whole, strict=True):
         if whole.count(path) > 1:
             raise UserError(f"{folder} is given twice: name each experiment's folder once.")
         if not (path / "run.json").is_file():
             raise UserError(f"{folder} is no folder that `train` wrote (it has no run.json): name its out_dir.")
-    places = []
-    for folder, path in zip(folders, whole, strict=True):
-        evaluated, command = folder / "test", f"flowers evaluate model={folder}"
-        by_stage = path.parent.parent / "evaluate" / path.name
-        if not (evaluated / "metrics.json").is_file():
-            if path.parent.name == "train" and by_stage.is_dir():
-                evaluated, command = by_stage, f"dvc repro evaluate@{path.name}"
-            else:
-                raise UserError(f"{folder} is not evaluated ({evaluated} is missing): run `{command}`.")
-        own = evaluated.parent == folder
-        page = evaluated / "report.html" if own else path.parent.parent / "report" / path.name / "report.html"
-        places.append(
-            Place(_short_name(path, whole), folder, evaluated, page if page.is_file() else None, command, own)
-        )
+        stages = path.parent.parent
+        if (folder / "test/metrics.json").is_file():
+            evaluated, page = folder / "test", folder / "test/report.html"
+            command, own = f"flowers evaluate model={folder}", True
+        elif path.parent.name == "train" and (stages / "evaluate" / path.name).is_dir():
+            evaluated, page = stages / "evaluate" / path.name, stages / "report" / path.name / "report.html"
+            command, own = f"dvc repro evaluate@{path.name}", False
+        else:
+            raise UserError(
+                f"{folder} is not evaluated ({folder / 'test'} is missing): run `flowers evaluate model={folder}`."
+            )
+        name = _short_name(path, whole)
+        places.append(Place(name, folder, evaluated, page if page.is_file() else None, command, own))
     return places
 
 

@@ -1,4 +1,4 @@
-"""Whether one experiment is better than another, judged photograph by photograph.
+"""Which experiments are better than which, judged photograph by photograph.
 
 Two experiments that were tested on the same photographs are compared on those that only one of them gets right; the
 others tell nothing. That is McNemar's test (1947), which Dietterich (1998, "Approximate statistical tests for
@@ -7,15 +7,19 @@ exact form: the mid-p form (Fagerland, Lydersen and Laake 2013) shows a little m
 certain, and here a difference that is called shown should be one.
 
 Photographs of the same scene are right or wrong together, so a group of near-duplicates is exchanged and drawn as a
-whole; where each photograph is its own group, that changes nothing. Pure functions; nothing here knows of files.
+whole; where each photograph is its own group, that changes nothing.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binom
+
+from flowers.evaluation.results import Baseline, Experiment
 
 ALPHA = 0.05
 """The chance, at most, of calling any difference of a family shown where there is none."""
@@ -106,24 +110,12 @@ def compare_pairs(
         # What Holm's procedure asks of this pair while the others stay as they are: that it passes where the
         # procedure stops, or, having passed, that it comes last among those that do.
         level = ALPHA / (len(names) - shown + (p_holm <= ALPHA))
-        enough = np.flatnonzero(possible & (tail <= level))
         low, high = difference_interval(lead, sizes)
         only_first = int((right[first] & ~right[second]).sum())
         only_second = int((right[second] & ~right[first]).sum())
-        pairs.append(
-            Pair(
-                first,
-                second,
-                (only_first - only_second) / photographs,
-                low,
-                high,
-                only_first,
-                only_second,
-                p,
-                float(p_holm),
-                int(enough[0]) / photographs if len(enough) else None,
-            )
-        )
+        difference = (only_first - only_second) / photographs
+        smallest = _first_shown(tail, possible, level, photographs)
+        pairs.append(Pair(first, second, difference, low, high, only_first, only_second, p, float(p_holm), smallest))
     return pairs
 
 
@@ -140,8 +132,6 @@ def null_tail(leads: NDArray[np.integer]) -> tuple[NDArray[np.float64], NDArray[
         For each total t from 0 to the largest one, (T+1,): the chance that the total is at least t in either
         direction, in (0, 1]; and whether t is a possible total.
     """
-    from scipy.stats import binom
-
     lengths = np.bincount(np.abs(leads))
     parts = [np.ones(1)]
     for length in range(1, len(lengths)):
@@ -168,7 +158,13 @@ def smallest_difference(photographs: int, disagreements: int, level: float = ALP
     Returns:
         A difference of accuracies, in (0, 1]; None if even that of all disagreements pointing one way shows nothing.
     """
-    tail, possible = null_tail(np.ones(disagreements, np.int64))
+    return _first_shown(*null_tail(np.ones(disagreements, np.int64)), level, photographs)
+
+
+def _first_shown(
+    tail: NDArray[np.float64], possible: NDArray[np.bool_], level: float, photographs: int
+) -> float | None:
+    """Find the first possible total whose chance, see :func:`null_tail`, is small enough; as a share of all."""
     enough = np.flatnonzero(possible & (tail <= level))
     return int(enough[0]) / photographs if len(enough) else None
 
@@ -252,3 +248,86 @@ def _by_group(first: NDArray[np.bool_], second: NDArray[np.bool_], groups: NDArr
     """Count for each group how many more photographs the first gets right: (G,)."""
     lead = first.astype(np.float64) - second
     return np.rint(np.bincount(groups, lead)).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Experiments in order, and what that order is worth."""
+
+    experiments: list[Experiment]
+    """By test accuracy, the best first; at least one."""
+    baselines: list[Baseline]
+    """The best first."""
+    truth: NDArray[np.integer]
+    """Classes of the test photographs by number, (N,), in the order of the entries' `right`."""
+    pairs: list[Pair]
+    """All pairs of experiments, the more accurate first. One family."""
+    baseline_pairs: list[Pair]
+    """Each experiment (first) against each baseline. Another family, so that baselines take nothing from the pairs."""
+    ranks: dict[str, tuple[int, int]]
+    """Of each experiment: the range that its rank is in, see :func:`rank_ranges`."""
+
+    @property
+    def best(self) -> Experiment:
+        """The experiment with the highest test accuracy."""
+        return self.experiments[0]
+
+    @property
+    def photographs(self) -> int:
+        """Size of the test, N."""
+        return len(self.truth)
+
+    @property
+    def entries(self) -> list[Experiment | Baseline]:
+        """Experiments and baselines by test accuracy, the best first; experiments before equal baselines."""
+        return sorted([*self.experiments, *self.baselines], key=lambda each: -each.acc)
+
+    def pair(self, first: str, second: str) -> Pair:
+        """Look up what is known of two, seen from the first; at least one of them is an experiment.
+
+        Raises:
+            KeyError: They were not compared.
+        """
+        for pair in (*self.pairs, *self.baseline_pairs):
+            if (pair.first, pair.second) == (first, second):
+                return pair
+            if (pair.first, pair.second) == (second, first):
+                return pair.turned()
+        raise KeyError((first, second))
+
+    def not_better_than(self, name: str) -> list[str]:
+        """Name the baselines that an experiment is not shown to be better than."""
+        return [pair.second for pair in self.baseline_pairs if pair.first == name and not pair.first_is_better]
+
+    def rank(self, name: str) -> str:
+        """Write an experiment's rank: `1`, or `1–2` if it may be either."""
+        low, high = self.ranks[name]
+        return f"{low}" if low == high else f"{low}–{high}"
+
+
+def rank(
+    experiments: Sequence[Experiment],
+    baselines: Sequence[Baseline],
+    truth: NDArray[np.integer],
+    groups: NDArray[np.integer],
+) -> Ranking:
+    """Order experiments by test accuracy, equally good ones by name, and test all differences.
+
+    Args:
+        experiments: In any order, at least one, with different names.
+        baselines: In any order, or none; their names differ from those of the experiments.
+        truth: Classes of the test photographs by number, (N,).
+        groups: Groups of near-duplicates, (N,), as numbers from 0 without a gap.
+
+    Returns:
+        The ranking.
+    """
+    ordered = sorted(experiments, key=lambda each: (-each.acc, each.name))
+    hardest_first = sorted(baselines, key=lambda each: (-each.acc, each.name))
+    right = {each.name: each.right for each in (*ordered, *hardest_first)}
+    names = [each.name for each in ordered]
+    pairs = compare_pairs(right, list(itertools.combinations(names, 2)), groups)
+    against = list(itertools.product(names, [each.name for each in hardest_first]))
+    return Ranking(
+        ordered, hardest_first, truth, pairs, compare_pairs(right, against, groups), rank_ranges(names, pairs)
+    )

@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from flowers.explain.adversarial import AdversarialExample
+from flowers.explain.attribution import METHODS, verdict
 from flowers.explain.explanation_set import ExplanationSet
-from flowers.explain.sanity_check import METHODS, verdict
 from flowers.report.image_grid import Panel, map_pictures, montage, strip, weight_pictures
 from flowers.report.style import (
     DASHED,

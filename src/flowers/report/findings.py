@@ -2,9 +2,8 @@
 
 import itertools
 
-from flowers.evaluation.ranking import Ranking
 from flowers.evaluation.scores import largest_error_frac
-from flowers.evaluation.significance import fewest_photographs, smallest_difference
+from flowers.evaluation.significance import Ranking, fewest_photographs, smallest_difference
 from flowers.report.curves import MEMORISING_FRAC
 from flowers.report.html import sentences
 

@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from flowers.evaluation.ranking import Baseline, Experiment, Ranking
+from flowers.evaluation.results import Baseline, Experiment
+from flowers.evaluation.significance import Ranking
 from flowers.report import confusion as matrix
 from flowers.report.confusion import confusion_figure
 from flowers.report.curves import curves_figure, stage_starts
