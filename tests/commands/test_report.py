@@ -53,6 +53,7 @@ def test_damaged_evaluation_is_named(model: Path) -> None:
         "outliers/test.csv",
         "pictures.npz",
         "trained/run.json",
+        "trained/config.yaml",
     )
     for name in names:
         file = model / "test" / name

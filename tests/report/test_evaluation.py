@@ -182,6 +182,12 @@ def test_odd_tests_have_a_page(labels: list[int], answers: list[int], said: str,
     assert ("There are none: all test photographs are right." in page) == (labels == answers)
 
 
+def test_a_sentence_stays_one_whatever_a_class_is_called() -> None:
+    run = make_run(np.array([0]), np.array([[0.9, 0.1]]), ["daisy & <b>", "ro\nses"])
+    assert "Nothing can be said of ro ses: the test has no photograph of it." in findings(run)
+    assert "Every prediction is daisy & <b>: it has learned nothing else." in findings(run)
+
+
 def test_photographs_without_a_thumbnail_are_named_as_not_shown(tmp_path: Path) -> None:
     run = make_run(*draw(20, 3), ["a", "b", "c"], ood=5)
     write_report(run, figures_of(run), tmp_path / "report.html")

@@ -257,9 +257,9 @@ def _read_config(path: Path, remedy: str) -> tuple[str, Any]:
     check_exists(path, remedy)
     try:
         text = path.read_text(encoding="utf-8")
-        config = OmegaConf.create(text)
-        return text, OmegaConf.masked_copy(config, ["name", "data", "tracking"])  # type: ignore[arg-type]
-    except Exception as error:  # whatever the YAML reader finds wrong
+        config: Any = OmegaConf.create(text)
+        return text, OmegaConf.create({key: config[key] for key in ("name", "data", "tracking")})
+    except Exception as error:  # whatever the YAML reader finds wrong, or a key that is missing
         raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}): {remedy}.") from error
 
 
