@@ -32,7 +32,7 @@ from flowers.report.confusion import confusion_figure
 from flowers.report.curves import curves_figure, side_by_side_figure, stage_starts
 from flowers.report.image_grid import gallery_figure, strip
 from flowers.report.reliability import coverage_figure, reliability_figure
-from flowers.tracking.store import list_trainings, read_curves
+from flowers.tracking.runs import list_trainings, read_curves
 
 if TYPE_CHECKING:
     from IPython.display import Markdown

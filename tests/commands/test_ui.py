@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import mlflow
 import pytest
 
 from flowers.commands.ui import LOCAL, Arguments, check_port, page, prepare, server_command
-from flowers.config.schema import Tracking
 from flowers.errors import UserError
 from flowers.report.confusion import confusion_figure
-from flowers.tracking import log as tracking
 from flowers.tracking import store as store_module
+from flowers.tracking.store import OpenRun, open_experiment
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -105,17 +105,17 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
 
     made = tmp_path_factory.mktemp("made") / "project"
     made.mkdir()
-    where = Tracking(enabled=True, uri=f"sqlite:///{made}/mlflow.db", system_metrics_s=0)
+    uri = f"sqlite:///{made}/mlflow.db"
     with contextlib.chdir(made):
-        assert_empty(where.uri)
+        assert_empty(uri)
         for index, name in enumerate(NAMES):
-            with tracking.tracked_run(
-                where, experiment="garden", name=name, run_id=None, tags={"recipe": "cnn_scratch"}, note=f"**{name}**"
-            ) as run_id:
-                for epoch in (1, 2, 3):
-                    tracking.log_metrics({"val/acc": 0.25 * epoch, "val/loss": 1 / epoch}, step=epoch)
-                tracking.log_metrics({"test/acc": 0.8})
-                tracking.log_figure(confusion_figure(np.eye(2, dtype=int) + index, ["a", "b"], name), "confusion.png")
+            run = OpenRun(uri, "garden", name, {"recipe": "cnn_scratch"}, note=f"**{name}**")
+            for epoch in (1, 2, 3):
+                run.log_metrics({"val/acc": 0.25 * epoch, "val/loss": 1 / epoch}, step=epoch)
+            run.log_metrics({"test/acc": 0.8})
+            confusion_figure(np.eye(2, dtype=int) + index, ["a", "b"], name).savefig(made / "confusion.png")
+            run.log_file(made / "confusion.png")
+            run.close("FINISHED")
     project = made.rename(tmp_path_factory.mktemp("moved") / "project")
     port = free_port()
     command = [sys.executable, "-m", "flowers", "ui", f"port={port}"]
@@ -129,7 +129,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
         lines = (project / "said").read_text().splitlines()
         assert str(made) in lines[0]
         assert lines[1].split()[:3] == ["garden", "2", "runs"]
-        yield Pages(process, base, lines[1].split()[-1], run_id)
+        yield Pages(process, base, lines[1].split()[-1], run.run_id)
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(30)
@@ -140,7 +140,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
 
 def assert_empty(uri: str) -> None:
     """A store without runs says so."""
-    store_module.open_experiment(uri, "garden")
+    open_experiment(mlflow.MlflowClient(tracking_uri=uri), "garden")
     with pytest.raises(UserError, match=r"there are no runs in .* yet; make some"):
         prepare(uri, "")
 

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from flowers.tracking import liveness
+from flowers.tracking import store
 
 HOLD = """
 import sys, time
-from pathlib import Path
-from flowers.tracking import liveness
-liveness.hold(Path(sys.argv[1]), "run")
+from flowers.tracking.store import hold
+hold(sys.argv[1], "run")
 print("held", flush=True)
 time.sleep(60)
 """
@@ -28,7 +27,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[], "subprocess.Popen[str]"]]:
     processes = []
 
     def start() -> "subprocess.Popen[str]":
-        command = [sys.executable, "-c", HOLD, str(tmp_path)]
+        command = [sys.executable, "-c", HOLD, store_uri(tmp_path)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         processes.append(process)
         assert process.stdout is not None
@@ -41,12 +40,16 @@ def start(tmp_path: Path) -> Iterator[Callable[[], "subprocess.Popen[str]"]]:
         process.communicate()
 
 
-def orphans(folder: Path) -> list[liveness.Orphan]:
-    return list(liveness.orphans(folder))
+def store_uri(folder: Path) -> str:
+    return f"sqlite:///{folder}/mlflow.db"
+
+
+def orphans(folder: Path) -> list[tuple[str, str, int | None]]:
+    return list(store.orphans(folder))
 
 
 def files(folder: Path) -> list[Path]:
-    return sorted((folder / liveness.FOLDER).glob("*.json"))
+    return sorted((folder / store.RUNNING).glob("*.json"))
 
 
 def test_killed_process_leaves_an_orphan_once(start: Callable[[], "subprocess.Popen[str]"], tmp_path: Path) -> None:
@@ -54,9 +57,9 @@ def test_killed_process_leaves_an_orphan_once(start: Callable[[], "subprocess.Po
     assert orphans(tmp_path) == []
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert orphans(tmp_path) == [liveness.Orphan("run", "KILLED", None)]
+    assert orphans(tmp_path) == [("run", "KILLED", None)]
     assert orphans(tmp_path) == []
-    assert not (tmp_path / liveness.FOLDER).exists()
+    assert not (tmp_path / store.RUNNING).exists()
 
 
 def test_run_of_two_processes_lives_until_both_are_gone(
@@ -72,18 +75,17 @@ def test_run_of_two_processes_lives_until_both_are_gone(
 
 
 def test_released_run_leaves_nothing(tmp_path: Path) -> None:
-    liveness.hold(tmp_path, "run")
-    liveness.hold(tmp_path, "run")  # as evaluate does in the process that trained
-    assert len(files(tmp_path)) == 1
-    liveness.release(tmp_path, "run")
-    assert not (tmp_path / liveness.FOLDER).exists()
-    liveness.release(tmp_path, "run")
+    held = [store.hold(store_uri(tmp_path), "run") for _ in range(2)]  # as evaluate does in the process that trained
+    for each in held:
+        assert files(tmp_path)
+        assert orphans(tmp_path) == []
+        store.release(each)
+    assert not (tmp_path / store.RUNNING).exists()
 
 
 def test_run_that_ended_untold_keeps_its_end(tmp_path: Path) -> None:
-    liveness.hold(tmp_path, "run")
-    liveness.release(tmp_path, "run", "FINISHED", 12.5)
-    assert orphans(tmp_path) == [liveness.Orphan("run", "FINISHED", 12.5)]
+    store.release(store.hold(store_uri(tmp_path), "run"), status="FINISHED", ended_ms=12500)
+    assert orphans(tmp_path) == [("run", "FINISHED", 12500)]
 
 
 @pytest.mark.parametrize(
@@ -95,8 +97,7 @@ def test_run_that_ended_untold_keeps_its_end(tmp_path: Path) -> None:
     ],
 )
 def test_only_this_machine_is_believed(changes: dict[str, str], dead: bool, tmp_path: Path) -> None:
-    liveness.hold(tmp_path, "run")
-    liveness.release(tmp_path, "run", "KILLED", None)
+    store.release(store.hold(store_uri(tmp_path), "run"), status="KILLED", ended_ms=None)
     (file,) = files(tmp_path)
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     assert bool(orphans(tmp_path)) == dead
@@ -104,18 +105,17 @@ def test_only_this_machine_is_believed(changes: dict[str, str], dead: bool, tmp_
 
 
 def test_unreadable_file_is_left(tmp_path: Path) -> None:
-    (tmp_path / liveness.FOLDER).mkdir(parents=True)
-    (tmp_path / liveness.FOLDER / "run.json").write_text("{")
+    (tmp_path / store.RUNNING).mkdir(parents=True)
+    (tmp_path / store.RUNNING / "run.json").write_text("{")
     assert orphans(tmp_path) == []
     assert len(files(tmp_path)) == 1
 
 
 def test_what_could_not_be_told_is_tried_again(tmp_path: Path) -> None:
-    liveness.hold(tmp_path, "run")
-    liveness.release(tmp_path, "run", "KILLED", None)
+    store.release(store.hold(store_uri(tmp_path), "run"), status="KILLED", ended_ms=None)
     (file,) = files(tmp_path)
     assert file.exists()
-    found = liveness.orphans(tmp_path)
+    found = store.orphans(tmp_path)
     next(found)
     found.close()  # as an error does that ends the loop
     assert len(orphans(tmp_path)) == 1
@@ -123,6 +123,11 @@ def test_what_could_not_be_told_is_tried_again(tmp_path: Path) -> None:
 
 def test_folder_that_cannot_be_written_shows_nothing(tmp_path: Path) -> None:
     (tmp_path / "mlruns").write_text("a file where the folder should be")
-    liveness.hold(tmp_path, "run")
-    liveness.release(tmp_path, "run")
+    store.release(store.hold(store_uri(tmp_path), "run"))
     assert files(tmp_path) == []
+
+
+def test_a_server_is_shown_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert store.hold("http://127.0.0.1:5000", "run") is None
+    assert list(tmp_path.iterdir()) == []

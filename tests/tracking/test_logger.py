@@ -17,7 +17,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from flowers.errors import UserError
 from flowers.tracking import store as store_module
 from flowers.tracking.logger import MLflowLogger
-from flowers.tracking.sweep import PARENT_VARIABLE
+from flowers.tracking.summary import PARENT_VARIABLE
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:::mlflow"),
@@ -181,17 +181,11 @@ def test_as_a_callback_it_goes_on_where_it_was(
     uri: str, tmp_path: Path, error: BaseException, status: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(PARENT_VARIABLE, "series")
-    drawn = []
-
-    def draw(counts: np.ndarray, classes: list[str], title: str) -> np.ndarray:
-        drawn.append((counts.sum(), tuple(classes), title))
-        return np.zeros((4, 4, 3), np.uint8)
-
     config = {"name": "net_how", "seed": 1, "out_dir": "out", "data": {"name": "garden", "batch_size": 2}}
     config["model"] = {"_target_": "here.Confusing", "net": {"_target_": "torch.nn.Sequential"}}
 
     def fit(fails: BaseException | None, epochs: int = 3) -> MLflowLogger:
-        logger = MLflowLogger(uri, "garden", draw_confusion=draw)
+        logger = MLflowLogger(uri, "garden", tags={"fold": "2"})
         logger.log_hyperparams(config)
         assert logger.run_id is None
         module = Confusing()
@@ -209,15 +203,18 @@ def test_as_a_callback_it_goes_on_where_it_was(
     assert run.info.run_id == again.run_id
     assert (run.info.run_name, run.info.status) == ("net_how", "FINISHED")
     assert sorted(steps(uri, run, "val_loss")) == [1, 2, 3]
-    assert {"recipe": "net_how", "mlflow.parentRunId": "series"}.items() <= run.data.tags.items()
+    assert {"recipe": "net_how", "mlflow.parentRunId": "series", "fold": "2"}.items() <= run.data.tags.items()
     assert len(run.data.tags["split"]) == 64
     assert "on 2 photographs of `garden`" in run.data.tags["mlflow.note.content"]
     assert "--config-name config out_dir=again" in run.data.tags["mlflow.note.content"]
     assert run.data.params["net"] == "Sequential"
     assert "config.yaml" in paths(uri, run)
     assert {entry.dataset.name for entry in run.inputs.dataset_inputs} == {"garden-train", "garden-val"}
-    assert drawn[0] == (8, ("daisy", "roses"), "validation, epoch 1")
-    assert any("confusion" in path for path in paths(uri, run, "images"))
+    epochs = sorted(paths(uri, run, "val/confusion"))
+    assert epochs == [f"val/confusion/epoch-00{epoch}.csv" for epoch in (1, 2, 3)]
+    with store_module.current_store(uri):
+        confusion = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/{epochs[0]}")
+    assert confusion.startswith("truth,daisy,roses\ndaisy,")
     fit(None, epochs=1)  # from the start, in the folder of a training that has finished: another one
     assert len(runs(uri, "garden")) == 2
 

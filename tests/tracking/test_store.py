@@ -1,14 +1,13 @@
 """Trainings are listed as MLflow remembers them; nothing is written."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from flowers.config.schema import Tracking
 from flowers.errors import UserError
-from flowers.tracking import log as tracking
-from flowers.tracking.store import COLUMNS, list_trainings, read_curves
+from flowers.tracking.runs import COLUMNS, list_trainings, read_curves, tracked_run
 
 # What MLflow does with SQLAlchemy, pandas and pydantic is not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
@@ -19,14 +18,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A store with two trainings, one of them tested; one on another split, of another kind, without an epoch."""
     folder = tmp_path_factory.mktemp("store")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
-    settings = Tracking(enabled=True, uri=uri, system_metrics_s=0)
+    settings = SimpleNamespace(tracking=SimpleNamespace(uri=uri), data=SimpleNamespace(name="garden"))
 
     def run(name: str, tags: dict[str, str], curve: list[float], test: dict[str, float]) -> None:
-        about = {"experiment": "garden", "name": name, "run_id": None, "tags": tags, "system_metrics": False}
-        with tracking.tracked_run(settings, **about):  # type: ignore[arg-type]
+        with tracked_run(settings, name, tags) as opened:
             for epoch, value in enumerate(curve, start=1):
-                tracking.log_metrics({"val/acc": value, "val/loss": 1 - value}, step=epoch)
-            tracking.log_metrics(test)
+                opened.log_metrics({"val/acc": value, "val/loss": 1 - value}, step=epoch)
+            opened.log_metrics(test)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -27,7 +28,7 @@ class FakeTraining:
         self.seeds: list[int] = []
         self.interrupted_at = interrupted_at
 
-    def __call__(self, settings: Settings, called: str) -> float:
+    def __call__(self, settings: Settings, logged: dict[str, Any]) -> float:
         if len(self.seeds) == self.interrupted_at:
             self.interrupted_at = None
             raise KeyboardInterrupt
@@ -145,7 +146,7 @@ def test_what_decides_the_results_decides_the_folder(make_settings: Make) -> Non
 
 
 def test_failing_training_ends_the_series_in_one_sentence(members: list[Member], photographs: Path) -> None:
-    def fail(settings: Settings, called: str) -> float:
+    def fail(settings: Settings, logged: dict[str, Any]) -> float:
         raise UserError("no photographs; add some.")
 
     with pytest.raises(UserError, match="no photographs"):

@@ -258,7 +258,7 @@ def table(metrics: dict[str, dict[str, Any]]) -> str:
 
 def _record(settings: Settings, out: Path, metrics: dict[str, dict[str, Any]]) -> None:
     """Put the results into one MLflow run."""
-    from flowers.tracking import log as tracking
+    from flowers.tracking.runs import tracked_run
 
     figures = {
         f"baseline/{name}/{key.removeprefix('test/').replace('/', '_')}": value
@@ -270,12 +270,12 @@ def _record(settings: Settings, out: Path, metrics: dict[str, dict[str, Any]]) -
         {"baseline": name, **{key: value for key, value in each.items() if isinstance(value, float)}}
         for name, each in metrics.items()
     ]
-    with tracking.result_run(settings, "baseline", "baselines", settings.name):
-        tracking.log_metrics(figures)
-        tracking.log_table(pd.DataFrame(rows), "baselines.json")
+    with tracked_run(settings, "baselines", {"kind": "baseline", "recipe": settings.name}) as run:
+        run.log_metrics(figures)
+        run.log_table(pd.DataFrame(rows), "baselines.json")
         for name in metrics:
             for file in _FILES:
-                tracking.log_file(out / name / file, name)
+                run.log_file(out / name / file, name)
 
 
 def main() -> None:

@@ -28,8 +28,7 @@ from flowers.curation.splits import fold_split, numbered_folds
 from flowers.errors import UserError
 from flowers.evaluation.scores import clipped, mean_interval
 from flowers.report.html import duration, percent
-from flowers.tracking import log as tracking
-from flowers.tracking.parents import label_children, series_run
+from flowers.tracking.runs import series_run
 from flowers.training.checkpoints import locked
 from flowers.training.series import Member, series_folder, train_members
 
@@ -81,9 +80,9 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
     work = series_folder("crossval", [settings], identity)
     members = plan(settings, table, folds, seeds)
     title = f"{settings.name} crossval {_counted(folds, seeds)}"
-    of_run = {"experiment": settings.data.name, "kind": "crossval", "name": title, "recipe": settings.name}
-    with locked(work, "crossval"), series_run(work, settings.tracking, **of_run) as parent:
-        done = list(label_children(train_members(work, root, members, train), settings.tracking, parent))
+    tags = {"kind": "crossval", "recipe": settings.name}
+    with locked(work, "crossval"), series_run(work, settings, title, tags) as run:
+        done = list(train_members(work, root, members, train))
         rows = pd.DataFrame([{"fold": None, **each.member.tags, **each.outcome()} for each in done])
         classes = done[0].run["classes"]
         probabilities = np.concatenate([each.probabilities() for each in done])
@@ -96,7 +95,7 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
             "dataset": settings.data.name,
             "seed": settings.seed,
             **{name: where[name] for name in ("git_commit", "data_sha256", "processor", "versions")},
-            "mlflow_run_id": parent,
+            "mlflow_run_id": None if run is None else run.run_id,
         }
         rows.to_csv(out / "crossval.csv", index=False, float_format="%.6g")
         # Not joined, for a class may be called label.
@@ -104,12 +103,12 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
         answers.to_csv(out / "predictions.csv", index=False, float_format="%.6f")
         (out / "crossval.json").write_text(json.dumps(about, indent=2) + "\n")
         print(_words(about, rows, out), flush=True)
-        if parent is not None:
+        if run is not None:
             figures = {name: about[name] for name in ("val/acc", "val/loss", "pooled/acc")}
             figures["val/acc_low"], figures["val/acc_high"] = about["interval"]["val/acc"]
-            tracking.log_metrics({f"crossval/{name}": value for name, value in figures.items()})
+            run.log_metrics({f"crossval/{name}": value for name, value in figures.items()})
             for name in ("crossval.csv", "crossval.json", "predictions.csv"):
-                tracking.log_file(out / name, "crossval")
+                run.log_file(out / name, "crossval")
     return float(about["val/acc"])
 
 

@@ -56,11 +56,11 @@ def card(settings: Settings) -> Path:
 
 
 def _record(settings: Settings, out: Path) -> None:
-    from flowers.tracking import log as tracking
+    from flowers.tracking.runs import tracked_run
 
-    with tracking.result_run(settings, "card", f"{settings.data.name} card"):
+    with tracked_run(settings, f"{settings.data.name} card", {"kind": "card"}) as run:
         for name in ("index.html", "card.json"):
-            tracking.log_file(out / name, "card")
+            run.log_file(out / name, "card")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from flowers.curation.labels import confident_joint, rank_suspects
 from flowers.curation.prepare import photographs_of
 from flowers.curation.splits import fold_split
 from flowers.errors import UserError
-from flowers.tracking import log as tracking
+from flowers.tracking.runs import tracked_run
 from flowers.training.checkpoints import locked
 from flowers.training.series import Member, series_folder, train_members
 
@@ -77,12 +77,12 @@ def find_label_errors(settings: Settings) -> int:
     (out / "suspects.json").write_text(json.dumps(about, indent=2) + "\n")
     shutil.rmtree(work, ignore_errors=True)
     if settings.tracking.enabled:
-        with tracking.result_run(settings, "suspects", f"{settings.name} suspects", settings.name):
+        with tracked_run(settings, f"{settings.name} suspects", {"kind": "suspects", "recipe": settings.name}) as run:
             figures = {name: about[name] for name in ("suspects/acc", "suspects/wrong_frac")}
-            tracking.log_metrics({**figures, "suspects/count": len(found)})
-            tracking.log_table(found, "suspects.json")
+            run.log_metrics({**figures, "suspects/count": len(found)})
+            run.log_table(found, "suspects.json")
             for name in ("suspects.csv", "out_of_fold.csv"):
-                tracking.log_file(out / name)
+                run.log_file(out / name)
     print(
         f"{out}/suspects.csv: {len(found)} of {len(judged)} photographs to look at; about "
         f"{about['suspects/wrong_frac']:.1%} of the labels seem wrong. The {len(split) - len(table)} test photographs "

@@ -33,8 +33,7 @@ from flowers.curation.prepare import photographs_of
 from flowers.curation.splits import subset_split
 from flowers.errors import UserError
 from flowers.report.curves import Curve, curves_of, describe_curves, write_curves
-from flowers.tracking import log as tracking
-from flowers.tracking.parents import label_children, series_run
+from flowers.tracking.runs import series_run
 from flowers.training.checkpoints import locked
 from flowers.training.series import Member, series_folder, train_members
 
@@ -74,26 +73,24 @@ def learning_curve(recipes: Sequence[Settings], sizes: Sequence[float], seeds: i
     out = out or work
     out.mkdir(parents=True, exist_ok=True)  # now, not after hours, is the time to learn that it cannot be made
     title = f"learning curve of {' and '.join(recipe.name for recipe in recipes)}"
-    of_run = {"experiment": first.data.name, "kind": "learning_curve", "name": title}
-    with locked(work, "learning_curve"), series_run(work, first.tracking, **of_run) as parent:
-        done = label_children(train_members(work, root, members, train), first.tracking, parent)
+    with locked(work, "learning_curve"), series_run(work, first, title, {"kind": "learning_curve"}) as run:
         rows = pd.DataFrame(
             [
                 {"experiment": each.run["name"], **each.member.tags, "epochs": each.run["epochs"], **each.outcome()}
-                for each in done
+                for each in train_members(work, root, members, train)
             ]
         )
         curves = curves_of(rows)
         val = int((table["split"] == "val").sum())
-        files = write_curves(curves, rows, table, first, parent, out)
+        files = write_curves(curves, rows, table, first, None if run is None else run.run_id, out)
         print(f"{describe_curves(curves, val)}\nThe figure: {out}/learning_curve.png", flush=True)
-        if parent is not None:
+        if run is not None:
             for curve in curves:
                 for count, mean in zip(curve.counts, curve.means, strict=True):
                     # The number of photographs is the step, so that MLflow's own charts are learning curves.
-                    tracking.log_metrics({f"learning_curve/{curve.name}/val/acc": mean}, step=count)
+                    run.log_metrics({f"learning_curve/{curve.name}/val/acc": mean}, step=count)
             for file in files:
-                tracking.log_file(file, "learning_curve")
+                run.log_file(file, "learning_curve")
     return curves
 
 

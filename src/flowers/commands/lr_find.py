@@ -47,13 +47,13 @@ def lr_find(settings: Settings) -> float | None:
     table = pd.DataFrame({"lr": rates, "loss": sweep.losses, "smoothed": smooth})
     table.to_csv(out / "lr_find.csv", index=False, float_format="%.6g")
     if settings.tracking.enabled:
-        from flowers.tracking import log as tracking
+        from flowers.tracking.runs import tracked_run
 
-        with tracking.result_run(settings, "lr_find", f"{settings.name} lr_find", settings.name):
-            tracking.log_figure(figure, "lr_find.png")
-            tracking.log_file(out / "lr_find.csv")
+        with tracked_run(settings, f"{settings.name} lr_find", {"kind": "lr_find", "recipe": settings.name}) as run:
+            run.log_file(out / "lr_find.png")
+            run.log_file(out / "lr_find.csv")
             if found is not None:
-                tracking.log_metrics({f"lr_find/{name}": rate for name, rate in found._asdict().items()})
+                run.log_metrics({f"lr_find/{name}": rate for name, rate in found._asdict().items()})
     if found is None:
         print(f"{out}/lr_find.png: the loss never fell, so it suggests no rate")
         return None

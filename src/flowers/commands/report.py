@@ -14,7 +14,7 @@ import pandas as pd
 
 from flowers.config.cli import exit_on_user_error, read_arguments
 from flowers.report.evaluation import Run, figures_of, read_run, write_report
-from flowers.tracking import log as tracking
+from flowers.tracking.runs import tracked_run
 
 RESULTS = ("metrics.json", "predictions.csv", "corruptions.csv", "outliers/ood.csv")
 
@@ -61,27 +61,28 @@ def _record(run: Run, files: Sequence[Path]) -> None:
     where = "shift/" + re.sub(r"[^\w. -]", "_", scores["data"]) if "data" in scores else "test"
     low, high = scores["interval"]["test/acc"]
     # A tag, which stands beside the figure in the table of runs; as metrics, bounds would be charts of their own.
-    with tracking.training_run(run.settings, run.run, {f"{where}/acc interval": f"{low:.3f} to {high:.3f}"}):
-        tracking.log_metrics(
+    tags = {"recipe": run.settings.name, f"{where}/acc interval": f"{low:.3f} to {high:.3f}"}
+    with tracked_run(run.settings, run.settings.name, tags, run.run["mlflow_run_id"]) as record:
+        record.log_metrics(
             {f"{where}/{name.removeprefix('test/')}": scores[name] for name in scores if name.startswith("test/")}
         )
         confusions = pd.DataFrame(run.counts, columns=run.classes)
         confusions.insert(0, "truth", run.classes, allow_duplicates=True)
-        tracking.log_table(confusions, f"{where}/confusion.json")
+        record.log_table(confusions, f"{where}/confusion.json")
         for path in files:
             if path.is_file():
-                tracking.log_file(path, where)
+                record.log_file(path, where)
         if "ood" in scores:
             separation = scores["ood"]["separation"]
-            tracking.log_metrics({f"ood/{score}": value for score, value in separation.items()})
+            record.log_metrics({f"ood/{score}": value for score, value in separation.items()})
         if run.corruptions is not None:
             corrupted = run.corruptions[run.corruptions["strength"] > 0]
             points = run.corruptions[["corruption", "strength", "acc"]]
             for name, strength, acc in points.itertuples(index=False, name=None):
                 # The photographs as they are begin the curve of every corruption.
                 names = [name] if strength else corrupted["corruption"].unique()
-                tracking.log_metrics({f"corrupted/{each}/acc": acc for each in names}, step=strength)
-            tracking.log_metrics({"corrupted/acc": float(corrupted["acc"].mean())})
+                record.log_metrics({f"corrupted/{each}/acc": acc for each in names}, step=strength)
+            record.log_metrics({"corrupted/acc": float(corrupted["acc"].mean())})
 
 
 def main() -> None:

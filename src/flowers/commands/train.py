@@ -4,7 +4,9 @@ Writes a folder with ``model.safetensors``, ``config.yaml`` (what was trained), 
 ``history.csv`` (what happened in each epoch), and ``stage-N.ckpt`` for each stage. Never reads the test photographs.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Callback
@@ -22,13 +24,13 @@ from flowers.training.stages import describe_stages, scaled_stages, total_epochs
 from flowers.training.trainer import Bar, History, make_trainer, quiet_lightning, shows_bar
 
 
-def train(settings: Settings, stop_after_epochs: int | None = None, called: str | None = None) -> float:
+def train(settings: Settings, stop_after_epochs: int | None = None, logged: Mapping[str, Any] | None = None) -> float:
     """Train, and write the trained model's folder.
 
     Args:
         settings: All that decides the result.
         stop_after_epochs: Stop there as if interrupted, leaving a checkpoint and no model; None trains to the end.
-        called: What its MLflow run is called; None: by the recipe and the command line.
+        logged: Arguments for the MLflow logger, for example `run_name`, beside those of the settings.
 
     Returns:
         The validation accuracy of the last epoch, in [0, 1]. NaN if stopped before the end.
@@ -49,7 +51,7 @@ def train(settings: Settings, stop_after_epochs: int | None = None, called: str 
     folder = Path("runs/resume") / key
     try:
         with checkpoints.locked(folder, "training"):
-            return _fit(settings, datamodule, model, folder, start, stop_after_epochs, called)
+            return _fit(settings, datamodule, model, folder, start, stop_after_epochs, logged or {})
     except KeyboardInterrupt as error:
         whole = checkpoints.EpochCheckpoint(folder).found() is not None
         advice = "goes on from the last whole epoch" if whole else "starts anew, as no epoch was whole yet"
@@ -83,15 +85,18 @@ def _fit(
     folder: Path,
     start: Path | None,
     stop_after_epochs: int | None,
-    called: str | None,
+    logged: Mapping[str, Any],
 ) -> float:
     """Run Lightning from the start or from the last whole epoch, and write what came out."""
     bar = shows_bar(settings.progress)
     history = History(lines=settings.progress != "none" and not bar)
     checkpoint = checkpoints.EpochCheckpoint(folder, stop_after_epochs)
     callbacks = [instantiate(f"callbacks.{name}", node) for name, node in settings.callbacks.items() if node]
-    nodes = {name: node for name, node in settings.logger.items() if node and _wanted(name, settings)}
-    loggers = [instantiate(f"logger.{name}", node, **_named(name, called)) for name, node in nodes.items()]
+    loggers = [
+        instantiate(f"logger.{name}", node, **(logged if name == "mlflow" else {}))
+        for name, node in settings.logger.items()
+        if node and (name != "mlflow" or settings.tracking.enabled)
+    ]
     watching = [logger for logger in loggers if isinstance(logger, Callback)]
     try:
         with quiet_lightning():
@@ -128,14 +133,6 @@ def _fit(
     checkpoints.finish(folder, out)
     print(f"trained model: {out}  (val/acc {record['final']['val/acc']:.3f})", flush=True)
     return float(record["final"]["val/acc"])
-
-
-def _wanted(name: str, settings: Settings) -> bool:
-    return name != "mlflow" or settings.tracking.enabled
-
-
-def _named(name: str, called: str | None) -> dict[str, str]:
-    return {"run_name": called} if name == "mlflow" and called is not None else {}
 
 
 def _announce(

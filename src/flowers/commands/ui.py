@@ -76,7 +76,8 @@ def prepare(uri: str, base: str) -> list[str]:
     Raises:
         UserError: If the store cannot be used, or nothing is in it.
     """
-    from flowers.tracking.store import list_experiments, sqlite_file, store_access
+    from flowers.tracking.runs import list_experiments
+    from flowers.tracking.store import sqlite_file, store_access
 
     file = sqlite_file(uri)
     nothing = "make some with `make repro` or `flowers train`, or name another store with uri=sqlite:///FILE."
@@ -95,15 +96,15 @@ def prepare(uri: str, base: str) -> list[str]:
 
 def server_command(arguments: Arguments) -> list[str]:
     """Write the command that serves the pages."""
-    from flowers.tracking.store import store_folder
+    from flowers.tracking.store import sqlite_file
 
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", arguments.uri]
     command += ["--registry-store-uri", arguments.uri]
     command += ["--host", arguments.host, "--port", str(arguments.port)]
     # One person looks: one process starts sooner than four, and they need no log of each other's visits.
     command += ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
-    folder = store_folder(arguments.uri)
-    return command if folder is None else [*command, "--default-artifact-root", str(folder / "mlruns")]
+    file = sqlite_file(arguments.uri)
+    return command if file is None else [*command, "--default-artifact-root", str(file.resolve().parent / "mlruns")]
 
 
 def ui(arguments: Arguments) -> None:

@@ -23,6 +23,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.entities import Dataset, DatasetInput, InputTag
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from torch import nn
@@ -31,53 +32,45 @@ from flowers.config.provenance import git_commit, split_digest
 from flowers.curation.prepare import remembered_scan
 from flowers.errors import UserError
 from flowers.models.inference import PixelLogits
-from flowers.tracking.log import OpenRun
-from flowers.tracking.naming import COMMIT, PARENT, RECIPE, SPLIT, STAGES, flat, run_name, run_note, short_params
-from flowers.tracking.store import current_store, store_access
-from flowers.tracking.sweep import PARENT_VARIABLE
+from flowers.tracking.store import OpenRun, current_store, store_access
+from flowers.tracking.summary import PARENT_VARIABLE, flat, run_name, run_note, short_params
 from flowers.training.checkpoints import read_note, write_note
 from flowers.training.stages import describe_stages, rates_at, stage_at
 from flowers.training.trainer import History
 
 
 class RetryQueue:
-    """Records for a store, in order; while the store cannot take them they wait here, which is said once."""
+    """Records for a store, in order; while the store cannot take them they are `waiting`, which is said once."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
-        self._waiting: list[Callable[[], object]] = []
+        self.waiting: list[Callable[[], object]] = []
         self.told = False
-
-    @property
-    def missing(self) -> int:
-        """Number of records that the store does not have yet."""
-        return len(self._waiting)
 
     def add(self, *records: Callable[[], object]) -> None:
         """Hand over what waits and then these, as far as the store can take them now."""
-        self._waiting += records
-        try:
-            while self._waiting:
+        self.waiting += records
+        while self.waiting:
+            try:
                 with store_access(self._uri):
-                    self._waiting[0]()
-                del self._waiting[0]
-        except (UserError, OSError) as error:
-            if getattr(error.__cause__, "error_code", None) == "INVALID_PARAMETER_VALUE":  # waiting would not help
+                    self.waiting[0]()
+            except (UserError, OSError) as error:
+                if getattr(error.__cause__, "error_code", None) != "INVALID_PARAMETER_VALUE":
+                    if not self.told:
+                        print(f"flowers: {error} The training goes on; its record is kept until then.", file=sys.stderr)
+                        atexit.register(self.give_up)
+                    self.told = True
+                    return
+                # Waiting would not help.
                 print(f"flowers: MLflow refused a record: {error.__cause__}", file=sys.stderr)
-                del self._waiting[0]
-                self.add()
-                return
-            if not self.told:
-                print(f"flowers: {error} The training goes on; its record is kept until then.", file=sys.stderr)
-                atexit.register(self.give_up)
-            self.told = True
+            del self.waiting[0]
 
     def give_up(self, rest: str = "") -> None:
         """Try a last time, and say what is missing then."""
         self.add()
-        if self._waiting:
-            print(f"flowers: the MLflow run lacks the last {self.missing} records{rest}.", file=sys.stderr)
-            self._waiting.clear()
+        if self.waiting:
+            print(f"flowers: the MLflow run lacks the last {len(self.waiting)} records{rest}.", file=sys.stderr)
+            self.waiting.clear()
 
 
 class MLflowLogger(Logger, Callback):
@@ -100,8 +93,8 @@ class MLflowLogger(Logger, Callback):
         uri: str = "sqlite:///mlflow.db",
         experiment: str = "flowers",
         run_name: str | None = None,
+        tags: Mapping[str, str] | None = None,
         system_metrics_s: float = 0,
-        draw_confusion: Callable[[NDArray[np.integer], list[str], str], NDArray[np.uint8]] | None = None,
     ) -> None:
         """Choose where to record; nothing is opened yet.
 
@@ -109,13 +102,13 @@ class MLflowLogger(Logger, Callback):
             uri: The MLflow store.
             experiment: The MLflow experiment, made if it is new.
             run_name: Null: by the recipe and the command line, or as MLflow makes it up.
+            tags: Of the run, beside those that are made here.
             system_metrics_s: Seconds between two samples of processor and memory use; 0: none.
-            draw_confusion: Draws counts (K,K), the class names and a title as an image (H,W,3) uint8; null: none.
         """
         super().__init__()
         self.run_id: str | None = None
-        self._uri, self._experiment, self._run_name = uri, experiment, run_name
-        self._system_metrics_s, self._draw_confusion = system_metrics_s, draw_confusion
+        self._uri, self._experiment, self._run_name, self._tags = uri, experiment, run_name, tags or {}
+        self._system_metrics_s = system_metrics_s
         self._queue = RetryQueue(uri)
         self._run: OpenRun | None = None
         self._trainer: Trainer | None = None
@@ -179,25 +172,24 @@ class MLflowLogger(Logger, Callback):
             self._run, self._closed = None, False
         run, split, stages = self._open(), self._split(), getattr(pl_module, "stages", None)
         if stages:
-            self._queue.add(lambda: run.log_tags({STAGES: describe_stages(stages)}))
+            self._queue.add(partial(run.log_tags, {"stages": describe_stages(stages)}))
         if split is not None:
             root = Path(getattr(trainer.datamodule, "root", "."))  # type: ignore[attr-defined]
             name = (self._config.get("data") or {}).get("name", self._experiment)
             self._queue.add(lambda: run.client.log_inputs(run.run_id, data_sets(split, root, name)))
             refused = refused_files(self._config.get("data") or {}, root)
             if not refused.empty:
-                self._queue.add(lambda: run.client.log_text(run.run_id, refused.to_csv(index=False), "refused.csv"))
+                self._queue.add(partial(run.log_text, refused.to_csv(index=False), "refused.csv"))
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tell the confusion matrix, the stage and its rates, and what the history has that was not told yet."""
         run, epoch = self._open(), trainer.current_epoch + 1
-        confusion = getattr(pl_module, "val_confusion", None)
-        if self._draw_confusion and confusion is not None and epoch not in self._recorded["epoch_s"]:
-            counts = confusion.compute().cpu().numpy()
-            classes = getattr(trainer.datamodule, "classes", [str(label) for label in range(len(counts))])  # type: ignore[attr-defined]
-            image = self._draw_confusion(counts, classes, f"validation, epoch {epoch}")
-            self._queue.add(lambda: run.client.log_image(run.run_id, image, key="val/confusion", step=epoch))
+        if (confusion := getattr(pl_module, "val_confusion", None)) is not None:
+            counts = pd.DataFrame(confusion.compute().cpu().numpy())
+            classes = list(getattr(trainer.datamodule, "classes", counts.columns))  # type: ignore[attr-defined]
+            table = counts.set_axis(classes, axis="columns").set_axis(pd.Index(classes, name="truth"))
+            self._queue.add(partial(run.log_text, table.to_csv(), f"val/confusion/epoch-{epoch:03}.csv"))
         self._log_new(stage_metrics(epoch, pl_module, int(trainer.num_training_batches)), epoch)
         self._log_history()
 
@@ -217,7 +209,7 @@ class MLflowLogger(Logger, Callback):
         try:
             run = self._open()
             files = [out / name for name in ("run.json", "history.csv", "split.csv")]
-            records = [partial(run.client.log_artifact, run.run_id, str(file)) for file in files if file.exists()]
+            records = [partial(run.log_file, file) for file in files if file.exists()]
             scorer = nn.Sequential(PixelLogits(net, temperature), nn.Softmax(dim=1))
             self._queue.add(*records, lambda: log_model(run, scorer, pixels, classes))
             self._queue.give_up(f"; {out} is whole")
@@ -235,15 +227,16 @@ class MLflowLogger(Logger, Callback):
             # In a folder whose training has finished, only a checkpoint means that the same one goes on.
             known = note.get("run_id") if self._resumed or not note.get("finished") else None
         commit = git_commit()
-        tags = {RECIPE: config.get("name"), COMMIT: commit or "unknown"}
-        tags |= {PARENT: os.environ.get(PARENT_VARIABLE), SPLIT: None if split is None else split_digest(split)}
+        tags = {"recipe": config.get("name"), "git_commit": commit or "unknown", **self._tags}
+        tags |= {"split": None if split is None else split_digest(split)}
+        tags |= {MLFLOW_PARENT_RUN_ID: os.environ.get(PARENT_VARIABLE)}
         count = None if split is None else int((split["split"] == "train").sum())
         self._run = run = OpenRun(
             self._uri,
             self._experiment,
-            name=self._run_name or run_name(config),
+            self._run_name or run_name(config),
+            {key: str(value) for key, value in tags.items() if value},
             run_id=self.run_id or known,
-            tags={key: str(value) for key, value in tags.items() if value},
             note=run_note(config, commit, count) if config else None,
             system_metrics_s=self._system_metrics_s,
         )
@@ -252,9 +245,8 @@ class MLflowLogger(Logger, Callback):
             write_note(folder, {"run_id": run.run_id})
         self._queue.add(partial(self._remember, run))
         if config:
-            text = OmegaConf.to_yaml(OmegaConf.create(config))
-            self._queue.add(lambda: run.client.log_text(run.run_id, text, "config.yaml"))
-            self._queue.add(lambda: run.log_params(short_params(config)))
+            self._queue.add(partial(run.log_text, OmegaConf.to_yaml(OmegaConf.create(config)), "config.yaml"))
+            self._queue.add(partial(run.log_params, short_params(config)))
         return run
 
     def _folder(self) -> Path | None:
@@ -282,13 +274,12 @@ class MLflowLogger(Logger, Callback):
 
     def _log_new(self, metrics: Mapping[str, Any], step: int) -> None:
         """Record the metrics that are numbers and not there yet."""
-        run = self._open()
         new = {_allowed(name): value for name, value in metrics.items() if not isinstance(value, str)}
         new = {name: value for name, value in new.items() if step not in self._recorded[name]}
         for name in new:
             self._recorded[name].add(step)
         if new:
-            self._queue.add(lambda: run.log_metrics(new, step))
+            self._queue.add(partial(self._open().log_metrics, new, step))
 
     def _log_history(self) -> None:
         for callback in self._trainer.callbacks if self._trainer is not None else ():  # type: ignore[attr-defined]
@@ -348,8 +339,7 @@ def log_model(run: OpenRun, scorer: nn.Module, pixels: NDArray[np.uint8], classe
     scorer = scorer.cpu().eval()
     with torch.inference_mode():
         probabilities = scorer(torch.from_numpy(examples)).numpy()
-    experiment_id = run.client.get_run(run.run_id).info.experiment_id
-    model = run.client.create_logged_model(experiment_id, name="model", source_run_id=run.run_id)
+    model = run.client.create_logged_model(run.experiment_id, name="model", source_run_id=run.run_id)
     with current_store(run.uri), warnings.catch_warnings():
         # About weights that are not on the processor, which these are.
         warnings.filterwarnings("ignore", message="No complete tensor found in the group")

@@ -1,11 +1,22 @@
-"""The MLflow store: opened, repaired, read, and what is wrong with it said in one sentence."""
+"""The MLflow store: opened, repaired, written to, and what is wrong with it said in one sentence.
+
+All goes through MLflow's client, so that a script's own active run, experiment and store stay what they are.
+"""
 
 import contextlib
+import fcntl
+import json
 import logging
 import os
+import shlex
+import socket
 import sqlite3
-from collections.abc import Iterator
+import sys
+import time
+import uuid
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 # Read when mlflow is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -13,20 +24,22 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
 import pandas as pd
+from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from mlflow.tracking.context.registry import resolve_tags
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 from sqlalchemy.exc import DatabaseError
 
 from flowers.errors import UserError
-from flowers.tracking import liveness
-from flowers.tracking.naming import KIND, SPLIT
 from flowers.tracking.relocation import relocate
 
 PATIENCE_S = 5.0
 """How long another program may hold the store before it counts as locked."""
 ENDED = "ended"
 """Tag of a run that was found without a process; taken away when it goes on."""
-EPOCH_METRICS = ("train/acc", "val/acc", "train/loss", "val/loss")
-COLUMNS = ("name", "status", "started", "train/acc", "val/acc", "test/acc", "test/macro_f1", "run_id")
+RUNNING = Path("mlruns/.running")
+"""Where the locks of runs are, beside the store. The name is hidden, so that MLflow takes it for no experiment."""
 _ADVICE = {
     "database is locked": "is locked by another program; close that program",
     "database schema": "was written by another version of MLflow; back it up and run `mlflow db upgrade {uri}`",
@@ -74,12 +87,6 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
-def store_folder(uri: str) -> Path | None:
-    """Find the folder that a store is in; None if it is no file."""
-    file = sqlite_file(uri)
-    return None if file is None else file.resolve().parent
-
-
 @contextlib.contextmanager
 def current_store(uri: str) -> Iterator[None]:
     """Have MLflow's module functions, which take no store, use this one; afterwards they use the former one again."""
@@ -91,95 +98,227 @@ def current_store(uri: str) -> Iterator[None]:
         mlflow.set_tracking_uri(before)
 
 
-def open_experiment(uri: str, name: str) -> str:
-    """Open and repair a store, and open an experiment in it, which is made if it is new.
+class OpenRun:
+    """A run that this process writes to: `run_id` in `client`'s store, and what it was `before` (None if it is new)."""
 
-    Returns:
-        MLflow's number of the experiment.
-    """
-    client = mlflow.MlflowClient(tracking_uri=uri)
+    def __init__(
+        self,
+        uri: str,
+        experiment: str,
+        name: str | None,
+        tags: Mapping[str, str],
+        *,
+        run_id: str | None = None,
+        note: str | None = None,
+        system_metrics_s: float = 0,
+    ) -> None:
+        """Open a run, or continue one.
+
+        Args:
+            uri: The store.
+            experiment: The MLflow experiment, made if it is new.
+            name: The run's name, if it is opened; null: MLflow makes one up.
+            tags: Set on the run.
+            run_id: The run to continue; a new one is opened if the store no longer has it.
+            note: What its page says about it, if it is opened; null: the command that was given.
+            system_metrics_s: Seconds between two samples of processor and memory use; 0: none.
+
+        Raises:
+            UserError: If the store cannot be used.
+        """
+        self.uri, self._monitor = uri, None
+        with store_access(uri):
+            self.client = mlflow.MlflowClient(tracking_uri=uri)
+            experiment_id = open_experiment(self.client, experiment)
+            self.before = run = None if run_id is None else find_run(self.client, run_id)
+            if run is None:
+                tagged = resolve_tags({**tags, MLFLOW_RUN_NOTE: note or _command()})
+                run = self.client.create_run(experiment_id, run_name=name, tags=tagged)
+            self.run_id, self.experiment_id = str(run.info.run_id), str(run.info.experiment_id)
+            if self.before is not None:
+                self.client.update_run(self.run_id, status="RUNNING")
+                self.log_tags(tags)
+                if ENDED in run.data.tags:
+                    self.client.delete_tag(self.run_id, ENDED)
+            if system_metrics_s > 0:
+                resumed, sample_s = self.before is not None, max(system_metrics_s, 1)
+                self._monitor = SystemMetricsMonitor(self.run_id, sample_s, resume_logging=resumed, tracking_uri=uri)
+                self._monitor.start()
+        # A sweep too goes on as long as one of its trainings has a process.
+        self._held = [hold(uri, each) for each in (self.run_id, tags.get(MLFLOW_PARENT_RUN_ID)) if each]
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Record metrics, at a step if there is one."""
+        now_ms = int(time.time() * 1000)
+        points = [Metric(name, float(value), now_ms, step or 0) for name, value in metrics.items()]
+        self.client.log_batch(self.run_id, metrics=points)
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Record parameters, cut to 250 characters; those of a continued run stay, as MLflow refuses to change them."""
+        known = self.client.get_run(self.run_id).data.params
+        new = [Param(key, str(value)[:250]) for key, value in params.items() if key not in known]
+        for first in range(0, len(new), 100):  # as many as MLflow takes at once
+            self.client.log_batch(self.run_id, params=new[first : first + 100])
+
+    def log_tags(self, tags: Mapping[str, str]) -> None:
+        """Label the run."""
+        self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def log_file(self, path: Path, folder: str | None = None) -> None:
+        """Record a file as it is."""
+        self.client.log_artifact(self.run_id, str(path), folder)
+
+    def log_text(self, text: str, name: str) -> None:
+        """Record a text under a file name."""
+        self.client.log_text(self.run_id, text, name)
+
+    def log_table(self, table: pd.DataFrame, name: str) -> None:
+        """Record a table that the run's page shows, in place of an earlier one; ``name`` ends in ``.json``."""
+        known = {each.path for each in self.client.list_artifacts(self.run_id, name.rpartition("/")[0] or None)}
+        if name in known:  # MLflow would add the rows to those that are there
+            self.log_text(table.to_json(orient="split", index=False), name)
+        else:
+            self.client.log_table(self.run_id, table, name)
+
+    def close(self, status: str, ended_ms: int | None = None, *, quiet: bool = False) -> None:
+        """Close the run. If the store cannot be told, that is said, and whoever opens it next tells it.
+
+        Args:
+            status: FINISHED, FAILED or KILLED.
+            ended_ms: When it ended, in milliseconds since 1970; null: now.
+            quiet: Say nothing.
+        """
+        own, *parents = self._held or [hold(self.uri, self.run_id)]  # none if it is closed a second time
+        untold: dict[str, Any] = {}
+        try:
+            with store_access(self.uri):
+                if self._monitor is not None:
+                    self._monitor.finish()
+                self.client.set_terminated(self.run_id, status, end_time=ended_ms)
+        except UserError as error:
+            untold = {"status": status, "ended_ms": int(time.time() * 1000) if ended_ms is None else ended_ms}
+            if not quiet:
+                print(f"flowers: {error} It is told how the run ended when it is next used.", file=sys.stderr)
+        release(own, **untold)
+        for each in parents:
+            release(each)
+        self._held = []
+
+
+def _command() -> str:
+    """Write, for a run's page, the command that was given; outside a command of ours there is nothing to write."""
+    if not sys.argv[0].startswith("flowers "):
+        return ""
+    words = [sys.argv[0], *(shlex.quote(word) for word in sys.argv[1:])]
+    return "\n".join(["```", " \\\n  ".join(words), "```"])  # in short lines, as the page does not break them
+
+
+def find_run(client: mlflow.MlflowClient, run_id: str) -> Any:
+    """Find a run; None if the store does not have it, or has deleted it."""
+    try:
+        run = client.get_run(run_id)
+    except MlflowException:
+        return None
+    return run if run.info.lifecycle_stage == "active" else None
+
+
+def open_experiment(client: mlflow.MlflowClient, name: str) -> str:
+    """Open an experiment, made if it is new, in a store, which is repaired; return MLflow's number of it."""
     if client.get_experiment_by_name(name) is None:
         try:  # the tag chooses MLflow's pages for trainings
             client.create_experiment(name, tags={"mlflow.experimentKind": "custom_model_development"})
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # by another process, at this moment
                 raise
-    repair(uri)
+    repair(client)
     return str(client.get_experiment_by_name(name).experiment_id)
 
 
-def list_experiments(uri: str) -> list[tuple[str, str, int]]:
-    """Open and repair a store; list number, name and how many runs of its experiments with runs, the latest first."""
-    names = {each.experiment_id: each.name for each in mlflow.MlflowClient(tracking_uri=uri).search_experiments()}
-    repair(uri)
-    with current_store(uri):
-        runs = mlflow.search_runs(list(names), order_by=["attributes.start_time DESC"], output_format="list")
-    counts: dict[str, int] = {}
-    for run in runs:
-        counts[run.info.experiment_id] = counts.get(run.info.experiment_id, 0) + 1
-    return [(str(number), names[number], count) for number, count in counts.items()]
-
-
-def repair(uri: str) -> None:
-    """Repair what a moved project or a killed process left in an open store; not on a server, which others use too."""
-    file = sqlite_file(uri)
+def repair(client: mlflow.MlflowClient) -> None:
+    """Repair what a moved project or a killed process left in a store; not on a server, which others use too."""
+    file = sqlite_file(client.tracking_uri)
     if file is None:
         return
     folder = file.resolve().parent
     for old in sorted(relocate(file, PATIENCE_S)):
         print(f"{file}: the files of its runs are found in {folder / old.name} now, no longer in {old}", flush=True)
-    client = mlflow.MlflowClient(tracking_uri=uri)
-    for run_id, status, ended_s in liveness.orphans(folder):
-        try:
-            run = client.get_run(run_id)
-        except MlflowException:  # deleted for good
+    for run_id, status, ended_ms in orphans(folder):
+        run = find_run(client, run_id)
+        if run is None or run.info.status != "RUNNING":
             continue
-        if run.info.status != "RUNNING" or run.info.lifecycle_stage != "active":
-            continue
-        if ended_s is None:  # its last sign of life is the last thing that it recorded
+        if ended_ms is None:  # its last sign of life is the last thing that it recorded
             points = [point for name in run.data.metrics for point in client.get_metric_history(run_id, name)]
-            ended_s = max([run.info.start_time, *(point.timestamp for point in points)]) / 1000
-        client.set_terminated(run_id, status, end_time=int(ended_s * 1000))
+            ended_ms = max([run.info.start_time, *(point.timestamp for point in points)])
+        client.set_terminated(run_id, status, end_time=ended_ms)
         if status == "KILLED":
             client.set_tag(run_id, ENDED, "its process was killed, or the machine stopped")
 
 
-def list_trainings(uri: str, experiment: str, split: str) -> pd.DataFrame:
-    """List the trainings on one split of the photographs, as results on other splits do not compare with theirs.
+# MLflow learns from a run itself that it has ended, so a process that is killed leaves a run that is RUNNING for ever.
+# Here each process locks a small file beside the store for each run that it adds to. The kernel frees the lock however
+# the process ends, so whoever gets it knows that the process is gone. (Process numbers are used again, and containers
+# have their own.) A lock is believed on this machine only: elsewhere the file may be on a network drive without locks.
 
-    Args:
-        uri: The store. It is not made if it is not there.
-        experiment: The MLflow experiment, which is called like the data set.
-        split: Digest of the split, as in `run.json`.
+_locks: dict[Path, int] = {}  # file descriptors by file
+
+
+def hold(uri: str, run_id: str) -> Path | None:
+    """Show that this process adds to a run, until it ends or calls :func:`release`.
 
     Returns:
-        A row with :data:`COLUMNS` for each that has finished an epoch, the best on the validation first: metrics in
-        [0, 1] of the last epoch, those of the test empty where it was not read; `started` in UTC. No rows if there is
-        no such store or experiment.
-
-    Raises:
-        UserError: If the store cannot be used.
+        The file that shows it; None on a server, or where no file can be written.
     """
-    file = sqlite_file(uri)
-    runs = pd.DataFrame()
-    if file is None or file.is_file():
-        with store_access(uri), current_store(uri):
-            found = mlflow.get_experiment_by_name(experiment)
-            if found is not None:
-                runs = mlflow.search_runs([found.experiment_id], f"tags.{SPLIT} = '{split}' AND metrics.`val/acc` >= 0")
-    if runs.empty:
-        return pd.DataFrame(columns=list(COLUMNS))
-    short = {"tags.mlflow.runName": "name", f"tags.{KIND}": KIND, "start_time": "started"}
-    table = runs.rename(columns=lambda name: short.get(name, name.removeprefix("metrics.")))
-    table = table.reindex(columns=[*COLUMNS, KIND]).sort_values("val/acc", ascending=False, kind="stable")
-    table["started"] = table["started"].dt.tz_localize(None).dt.floor("min")
-    return table[table.pop(KIND).isna()].reset_index(drop=True)
+    store = sqlite_file(uri)
+    if store is None:
+        return None
+    file = store.resolve().parent / RUNNING / f"{run_id}.{uuid.uuid4().hex}.json"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _locks[file] = os.open(file, os.O_RDONLY | os.O_CREAT)
+        fcntl.flock(_locks[file], fcntl.LOCK_EX)
+        file.write_text(json.dumps({**_machine(), "status": "KILLED", "ended_ms": None}))
+    except OSError:
+        return None
+    return file
 
 
-def read_curves(uri: str, run_id: str) -> pd.DataFrame:
-    """Read a row for each epoch of a training, with `epoch` and :data:`EPOCH_METRICS`; none if there is no such run."""
-    with store_access(uri):
-        client = mlflow.MlflowClient(tracking_uri=uri)
-        histories = {name: client.get_metric_history(run_id, name) for name in EPOCH_METRICS}
-    curves = {name: {int(point.step): float(point.value) for point in histories[name]} for name in EPOCH_METRICS}
-    return pd.DataFrame(curves, columns=list(EPOCH_METRICS)).sort_index().rename_axis("epoch").reset_index()
+def release(file: Path | None, **end: Any) -> None:
+    """End what :func:`hold` began; with `status` and `ended_ms` if the store could not be told how the run ended."""
+    if file is None:
+        return
+    with contextlib.suppress(OSError):
+        if end:
+            file.write_text(json.dumps({**_machine(), **end}))
+        else:
+            _remove(file)
+    os.close(_locks.pop(file))
+
+
+def orphans(folder: Path) -> Generator[tuple[str, str, int | None]]:
+    """Find the runs of the store in a folder that have no process; no other process can do so meanwhile.
+
+    Yields:
+        The run, how it ended, and when, in milliseconds since 1970; None if unknown. It is forgotten when the next one
+        is asked for, and found again if an error prevents that.
+    """
+    for file in sorted((folder / RUNNING).glob("*.json")):
+        # An error means that the file is locked, gone by now, or unreadable.
+        with contextlib.suppress(OSError, ValueError, KeyError), file.open("r+") as opened:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            facts, run_id = json.load(opened), file.name.partition(".")[0]
+            if facts.items() & _machine().items():
+                if len(list(file.parent.glob(f"{run_id}.*"))) == 1:  # no other process adds to it
+                    yield run_id, facts["status"], facts["ended_ms"]
+                _remove(file)
+
+
+def _remove(file: Path) -> None:
+    file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # other runs have files there
+        file.parent.rmdir()
+
+
+def _machine() -> dict[str, str]:
+    """Name this machine, and on Linux this start of its kernel, which its containers share."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return {"host": socket.gethostname(), **({"boot": boot.read_text()} if boot.exists() else {})}

@@ -139,7 +139,7 @@ def train_members(work: Path, root: Path, members: Sequence[Member], train: Call
             # What lies there is of this very training, but without its end.
             (folder / "model.safetensors").unlink(missing_ok=True)
             write_splits(member.split, split_csv)
-            train(settings, called=member.name)
+            train(settings, logged={"run_name": member.name, "tags": member.tags})
             run = json.loads((folder / "run.json").read_text())
             for stage in folder.glob("stage-*.ckpt"):  # no series goes on from a stage
                 stage.unlink()

@@ -28,19 +28,17 @@ from flowers.commands.evaluate import evaluate, evaluate_elsewhere
 from flowers.commands.report import report
 from flowers.commands.train import train
 from flowers.config.compose import as_dict, compose_config, read_settings
-from flowers.config.schema import Settings, Tracking
+from flowers.config.schema import Settings
 from flowers.curation.split_table import read_splits
 from flowers.data.pixels import open_store
 from flowers.errors import UserError
 from flowers.models.inference import calibrated, predict_logits
 from flowers.models.trained import open_model
-from flowers.tracking import liveness as alive
-from flowers.tracking import log as tracking
 from flowers.tracking import store as store_module
-from flowers.tracking.log import OpenRun
 from flowers.tracking.logger import MLflowLogger, RetryQueue
-from flowers.tracking.naming import short_params
-from flowers.tracking.sweep import PARENT_VARIABLE, SweepSummary
+from flowers.tracking.runs import list_experiments, tracked_run
+from flowers.tracking.store import RUNNING, OpenRun
+from flowers.tracking.summary import PARENT_VARIABLE, SweepSummary, short_params
 from flowers.training.classifier import Classifier
 from flowers.training.trainer import METRICS
 
@@ -88,12 +86,10 @@ def history(run: Any, metric: str) -> list[tuple[int, float]]:
     return sorted((point.step, point.value) for point in points)
 
 
-def images(run: Any) -> list[int]:
+def confusions(run: Any) -> list[int]:
     """List the epochs of which the run has a confusion matrix."""
-    paths = [item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id, "images")]
-    pngs = [path for path in paths if path.endswith(".png")]
-    assert all("val~confusion" in path or "val#confusion" in path for path in pngs)
-    return sorted(int(path.replace("%", "+").split("step+")[1].split("+")[0]) for path in pngs)
+    items = mlflow.MlflowClient().list_artifacts(run.info.run_id, "val/confusion")
+    return sorted(int(item.path.removeprefix("val/confusion/epoch-").removesuffix(".csv")) for item in items)
 
 
 @contextlib.contextmanager
@@ -115,11 +111,14 @@ def test_run_holds_all_that_is_promised(
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "cnn_scratch"
     assert "--config-name config out_dir=again" in run.data.tags["mlflow.note.content"]
-    assert not (store.parent / alive.FOLDER).exists()
+    assert not (store.parent / RUNNING).exists()
     for metric in METRICS:
         assert [step for step, _ in history(run, metric)] == [1, 2]
     assert run.data.metrics["val/acc"] == accuracy
-    assert images(run) == [1, 2]
+    assert confusions(run) == [1, 2]
+    confusion = pd.read_csv(f"{run.info.artifact_uri}/val/confusion/epoch-002.csv", index_col="truth")
+    assert list(confusion.index) == list(confusion.columns) == ["daisy", "roses", "sunflowers"]
+    assert np.diag(confusion).sum() / confusion.to_numpy().sum() == pytest.approx(accuracy)
     assert run.data.params["width"] == "4"
     assert run.data.params["max_lr"] == "0.001"
     assert all(len(value) <= 250 for value in run.data.params.values())
@@ -227,7 +226,7 @@ def test_interruption_leaves_one_run_without_doubles(make: Make, tmp_path: Path)
     assert len(mlflow.search_runs(experiment_names=["folder"])) == 1
     for metric in METRICS:
         assert [step for step, _ in history(run, metric)] == [1, 2, 3]
-    assert images(run) == [1, 2, 3]
+    assert confusions(run) == [1, 2, 3]
     assert run.info.status == "FINISHED"
 
 
@@ -264,33 +263,33 @@ def test_system_metrics_are_sampled(make: Make, tmp_path: Path, monkeypatch: pyt
 # What a person reads
 
 
-def tracked(store: Path) -> Tracking:
-    return Tracking(enabled=True, uri=f"sqlite:///{store}", system_metrics_s=0)
+def tracked(store: Path) -> Any:
+    return SimpleNamespace(tracking=SimpleNamespace(uri=f"sqlite:///{store}"), data=SimpleNamespace(name="folder"))
 
 
 @pytest.mark.slow
 def test_run_has_the_name_that_its_caller_gives(make: Make, tmp_path: Path) -> None:
-    train(make("model.stages.0.epochs=1"), called="fold 1")
-    assert run_of(tmp_path / "out").info.run_name == "fold 1"
+    train(make("model.stages.0.epochs=1"), logged={"run_name": "fold 1", "tags": {"fold": "1"}})
+    run = run_of(tmp_path / "out")
+    assert (run.info.run_name, run.data.tags["fold"]) == ("fold 1", "1")
 
 
 def test_note_is_the_command_where_there_is_no_other(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["flowers lr_find", "data.root=my photos", "seed=1"])
-    with tracking.tracked_run(tracked(store), experiment="folder", name="x", run_id=None, tags={}) as run_id:
+    with tracked_run(tracked(store), "x", {}) as run:
         pass
-    note = mlflow.get_run(run_id).data.tags["mlflow.note.content"]
+    note = mlflow.get_run(run.run_id).data.tags["mlflow.note.content"]
     assert note == "```\nflowers lr_find \\\n  'data.root=my photos' \\\n  seed=1\n```"
 
 
 def test_what_a_person_wrote_stays(store: Path) -> None:
-    here: Any = {"experiment": "folder", "name": "x", "tags": {}, "note": "ours"}
-    with tracking.tracked_run(tracked(store), run_id=None, **here) as run_id:
+    with tracked_run(tracked(store), "x", {}) as ours:
         pass
-    mlflow.MlflowClient().update_run(run_id, name="mine")
-    mlflow.MlflowClient().set_tag(run_id, "mlflow.note.content", "theirs")
-    with tracking.tracked_run(tracked(store), run_id=run_id, **here):
+    mlflow.MlflowClient().update_run(ours.run_id, name="mine")
+    mlflow.MlflowClient().set_tag(ours.run_id, "mlflow.note.content", "theirs")
+    with tracked_run(tracked(store), "x", {}, ours.run_id):
         pass
-    run = mlflow.get_run(run_id)
+    run = mlflow.get_run(ours.run_id)
     assert (run.info.run_name, run.data.tags["mlflow.note.content"]) == ("mine", "theirs")
 
 
@@ -310,13 +309,11 @@ def test_copied_project_reads_and_writes_its_own_files(
     before = store.read_bytes()
     files = sorted((tmp_path / "mlruns").rglob("*"))
     monkeypatch.chdir(copy)
-    with tracking.tracked_run(
-        tracked(copy / "mlflow.db"), experiment="folder", name="x", run_id=None, tags={}
-    ) as new_id:
-        tracking.log_table(pd.DataFrame({"a": [1]}), "table.json")
+    with tracked_run(tracked(copy / "mlflow.db"), "x", {}) as new:
+        new.log_table(pd.DataFrame({"a": [1]}), "table.json")
     mlflow.set_tracking_uri(f"sqlite:///{copy / 'mlflow.db'}")
     assert str(copy / "mlruns") in capfd.readouterr().out
-    assert (copy / "mlruns").samefile(Path(mlflow.get_run(new_id).info.artifact_uri).parents[2])
+    assert (copy / "mlruns").samefile(Path(mlflow.get_run(new.run_id).info.artifact_uri).parents[2])
     assert store.read_bytes() == before
     assert sorted((tmp_path / "mlruns").rglob("*")) == files
 
@@ -324,7 +321,7 @@ def test_copied_project_reads_and_writes_its_own_files(
     client = mlflow.MlflowClient()
     table = pd.read_csv(client.download_artifacts(run_id, "history.csv", str(copy)))
     assert len(table) == 2
-    assert images(mlflow.get_run(run_id)) == [1, 2]
+    assert confusions(mlflow.get_run(run_id)) == [1, 2]
     mlflow.pytorch.load_model(f"runs:/{run_id}/model")
 
 
@@ -359,14 +356,14 @@ def test_killed_training_and_its_sweep_are_marked_and_go_on(photographs: Path, s
     assert {name: run.info.status for name, run in runs.items()} == {"cnn_scratch": "RUNNING", "sweep": "RUNNING"}
 
     time.sleep(2)
-    store_module.list_experiments(f"sqlite:///{store}")
+    list_experiments(f"sqlite:///{store}")
     runs = runs_by_name(store)
     assert {run.info.status for run in runs.values()} == {"KILLED"}
     run = runs["cnn_scratch"]
     assert run.info.start_time < run.info.end_time <= killed_ms + 500  # its last sign of life, not when it was found
     assert "was killed" in run.data.tags["ended"]
     assert run.info.run_name == "cnn_scratch seed=1"
-    assert not (tmp_path / alive.FOLDER).exists()
+    assert not (tmp_path / RUNNING).exists()
 
     done = subprocess.run([*command, *small, "seed=1", "out_dir=out"], cwd=tmp_path, capture_output=True, text=True)
     assert "going on from the checkpoint" in done.stdout, done.stderr
@@ -447,7 +444,7 @@ def test_store_locked_for_a_while_costs_nothing(
     run = run_of(tmp_path / "out")
     for metric in METRICS:
         assert [step for step, _ in history(run, metric)] == [1, 2, 3, 4]
-    assert images(run) == [1, 2, 3, 4]
+    assert confusions(run) == [1, 2, 3, 4]
     assert run.info.status == "FINISHED"
     said = capfd.readouterr().err
     assert said.count("is locked by another program") == 1
@@ -461,11 +458,11 @@ def test_records_wait_for_a_locked_store_in_order(store: Path, capfd: pytest.Cap
     with locked(store):
         backlog.add(lambda: told.append(1), lambda: told.append(2))
         backlog.add(lambda: told.append(3))
-        assert backlog.missing == 3
+        assert len(backlog.waiting) == 3
     assert not told
     backlog.add(lambda: told.append(4))
     assert told == [1, 2, 3, 4]
-    assert backlog.missing == 0
+    assert not backlog.waiting
     assert capfd.readouterr().err.count("\n") == 1
 
 

@@ -1,21 +1,32 @@
-"""What a person reads of a training on MLflow's pages: its name, its parameters, and the note on its own page.
+"""What a person reads: a training's name, parameters and note on MLflow's pages, and the ranking of a sweep.
 
-All is made from the resolved configuration as plain dictionaries, of which any key may be missing.
+The first three are made from the resolved configuration as plain dictionaries, of which any key may be missing. Hydra
+calls the last one, which ``conf/config.yaml`` names under ``hydra.callbacks``, at the start of every command: MLflow
+and pandas are imported when there is a sweep.
 """
 
+import atexit
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from flowers.config.cli import exit_on_user_error
 from flowers.config.provenance import remake_command, shell_path
+from flowers.errors import UserError
 
-RECIPE, KIND, COMMIT, SPLIT, STAGES = "recipe", "kind", "git_commit", "split", "stages"
-"""Tags of a run: its recipe; what it is, where it is no training; the code; the split's digest; the stage table."""
-NOTE, PARENT = "mlflow.note.content", "mlflow.parentRunId"
-"""MLflow's own: what its page says about a run, in Markdown, and the run that it is a child of."""
+if TYPE_CHECKING:
+    from flowers.tracking.store import OpenRun
 
+PARENT_VARIABLE = "FLOWERS_PARENT_RUN"
+"""Environment variable with the MLflow run that trainings are children of; a launcher hands it on."""
 LONGEST_NAME = 100
 _UNTOLD = (
     # Told by the experiment and the recipe that the run is listed under …
@@ -42,24 +53,16 @@ def run_name(config: Mapping[str, Any]) -> str | None:
 
 def _changes(recipe: str) -> list[str]:
     """List the command line's overrides that tell a run from others of its recipe; none outside a Hydra command."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
     if not HydraConfig.initialized():
         return []
-    config = HydraConfig.get()
-    changes = []
-    for word in config.overrides.task:
+    hydra, changes = HydraConfig.get(), []
+    for word in hydra.overrides.task:
         key, _, value = word.partition("=")
         name = key.lstrip("+~")
         # What was given as it is, is the same in the whole sweep.
-        same = config.mode == RunMode.MULTIRUN and word in sys.argv
-        if (
-            not same
-            and name not in _UNTOLD
-            and name.partition(".")[0] not in _UNTOLD_GROUPS
-            and word != f"model={recipe}"
-        ):
+        same = hydra.mode == RunMode.MULTIRUN and word in sys.argv
+        untold = name in _UNTOLD or name.partition(".")[0] in _UNTOLD_GROUPS or word == f"model={recipe}"
+        if not same and not untold:
             changes.append(f"{key.lstrip('+')}={value.rstrip('/').rpartition('/')[2]}" if value else word)
     return changes
 
@@ -123,3 +126,61 @@ def run_note(config: Mapping[str, Any], commit: str | None, photographs: int | N
             f"```\nflowers evaluate model={out}\nflowers predict model={out} photos=PHOTOS\n```",
         ]
     return "\n\n".join(lines)
+
+
+class SweepSummary(Callback):
+    """Opens a run as the parent of a Hydra sweep's trainings (``-m``), and ranks them by their validation accuracy."""
+
+    def __init__(self) -> None:
+        self._results: list[tuple[float, str, str]] = []
+        self._failed = 0
+        self._run: OpenRun | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Open the parent run, before any training could race to make the store."""
+        if not config.tracking.enabled:
+            return
+        from flowers.tracking.store import OpenRun
+
+        name = f"sweep {' '.join(config.hydra.overrides.task)}"
+        with exit_on_user_error():
+            self._run = OpenRun(config.tracking.uri, config.data.name, name, {"kind": "sweep"})
+        os.environ[PARENT_VARIABLE] = self._run.run_id
+        atexit.register(self._run.close, "KILLED", quiet=True)  # unless the sweep comes to its end
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Note how a training went; one that failed has no result."""
+        score = job_return._return_value
+        if isinstance(score, float):
+            self._results.append((score, " ".join(job_return.overrides or []), str(config.get("out_dir"))))
+        else:
+            self._failed += 1
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Print and record the ranking."""
+        import pandas as pd
+
+        os.environ.pop(PARENT_VARIABLE, None)
+        table = pd.DataFrame(sorted(self._results, reverse=True), columns=["val/acc", "overrides", "out_dir"])
+        if self._failed:
+            print(f"\n{self._failed} of {self._failed + len(table)} trainings failed")
+        if not table.empty:
+            print(f"\n{len(table)} trainings, best first:\n{table.to_string(index=False, float_format='%.4f')}")
+            print(f"best: {table['overrides'][0]}", flush=True)
+        folder = Path(config.hydra.sweep.dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        table.to_csv(folder / "sweep.csv", index=False)
+        if self._run is None:
+            return
+        from flowers.tracking.store import store_access
+
+        atexit.unregister(self._run.close)
+        try:
+            with store_access(self._run.uri):
+                self._run.log_table(table, "sweep.json")
+                if not table.empty:
+                    self._run.log_tags({f"best.{name}": table[name][0] for name in ("overrides", "out_dir")})
+                    self._run.log_metrics({"best/val/acc": table["val/acc"][0]})
+        except UserError as error:
+            print(f"flowers: {error} The sweep's own run there is incomplete.", file=sys.stderr)
+        self._run.close("FAILED" if self._failed else "FINISHED", quiet=True)

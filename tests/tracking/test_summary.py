@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from flowers.tracking.naming import LONGEST_NAME, run_name, run_note, short_params
+from flowers.tracking.summary import LONGEST_NAME, run_name, run_note, short_params
 
 
 @pytest.fixture

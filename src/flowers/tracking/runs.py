@@ -1,0 +1,136 @@
+"""The runs of MLflow that commands write and read.
+
+One run stands for one experiment: the training opens it (:mod:`flowers.tracking.logger`), a training that was
+interrupted and started again continues it, and ``report`` adds the test to it. Other results have a run of their own.
+"""
+
+import contextlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from flowers.tracking.store import OpenRun, current_store, repair, sqlite_file, store_access
+from flowers.tracking.summary import PARENT_VARIABLE
+
+EPOCH_METRICS = ("train/acc", "val/acc", "train/loss", "val/loss")
+COLUMNS = ("name", "status", "started", "train/acc", "val/acc", "test/acc", "test/macro_f1", "run_id")
+
+
+@contextlib.contextmanager
+def tracked_run(settings: Any, name: str, tags: Mapping[str, str], run_id: str | None = None) -> Iterator[OpenRun]:
+    """Open or continue a run, and close it with the status that fits.
+
+    Args:
+        settings: Of the command, with the store and the data set, which the MLflow experiment is called by.
+        name: The run's, if it is opened.
+        tags: Of the run: its `recipe`, if it matters, and, if it is no training, of what `kind` it is.
+        run_id: The run to continue; a new one is opened if the store no longer has it.
+
+    Raises:
+        UserError: If the store cannot be used.
+    """
+    run = OpenRun(settings.tracking.uri, settings.data.name, name, tags, run_id=run_id)
+    # What is added later does not make a finished training longer.
+    ended_ms = run.before.info.end_time if run.before and run.before.info.status == "FINISHED" else None
+    status = "KILLED"
+    try:
+        with store_access(run.uri):
+            yield run
+        status = "FINISHED"
+    except Exception:
+        status = "FAILED"
+        raise
+    finally:
+        run.close(status, ended_ms)
+
+
+@contextlib.contextmanager
+def series_run(work: Path, settings: Any, name: str, tags: Mapping[str, str]) -> Iterator[OpenRun | None]:
+    """Open a series' run, or the one that it had before an interruption; trainings become its children.
+
+    Args:
+        work: The series' folder, which keeps the run's id.
+        settings: As for :func:`tracked_run`.
+        name: Of the run.
+        tags: Of the run.
+
+    Yields:
+        The run; None without tracking.
+
+    Raises:
+        UserError: If the store cannot be used.
+    """
+    if not settings.tracking.enabled:
+        yield None
+        return
+    above = os.environ.get(PARENT_VARIABLE)  # of a sweep over series
+    tags = {**tags, **({MLFLOW_PARENT_RUN_ID: above} if above else {})}
+    note = work / "note.json"
+    known = json.loads(note.read_text())["run_id"] if note.exists() else None
+    with tracked_run(settings, name, tags, known) as run:
+        note.write_text(json.dumps({"run_id": run.run_id}))
+        os.environ[PARENT_VARIABLE] = run.run_id
+        try:
+            yield run
+        finally:
+            os.environ.pop(PARENT_VARIABLE)
+            os.environ.update({PARENT_VARIABLE: above} if above else {})
+
+
+def list_experiments(uri: str) -> list[tuple[str, str, int]]:
+    """Open and repair a store; list number, name and how many runs of its experiments with runs, the latest first."""
+    client = mlflow.MlflowClient(tracking_uri=uri)
+    names = {each.experiment_id: each.name for each in client.search_experiments()}
+    repair(client)
+    with current_store(uri):
+        runs = mlflow.search_runs(list(names), order_by=["attributes.start_time DESC"], output_format="list")
+    counts = Counter(run.info.experiment_id for run in runs)
+    return [(str(number), names[number], count) for number, count in counts.items()]
+
+
+def list_trainings(uri: str, experiment: str, split: str) -> pd.DataFrame:
+    """List the trainings on one split of the photographs, as results on other splits do not compare with theirs.
+
+    Args:
+        uri: The store. It is not made if it is not there.
+        experiment: The MLflow experiment, which is called like the data set.
+        split: Digest of the split, as in `run.json`.
+
+    Returns:
+        A row with :data:`COLUMNS` for each that has finished an epoch, the best on the validation first: metrics in
+        [0, 1] of the last epoch, those of the test empty where it was not read; `started` in UTC. No rows if there is
+        no such store or experiment.
+
+    Raises:
+        UserError: If the store cannot be used.
+    """
+    file = sqlite_file(uri)
+    runs = pd.DataFrame()
+    if file is None or file.is_file():
+        with store_access(uri), current_store(uri):
+            found = mlflow.get_experiment_by_name(experiment)
+            if found is not None:
+                runs = mlflow.search_runs([found.experiment_id], f"tags.split = '{split}' AND metrics.`val/acc` >= 0")
+    if runs.empty:
+        return pd.DataFrame(columns=list(COLUMNS))
+    short = {"tags.mlflow.runName": "name", "tags.kind": "kind", "start_time": "started"}
+    table = runs.rename(columns=lambda name: short.get(name, name.removeprefix("metrics.")))
+    table = table.reindex(columns=[*COLUMNS, "kind"]).sort_values("val/acc", ascending=False, kind="stable")
+    table["started"] = table["started"].dt.tz_localize(None).dt.floor("min")
+    return table[table.pop("kind").isna()].reset_index(drop=True)
+
+
+def read_curves(uri: str, run_id: str) -> pd.DataFrame:
+    """Read a row for each epoch of a training, with `epoch` and :data:`EPOCH_METRICS`; none if there is no such run."""
+    with store_access(uri):
+        client = mlflow.MlflowClient(tracking_uri=uri)
+        histories = {name: client.get_metric_history(run_id, name) for name in EPOCH_METRICS}
+    curves = {name: {int(point.step): float(point.value) for point in histories[name]} for name in EPOCH_METRICS}
+    return pd.DataFrame(curves, columns=list(EPOCH_METRICS)).sort_index().rename_axis("epoch").reset_index()
