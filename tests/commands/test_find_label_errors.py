@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,14 +85,14 @@ def test_an_interrupted_search_goes_on_with_its_fold(
     settings = make_settings("model.stages.0.epochs=1", *SMALL)
     seen: list[tuple[int, set[str]]] = []
 
-    def counted(given: Settings, called: str) -> float:
+    def counted(given: Settings, logged: dict[str, Any]) -> float:
         if len(seen) == 1 and not (tmp_path / "again").exists():
             raise KeyboardInterrupt
         assert given.data.split_csv is not None
         assert not given.tracking.enabled
         parts = read_splits(Path(given.data.split_csv))
         seen.append((len(parts), set(parts.loc[parts["split"] == "val", "path"])))
-        return train(given, called=called)
+        return train(given, logged=logged)
 
     monkeypatch.setattr(flowers.commands.find_label_errors, "train", counted)
     with pytest.raises(KeyboardInterrupt):
