@@ -176,8 +176,9 @@ def describe(table: pd.DataFrame, most_conflicts: int = 10) -> str:
         "each kept in one split"
     ]
     torn = list(conflicts(table).groupby("group", sort=True))
-    for _, rows in torn[:most_conflicts]:
-        lines.append(f"the same picture under different labels: {', '.join(rows['path'])}")
+    lines += [
+        f"the same picture under different labels: {', '.join(rows['path'])}" for _, rows in torn[:most_conflicts]
+    ]
     if len(torn) > most_conflicts:
         lines.append(f"the same picture under different labels: {len(torn) - most_conflicts} groups more")
     return "\n".join(lines)

@@ -133,9 +133,8 @@ def _quota(label: str, total: int, split: Split) -> dict[str, int]:
                 f"Class {label} has {total} photographs, but data.split.per_class asks for {train} and {val}: "
                 "lower them or add photographs."
             )
-        rest = {"test": total - train - val}
-        # Without a test, the training takes groups that fit nowhere else.
-        return {"val": val, "train": train} | rest if rest["test"] else {"val": val, "train": train}
+        quota = {"val": val, "train": train, "test": total - train - val}
+        return {name: count for name, count in quota.items() if count}  # none for the test: then the training is last
     shares = {"test": split.test_frac, "val": split.val_frac}
     exact = {name: share for name, share in shares.items() if share > 0}
     exact["train"] = 1 - sum(exact.values())

@@ -120,9 +120,7 @@ def place_blossoms(picture: Picture) -> Iterator[tuple[float, float, float]]:
     yield x, y, radius
 
 
-def divide_into_heads(
-    arrangement: str, radius: float, rng: np.random.Generator
-) -> list[tuple[float, float, float, float]]:
+def divide_into_heads(arrangement: str, radius: float, rng: scene.Rng) -> list[tuple[float, ...]]:
     """Divide an inflorescence into flower heads.
 
     Args:

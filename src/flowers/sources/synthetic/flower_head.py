@@ -177,13 +177,16 @@ def light(seen: Array, colour: Array) -> Array:
     return np.where(back, 0.86 * colour + 0.05, colour) * brightness ** np.array([0.85, 1.0, 1.15])
 
 
-def polygons_of(seen: Array, colour: Array, nearer: float) -> Polygons:
-    """Make polygons of a mesh (I+1,J+1,3), the farthest first, with colours (I,J,3); and say how near the mesh is."""
-    ring = [seen[:-1, :-1], seen[:-1, 1:], seen[1:, 1:], seen[1:, :-1]]
-    corners = np.stack([c[..., :2] for c in ring], 2).reshape(-1, 8)
-    order = np.argsort(np.sum([c[..., 2] for c in ring], axis=0).ravel())
-    fills = (np.clip(colour, 0, 1).reshape(-1, 3)[order] * 255).astype(int)
-    return float(seen[..., 2].mean()) + nearer, corners[order].tolist(), [tuple(f) for f in fills.tolist()]
+def quads_of(mesh: Array) -> Array:
+    """List the corners (I*J,4,3) of the quads of a mesh (I+1,J+1,3)."""
+    return np.stack([mesh[:-1, :-1], mesh[:-1, 1:], mesh[1:, 1:], mesh[1:, :-1]], 2).reshape(-1, 4, 3)
+
+
+def polygons_of(corners: Array, colour: Array, nearness: float) -> Polygons:
+    """Make polygons of corners (N,V,3), the farthest first, with colours (N,3); and say how near all of them are."""
+    order = np.argsort(corners[..., 2].sum(1))
+    fills = (np.clip(colour, 0, 1)[order] * 255).astype(int)
+    return nearness, corners[order, :, :2].reshape(len(order), -1).tolist(), [tuple(f) for f in fills.tolist()]
 
 
 def floret_hexagons(disc: Disc, rng: np.random.Generator, density: float) -> tuple[Array, Array]:
@@ -255,18 +258,15 @@ def draw_head(
         flat = np.asarray(centre_px) + (seen[..., :2] - shift) * flip * scale
         return np.concatenate([flat, seen[..., 2:]], -1)
 
-    parts = [
-        polygons_of(place(c), f, -1.0 if ring.tint < 0 and ring.lift < 0 else 0.0)  # sepals are behind the petals
-        for ring, (corners, fills) in zip(form.rings, meshes, strict=True)
-        for c, f in zip(corners, fills, strict=True)
-    ]
+    parts = []
+    for ring, (petals, fills) in zip(form.rings, meshes, strict=True):
+        nearer = -1.0 if ring.tint < 0 and ring.lift < 0 else 0.0  # sepals are behind the petals
+        for seen, fill in zip(place(petals), fills, strict=True):
+            parts.append(polygons_of(quads_of(seen), fill.reshape(-1, 3), float(seen[..., 2].mean()) + nearer))
     if form.disc is not None:
         hexagons, fills = floret_hexagons(form.disc, rng, max(0.3, fine))
         seen = place(project(hexagons, tilt_rad, roll_rad, 0.1 + 0.2 * bend))
-        order = np.argsort(seen[..., 2].mean(1))
-        flat = seen[order, :, :2].reshape(-1, 12).tolist()
-        inks = (np.clip(fills[order], 0, 1) * 255).astype(int)
-        parts.append((float(seen[..., 2].mean()), flat, [tuple(i) for i in inks.tolist()]))
+        parts.append(polygons_of(seen, fills, float(seen[..., 2].mean())))
     for _, polygons, fills_of in sorted(parts, key=lambda part: part[0]):
         for polygon, ink in zip(polygons, fills_of, strict=True):
             pen.polygon(polygon, fill=ink)
