@@ -1,5 +1,7 @@
 """What several tests share: photographs that can be learned in seconds, and small settings to learn them with."""
 
+import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,15 +12,17 @@ import torch
 from PIL import Image
 from torch import nn
 
-from flowers.config.compose import compose_config, read_settings
+from flowers.config.compose import change, compose_config, conf_dirs, read_settings
 from flowers.config.schema import Settings
 from flowers.models.nets import CNN, MLP, Linear, ResNetSmall
 
 PHOTOGRAPHS_PER_CLASS = 12
 COLOURS = {"daisy": (235, 235, 240), "roses": (200, 30, 60), "sunflowers": (240, 190, 30)}
 
-# These networks are too small to share out, and threads that wait for each other are slow on a busy machine.
+# These networks are too small to share out, and threads that wait for each other are slow on a busy machine. Processes
+# that tests start take as many as the tests: another number gives other last bits.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 SMALL_NETS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
     "linear": (Linear, {}),
@@ -52,6 +56,12 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@functools.cache
+def _composed(words: tuple[str, ...], folders: tuple[Path, ...]) -> Settings:
+    """Compose a configuration, which takes Hydra a while, once for all tests of a process; not to be changed."""
+    return read_settings(compose_config(words))
+
+
 @pytest.fixture
 def make_settings(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Settings]:
     """A function of Hydra overrides that makes settings for a training of seconds.
@@ -63,22 +73,13 @@ def make_settings(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     small = [f"model.net.{key}" for key in ("image_px=32", "width=4", "blocks=2", "dense=8")]
 
     def make(*overrides: str) -> Settings:
-        chosen = any(override.startswith("experiment=") for override in overrides)
-        return read_settings(
-            compose_config(
-                [
-                    *([] if chosen else ["experiment=cnn_scratch", *small]),
-                    "data=folder",
-                    f"data.root={photographs}",
-                    f"data.cache_dir={tmp_path / 'pixels'}",
-                    "trainer=brief",
-                    "data.batch_size=8",
-                    "tracking.enabled=false",
-                    f"out_dir={tmp_path / 'out'}",
-                    *overrides,
-                ]
-            )
-        )
+        given = {override.partition("=")[0] for override in overrides}
+        places = {"data.root": photographs, "data.cache_dir": tmp_path / "pixels", "out_dir": tmp_path / "out"}
+        own = {key: str(place) for key, place in places.items() if key not in given}
+        words = [] if "experiment" in given else ["experiment=cnn_scratch", *small]
+        words += ["data=folder", "trainer=brief", "data.batch_size=8", "tracking.enabled=false"]
+        words += [*(f"{key}=." for key in own), *overrides]
+        return change(_composed(tuple(words), tuple(conf_dirs())), own)
 
     return make
 

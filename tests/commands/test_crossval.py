@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from tests.processes import call_flowers
 
 from flowers.commands.crossval import Arguments, crossval, plan
 from flowers.config.compose import read_data
@@ -152,11 +153,6 @@ WORDS = (
 )
 
 
-def start(cwd: Path, photographs: Path, *words: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "flowers", "crossval", *WORDS, f"data.root={photographs}", *words]
-    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
 def rows_of(store: Path, query: str) -> list[Any]:
     with closing(sqlite3.connect(store)) as connection:
         return connection.execute(query).fetchall()
@@ -171,27 +167,27 @@ CHILDREN = (
 @pytest.mark.slow
 def test_killed_in_the_second_fold_it_goes_on_there(photographs: Path, tmp_path: Path) -> None:
     """And ends with the very models that it would have had, as children of one MLflow run."""
-    process = start(tmp_path, photographs)
+    words = ["crossval", *WORDS, f"data.root={photographs}"]
+    command = [sys.executable, "-m", "flowers", *words]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 200
     while not list(tmp_path.glob("runs/series/*/fold-2/split-*")) or not list(tmp_path.glob("runs/resume/*/last.ckpt")):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGSTOP)  # so that it does not end before it is stopped
-    second = start(tmp_path, photographs)
-    said, _ = second.communicate(timeout=100)
+    second = call_flowers(tmp_path, *words)
     assert second.returncode == 2
-    assert "this very crossval is running already in another process" in said
+    assert "this very crossval is running already in another process" in second.stderr
     process.kill()
     process.communicate(timeout=100)
     store = tmp_path / "mlflow.db"
     ((parent, name, _),) = rows_of(store, PARENTS)
     assert name == "cnn_scratch crossval 2 folds"
-    again = start(tmp_path, photographs)
-    said, _ = again.communicate(timeout=300)
-    assert again.returncode == 0, said
-    assert "fold 1 (1 of 2) is trained already" in said
-    assert "fold 2 (2 of 2) is trained already" not in said
+    again = call_flowers(tmp_path, *words)
+    assert again.returncode == 0, again.stderr
+    assert "fold 1 (1 of 2) is trained already" in again.stdout
+    assert "fold 2 (2 of 2) is trained already" not in again.stdout
     assert rows_of(store, PARENTS) == [(parent, name, "FINISHED")]
     children = rows_of(store, CHILDREN)
     assert [child for child in children if child[1] == "FINISHED"] == [
@@ -202,9 +198,8 @@ def test_killed_in_the_second_fold_it_goes_on_there(photographs: Path, tmp_path:
     assert figures["crossval/val/acc"] == about["val/acc"]
     assert [figures["crossval/val/acc_low"], figures["crossval/val/acc_high"]] == about["interval"]["val/acc"]
     assert about["mlflow_run_id"] == parent
-    whole = start(tmp_path, photographs, "tracking.enabled=false", "out_dir=whole")
-    said, _ = whole.communicate(timeout=300)
-    assert whole.returncode == 0, said
+    whole = call_flowers(tmp_path, *words, "tracking.enabled=false", "out_dir=whole")
+    assert whole.returncode == 0, whole.stderr
     one, two = (pd.read_csv(tmp_path / folder / "crossval.csv")["model"] for folder in ("whole", "out"))
     for left, right in zip(one, two, strict=True):
         assert left != right
@@ -216,18 +211,8 @@ def test_killed_in_the_second_fold_it_goes_on_there(photographs: Path, tmp_path:
 @pytest.mark.slow
 def test_sweep_over_cross_validations_ranks_their_means(photographs: Path, tmp_path: Path) -> None:
     words = [word for word in WORDS if not word.startswith(("model.net.width", "out_dir", "stages"))]
-    command = [
-        sys.executable,
-        "-m",
-        "flowers",
-        "crossval",
-        "-m",
-        *words,
-        f"data.root={photographs}",
-        "model.stages.0.epochs=1",
-    ]
-    command += ["model.net.width=2,4"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    words += [f"data.root={photographs}", "model.stages.0.epochs=1", "model.net.width=2,4"]
+    done = call_flowers(tmp_path, "crossval", "-m", *words)
     assert done.returncode == 0, done.stderr
     assert "2 trainings, best first" in done.stdout
     tables = list(tmp_path.glob("runs/sweeps/**/crossval.json"))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from PIL import Image
+from tests.processes import call_flowers
 
 from flowers.commands.learning_curve import compose_recipes, equal_steps, learning_curve, main, plan
 from flowers.config.schema import Settings
@@ -173,11 +174,6 @@ def test_a_key_can_be_of_one_recipe_alone(tmp_path: Path, monkeypatch: pytest.Mo
 # From the command line
 
 
-def called(cwd: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "flowers", "learning_curve", *words]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
-
-
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -209,7 +205,8 @@ def test_wrong_command_line_is_one_sentence(
 
 
 def test_help_says_what_it_does(tmp_path: Path) -> None:
-    done = called(tmp_path, "--help")
+    command = [sys.executable, "-m", "flowers", "learning_curve", "--help"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "sizes=[0.1, 0.2, 0.5, 1.0]" in done.stdout
     assert "flowers train --help" in done.stdout
@@ -225,7 +222,7 @@ def test_mlflow_has_the_curve_and_its_trainings(photographs: Path, tmp_path: Pat
         "model.stages.0.epochs=2",
     ]
     words += ["data.batch_size=8", "experiments=[linear_scratch,mlp_scratch]", "sizes=[.5,1]", "out_dir=curve"]
-    done = called(tmp_path, *words)
+    done = call_flowers(tmp_path, "learning_curve", *words)
     assert done.returncode == 0, done.stderr
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as store:
         query = "SELECT run_uuid, name, status FROM runs JOIN tags USING (run_uuid) WHERE key='kind'"

@@ -173,7 +173,7 @@ def test_results_are_shown(make_settings: Callable[..., Settings], tmp_path: Pat
     for name in ("first", "second"):
         settings = make_settings(*tracked, f"out_dir=trained/{name}", f"seed={len(name)}", f"name={name}")
         train(settings)
-        evaluate(Path(settings.out_dir), Path(settings.out_dir) / "test")
+        evaluate(Path(settings.out_dir), Path(settings.out_dir) / "test", explanations=False)  # the notebook's own are
     found = run_on("02_results", tmp_path, "trained/first")
     assert figures(found) == 7  # side by side, curves, confusion, two of confidence, mistakes, explanations
     (table,) = (cell.outputs[0].data["text/html"] for cell in found if "trainings" in cell.source)

@@ -29,7 +29,7 @@ COLUMNS = "rank,path,label,suggested,probability_given,probability_suggested,los
 
 @pytest.fixture
 def found(photographs: Path, tmp_path: Path) -> Path:
-    """A folder as `suspects` leaves it."""
+    """A folder as `find_label_errors` leaves it."""
     folder = tmp_path / "found"
     folder.mkdir()
     rows = ["1,daisy/daisy_00.jpg,daisy,roses,0.1,0.8,2.3,large loss", "2,roses/roses_01.jpg,roses,daisy,0.2,0.7,1.6,x"]

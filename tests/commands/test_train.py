@@ -20,6 +20,7 @@ import torch
 from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 from safetensors.numpy import load_file
+from tests.processes import call_flowers, kill_at
 
 from flowers.commands.train import train
 from flowers.config.compose import as_dict, instantiate, read_data, read_settings
@@ -30,6 +31,8 @@ from flowers.curation.split_table import read_splits, write_splits
 from flowers.data.datamodule import class_weights
 from flowers.errors import UserError
 from flowers.training import checkpoints as resume
+from flowers.training.checkpoints import EpochCheckpoint
+from flowers.training.classifier import Classifier
 
 Make = Callable[..., Settings]
 FILES = {"model.safetensors", "config.yaml", "split.csv", "history.csv", "run.json", "validation.npz"}
@@ -177,25 +180,6 @@ def test_a_stage_that_cannot_be_started_from_is_named(make_settings: Make, tmp_p
     assert model_bytes(tmp_path / "out") == before
 
 
-# Runs a training that kills itself, as a power cut would, at the given call of a method.
-KILLED = """
-import os, signal, sys
-from flowers.training import classifier
-from flowers.training import checkpoints as resume
-owners = {"Classifier": classifier.Classifier, "EpochCheckpoint": resume.EpochCheckpoint}
-owner, method, call = owners[sys.argv[1]], *sys.argv[2:4]
-original, calls = getattr(owner, method), 0
-def counting(*arguments, **named):
-    global calls
-    calls += 1
-    if calls == int(call):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return original(*arguments, **named)
-setattr(owner, method, counting)
-sys.argv = ["flowers train", *sys.argv[4:]]
-from flowers.commands.train import main
-main()
-"""
 # The third stage freezes again what the second trained, and so begins with a bank of its own.
 THREE_STAGES = (
     "model.stages=[{name: a, epochs: 2, train: head, max_lr: 1e-2},{name: b, epochs: 2, train: all, max_lr: 1e-3},"
@@ -210,29 +194,24 @@ def test_killed_at_any_point_and_started_again_is_the_same(make_settings: Make, 
     changes = (THREE_STAGES, "model.ema_decay=0.9", "trainer.limit_train_batches=null", "data.batch_size=8")
     store = f"sqlite:///{tmp_path}/mlflow.db"
     whole = command(make_settings(*changes, "out_dir=whole"), tmp_path / "whole.yaml")
-    subprocess.run(whole, cwd=tmp_path, capture_output=True, check=True)
+    assert call_flowers(tmp_path, *whole[3:]).returncode == 0
     tracked = ("tracking.enabled=true", f"tracking.uri={store}", "out_dir=broken", "progress=lines")
-    words = command(make_settings(*changes, *tracked), tmp_path / "broken.yaml")[4:]
+    words = command(make_settings(*changes, *tracked), tmp_path / "broken.yaml")[3:]
     points = [
-        ("Classifier", "training_step", 1),  # the first batch of all
-        ("Classifier", "validation_step", 1),  # the first epoch's validation
-        ("Classifier", "training_step", 5),  # the middle of the first stage's last epoch
-        ("EpochCheckpoint", "on_train_epoch_end", 2),  # between a stage's last epoch and its checkpoint
-        ("Classifier", "on_train_epoch_start", 2),  # the boundary to the next stage
-        ("Classifier", "training_step", 3),  # the last batch of an epoch
-        ("Classifier", "validation_step", 2),  # the second stage's last validation
-        ("Classifier", "training_step", 4),  # within the third stage
+        (Classifier, "training_step", 1),  # the first batch of all
+        (Classifier, "validation_step", 1),  # the first epoch's validation
+        (Classifier, "training_step", 5),  # the middle of the first stage's last epoch
+        (EpochCheckpoint, "on_train_epoch_end", 2),  # between a stage's last epoch and its checkpoint
+        (Classifier, "on_train_epoch_start", 2),  # the boundary to the next stage
+        (Classifier, "training_step", 3),  # the last batch of an epoch
+        (Classifier, "validation_step", 2),  # the second stage's last validation
+        (Classifier, "training_step", 4),  # within the third stage
     ]
     for owner, method, call in points:
-        done = subprocess.run(
-            [sys.executable, "-c", KILLED, owner, method, str(call), *words],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-        )
+        done = call_flowers(tmp_path, *words, before=kill_at, of_before=(owner, method, call))
         assert done.returncode == -signal.SIGKILL, (method, call, done.stdout, done.stderr)
         assert not (tmp_path / "broken/model.safetensors").exists()
-    subprocess.run([sys.executable, "-m", "flowers", "train", *words], cwd=tmp_path, capture_output=True, check=True)
+    assert call_flowers(tmp_path, *words).returncode == 0
     assert model_bytes(tmp_path / "whole") == model_bytes(tmp_path / "broken")
     one, two = (pd.read_csv(tmp_path / name / "history.csv").drop(columns=["epoch_s"]) for name in ("whole", "broken"))
     pd.testing.assert_frame_equal(one, two)
@@ -303,7 +282,8 @@ def test_killed_and_started_again_is_the_same(make_settings: Make, tmp_path: Pat
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "broken/model.safetensors").exists()
-    done = subprocess.run(broken, cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = call_flowers(tmp_path, *broken[3:])
+    assert done.returncode == 0, done.stderr
     assert "going on from the checkpoint" in done.stdout
     assert "epoch   1/3" not in done.stdout
     assert "epoch   2/3" in done.stdout

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from tests.processes import call_flowers
 
 PACKAGE = '''
 import lightning, torch
@@ -106,10 +107,7 @@ def package(tmp_path: Path) -> Path:
 
 
 def run(package: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(package), *sys.path])
-    environment = os.environ | {"PYTHONPATH": path, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "flowers", *words]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return call_flowers(folder, *words, PYTHONPATH=os.pathsep.join([str(package), *sys.path]))
 
 
 @pytest.mark.slow
@@ -166,7 +164,10 @@ def test_another_package_gives_the_batches(package: Path, tmp_path: Path) -> Non
 
 
 def test_a_class_that_is_not_there_is_said_before_anything_starts(package: Path, tmp_path: Path) -> None:
-    done = run(package, tmp_path, "train", "experiment=cnn_scratch", "model.net._target_=mypackage.PlainNett")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(package), *sys.path])}
+    words = ["train", "experiment=cnn_scratch", "model.net._target_=mypackage.PlainNett"]
+    command = [sys.executable, "-m", "flowers", *words]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "'model.net._target_' is 'mypackage.PlainNett'" in done.stderr
     assert "Traceback" not in done.stderr

@@ -22,6 +22,7 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 from PIL import Image
+from tests.processes import call_flowers
 
 from flowers.commands.data_card import card
 from flowers.commands.evaluate import evaluate, evaluate_elsewhere
@@ -365,7 +366,7 @@ def test_killed_training_and_its_sweep_are_marked_and_go_on(photographs: Path, s
     assert run.info.run_name == "cnn_scratch seed=1"
     assert not (tmp_path / RUNNING).exists()
 
-    done = subprocess.run([*command, *small, "seed=1", "out_dir=out"], cwd=tmp_path, capture_output=True, text=True)
+    done = call_flowers(tmp_path, "train", *small, "seed=1", "out_dir=out")
     assert "going on from the checkpoint" in done.stdout, done.stderr
     runs = runs_by_name(store)
     assert runs["cnn_scratch"].info.run_id == run.info.run_id

@@ -2,12 +2,12 @@
 
 import sqlite3
 import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from tests.processes import call_flowers
 
 SMALL = (
     "experiment=cnn_scratch",
@@ -22,8 +22,7 @@ SMALL = (
 
 
 def sweep(cwd: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "flowers", "train", "-m", *SMALL, *words]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    return call_flowers(cwd, "train", "-m", *SMALL, *words)
 
 
 def rows(store: Path, query: str) -> list[tuple[str, ...]]:

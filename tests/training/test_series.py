@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
+from flowers.config.compose import with_seed
 from flowers.config.provenance import split_digest
 from flowers.config.schema import Settings
 from flowers.curation.prepare import photographs_of
@@ -52,7 +53,7 @@ def members(make_settings: Make) -> list[Member]:
     table = split[split["split"] != "test"].reset_index(drop=True)
     smaller = table.drop(index=table.index[table["split"] == "train"][:3]).reset_index(drop=True)
     return [
-        Member(f"part {part}, seed {seed}", make_settings(f"seed={seed}", "progress=none"), rows, {})
+        Member(f"part {part}, seed {seed}", with_seed(settings, seed), rows, {})
         for part, rows in enumerate((table, smaller))
         for seed in (0, 1)
     ]
