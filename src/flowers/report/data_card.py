@@ -1,7 +1,6 @@
 """What is in a data set, counted and shown on one page."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from flowers.report.confusion import DPI, PAPER, RIGHT
-from flowers.report.html import percent, picture_address, svg, write_page
+from flowers.report.html import sentences, write_page
 from flowers.report.image_grid import tile
-from flowers.report.style import open_panel
+from flowers.report.style import DPI, PAPER, RIGHT, WIDTH_IN, open_panel
 
+SPLITS = ("train", "val", "test")
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+BINS = 12
+"""A cue is cut into this many bins with as many photographs each."""
+LEAK_LEAD = 0.1
+"""From this lead over chance on, a cue that has nothing to do with flowers is called a leak."""
+CUES = {
+    "bytes": "size of the file",
+    "pixels": "number of pixels",
+    "aspect": "width divided by height",
+    "brightness": "mean brightness",
+}
 MONTAGE_COLUMNS = 12
-SHOWN_GROUPS = 40
-SHOWN_REFUSALS = 200
 _GAP_PX = 4
 
 
@@ -35,84 +43,26 @@ def write_card(
         licence: Text of the licence that lies beside them, or nothing.
         out: The file to write; its folder is made.
     """
-    place = {path: row for row, path in enumerate(table["path"])}
-    groups = [
-        {
-            **group,
-            "photographs": [
-                {**photograph, "address": picture_address(pixels[place[photograph["path"]]])}
-                for photograph in group["photographs"][:8]
-            ],
-            "more": max(len(group["photographs"]) - 8, 0),
-        }
-        for group in card["groups"][:SHOWN_GROUPS]
-    ]
-    lines = [line for line in licence.splitlines() if line.strip()]
+    classes = card["per_class"]
+    rows = 2 if len(classes) <= 20 else 1
     write_page(
         out,
         "card.html.jinja",
         card=card,
-        classes=card["per_class"],
-        most=max(row["photographs"] for row in card["per_class"]),
         findings=findings(card),
-        montages={
-            row["class"]: picture_address(
-                montage(table, pixels, row["class"], 2 if len(card["per_class"]) <= 20 else 1)
-            )
-            for row in card["per_class"]
-            if row["train"]
-        },
-        sizes=svg(sizes_figure(table), "sizes") if len(card["sizes"]) > 1 else None,
+        montages={row["class"]: montage(table, pixels, row["class"], rows) for row in classes if row["train"]},
+        sizes=sizes_figure(table) if len(card["sizes"]) > 1 else None,
         cues=CUES,
-        groups=groups,
-        refusals=card["refused"][:SHOWN_REFUSALS],
+        thumbnails=dict(zip(table["path"], pixels, strict=True)),
         origin=origin,
-        licence=lines[:8],
-        licence_more=max(len(lines) - 8, 0),
+        licence=[line for line in licence.splitlines() if line.strip()],
     )
 
 
 def findings(card: Mapping[str, Any]) -> list[str]:
     """Say in words what a training on these photographs has to reckon with."""
     classes = sorted(card["per_class"], key=lambda row: (row["photographs"], row["class"]))
-    fewest, most = classes[0], classes[-1]
-    sentences = [f"All {len(classes)} classes have {most['photographs']} photographs each."]
-    if fewest["photographs"] < most["photographs"]:
-        ratio = most["photographs"] / fewest["photographs"]
-        sentences = [
-            f"{most['class']} has the most photographs ({most['photographs']}), {fewest['class']} the fewest "
-            f"({fewest['photographs']}): {ratio:.1f} times as many."
-        ]
-    groups = card["groups"]
-    copies = sum(group["same_bytes"] for group in groups)
-    conflicts = sum(group["conflict"] for group in groups)
-    if groups:
-        sentences.append(
-            f"{_count(len(groups), 'group')} of photographs ({copies} of them copies of the same bytes) "
-            f"{'is' if len(groups) == 1 else 'are'} kept together on one side of the split."
-        )
-    else:
-        sentences.append("No photograph is there twice.")
-    if conflicts:
-        alike = "photographs that are alike but have different labels: look at them below."
-        sentences.append(f"{_count(conflicts, 'group')} {'holds' if conflicts == 1 else 'hold'} {alike}")
-    if card["refused"]:
-        sentences.append(f"{_count(len(card['refused']), 'file')} cannot be used; the reasons are below.")
-    return [*sentences, *_cue_readings(card["cues"])]
-
-
-def _cue_readings(cues: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say which numbers give the class away."""
-    sentences = []
-    for cue in cues:
-        against = f"alone tells the class of {percent(cue['acc'])}, where chance is {percent(cue['chance'])}"
-        if cue["leaks"]:
-            sentences.append(f"The {CUES[cue['cue']]} {against}: a network may learn that instead of flowers.")
-        elif cue["acc_low"] > cue["chance"]:
-            sentences.append(f"The {CUES[cue['cue']]} {against}: a hint, no more.")
-    if not sentences:
-        sentences.append("Neither size nor brightness alone tells the class better than chance.")
-    return sentences
+    return sentences("card.txt.jinja", card=card, cues=CUES, fewest=classes[0], most=classes[-1])
 
 
 def montage(table: pd.DataFrame, pixels: np.ndarray, label: str, rows: int) -> np.ndarray:
@@ -144,33 +94,13 @@ def sizes_figure(table: pd.DataFrame) -> Figure:
     Args:
         table: `width_px`, `height_px`.
     """
-    figure = Figure(figsize=(9.6, 2.4), dpi=DPI, facecolor=PAPER)
+    figure = Figure(figsize=(WIDTH_IN, 2.4), dpi=DPI, facecolor=PAPER)
     largest = float(table[["width_px", "height_px"]].max().max())
-    for left, column in ((0.05, "width_px"), (0.545, "height_px")):
-        heading = f"{column.removesuffix('_px')} in pixels: photographs"
-        axes = open_panel(figure, (left, 0.2, 0.42, 0.62), heading)
-        axes.hist(table[column], bins=40, range=(0, largest * 1.02), color=RIGHT)
+    for left, side in ((0.05, "width"), (0.545, "height")):
+        axes = open_panel(figure, (left, 0.2, 0.42, 0.62), f"{side} in pixels: photographs")
+        axes.hist(table[f"{side}_px"], bins=40, range=(0, largest * 1.02), color=RIGHT)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
     return figure
-
-
-def _count(number: int, noun: str) -> str:
-    """Count things as English does."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-SPLITS = ("train", "val", "test")
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-BINS = 12
-"""A cue is cut into this many bins with as many photographs each."""
-LEAK_LEAD = 0.1
-"""From this lead over chance on, a cue that has nothing to do with flowers is called a leak."""
-CUES = {
-    "bytes": "size of the file",
-    "pixels": "number of pixels",
-    "aspect": "width divided by height",
-    "brightness": "mean brightness",
-}
 
 
 def describe(table: pd.DataFrame, refused: pd.DataFrame) -> dict[str, Any]:
@@ -186,27 +116,20 @@ def describe(table: pd.DataFrame, refused: pd.DataFrame) -> dict[str, Any]:
         :data:`QUANTILES` of brightness), `sizes` (photographs of each width and height, the commonest first), `groups`
         (see :func:`groups_of`), `cues` (see :func:`cue_accuracies`), `refused`.
     """
-    per_class = []
-    for label, rows in table.groupby("label", sort=True):
-        splits = rows["split"].value_counts()
-        per_class.append(
-            {
-                "class": str(label),
-                "photographs": len(rows),
-                **{name: int(splits.get(name, 0)) for name in SPLITS},
-                "width_px": float(rows["width_px"].median()),
-                "height_px": float(rows["height_px"].median()),
-                "brightness": [float(value) for value in rows["brightness"].quantile(list(QUANTILES))],
-            }
-        )
-    sizes = Counter(zip(table["width_px"].tolist(), table["height_px"].tolist(), strict=True))
+    by_class = table.groupby("label")
+    per_class = pd.DataFrame(
+        {
+            "photographs": by_class.size(),
+            **{name: (table["split"] == name).groupby(table["label"]).sum() for name in SPLITS},
+            **{name: by_class[name].median().astype(float) for name in ("width_px", "height_px")},
+            "brightness": by_class["brightness"].agg(lambda each: each.quantile(list(QUANTILES)).tolist()),
+        }
+    )
+    sizes = table.groupby(["width_px", "height_px"]).size().sort_values(ascending=False, kind="stable")
     return {
         "photographs": len(table),
-        "per_class": per_class,
-        "sizes": [
-            {"width_px": width, "height_px": height, "photographs": count}
-            for (width, height), count in sorted(sizes.items(), key=lambda item: (-item[1], item[0]))
-        ],
+        "per_class": per_class.rename_axis("class").reset_index().to_dict("records"),
+        "sizes": sizes.reset_index(name="photographs").to_dict("records"),
         "groups": groups_of(table),
         "cues": cue_accuracies(table),
         "refused": refused[["path", "reason"]].to_dict("records"),
@@ -232,7 +155,7 @@ def groups_of(table: pd.DataFrame) -> list[dict[str, Any]]:
             "conflict": len(set(rows["label"])) > 1,
             "photographs": rows[["path", "label"]].to_dict("records"),
         }
-        for name, rows in shared.groupby("group", sort=True)
+        for name, rows in shared.groupby("group")
     ]
     return sorted(groups, key=lambda group: (not group["conflict"], -len(group["photographs"]), group["group"]))
 
@@ -262,8 +185,8 @@ def cue_accuracies(table: pd.DataFrame) -> list[dict[str, Any]]:
     folds = rows["fold"].to_numpy()
     chance = float(np.bincount(codes).max() / len(codes))
     found = []
-    for cue in CUES:
-        right = _votes(values[cue].to_numpy(float), codes, folds) == codes
+    for cue, value in values.items():
+        right = _votes(value.to_numpy(float), codes, folds) == codes
         acc = float(right.mean())
         margin = 1.96 * float(np.sqrt(acc * (1 - acc) / len(right)))
         found.append(

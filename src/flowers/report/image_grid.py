@@ -9,17 +9,20 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from flowers.explain.attribution import Explanation
-from flowers.report.style import CAPTION_PT, DPI, INK, PAPER, WIDTH_IN, cut_text
+from flowers.report.style import CAPTION_PT, DPI, INK, PAPER, WIDTH_IN, cut_text, write
+
+Picture = NDArray[np.uint8]
 
 _GAP_IN = 0.1
 _LINE_IN = 0.16
+_HEAT = colormaps["inferno"]  # even steps of lightness, told apart with every common colour blindness
+_SIGNED = colormaps["PuOr_r"]
+_GREY = 128
+_LOUDEST_PERCENT = 99
+_SOFT = 0.7  # below 1 lets little be seen, but near 0 draws hard edges where a map begins
 
 
-def gallery_figure(
-    pictures: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
-    captions: Sequence[str],
-    columns: int,
-) -> Figure:
+def gallery_figure(pictures: Sequence[Picture] | Picture, captions: Sequence[str], columns: int) -> Figure:
     """Set pictures in rows.
 
     Args:
@@ -48,28 +51,18 @@ def gallery_figure(
         for column, picture in enumerate(pictures[at : at + columns]):
             left = _GAP_IN + column * (wide + _GAP_IN)
             tall = wide * picture.shape[0] / picture.shape[1]
-            box = (left / WIDTH_IN, (base - tall) / total, wide / WIDTH_IN, tall / total)
-            axes = figure.add_axes(box)
+            axes = figure.add_axes((left / WIDTH_IN, (base - tall) / total, wide / WIDTH_IN, tall / total))
             axes.imshow(picture, interpolation="lanczos", interpolation_stage="rgba", aspect="auto")
             axes.set_axis_off()
-            lines = [cut_text(line, wide, CAPTION_PT) for line in captions[at + column].split("\n")]
-            figure.text(
-                left / WIDTH_IN,
-                (base + 0.06) / total,
-                "\n".join(lines),
-                size=CAPTION_PT,
-                color=INK,
-                va="baseline",
-                linespacing=1.15,
-                parse_math=False,
+            lines = "\n".join(cut_text(line, wide, CAPTION_PT) for line in captions[at + column].split("\n"))
+            write(
+                figure, left / WIDTH_IN, (base + 0.06) / total, lines, CAPTION_PT, INK, va="baseline", linespacing=1.15
             )
         top = base - high[number] - _GAP_IN
     return figure
 
 
-def tile(
-    images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], columns: int, gap_px: int, blank: int = 255
-) -> NDArray[np.uint8]:
+def tile(images: Sequence[Picture] | Picture, columns: int, gap_px: int, blank: int = 255) -> Picture:
     """Put images into the rows of one image.
 
     Args:
@@ -87,15 +80,6 @@ def tile(
         top, left = number // columns * height, number % columns * width
         sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
     return sheet
-
-
-Picture = NDArray[np.uint8]
-
-_HEAT = colormaps["inferno"]  # even steps of lightness, told apart with every common colour blindness
-_SIGNED = colormaps["PuOr_r"]
-_GREY = 128
-_LOUDEST_PERCENT = 99
-_SOFT = 0.7  # below 1 lets little be seen, but near 0 draws hard edges where a map begins
 
 
 @dataclass(frozen=True)
@@ -125,15 +109,12 @@ def strip(explanation: Explanation, classes: Sequence[str]) -> list[Panel]:
     predicted, truth = classes[explanation.predicted], classes[explanation.truth]
     said = "recognised" if explanation.is_right else f"taken for {predicted}"
     panels = [Panel("photograph", f"{truth}, {said} ({explanation.confidence:.0%} sure)", explanation.photograph)]
-    if explanation.cam is not None:
-        cams = {"cam": explanation.cam, "cam_truth": explanation.cam_truth}
-        shown = {method: cam for method, cam in cams.items() if cam is not None}
-        peaks = {method: float(cam.max()) for method, cam in shown.items()}
-        for method, cam in shown.items():
-            largest = max(peaks.values()) if explanation.cams_compare else peaks[method]
-            role = "predicted" if method == "cam" else "true"
-            words = f"Grad-CAM for {predicted if method == 'cam' else truth} ({role})"
-            words += "" if peaks[method] > 0 else ": nothing speaks for it"
+    cams = (("cam", explanation.cam, predicted, "predicted"), ("cam_truth", explanation.cam_truth, truth, "true"))
+    peaks = [0.0 if cam is None else float(cam.max()) for _, cam, _, _ in cams]
+    for (method, cam, name, role), peak in zip(cams, peaks, strict=True):
+        if cam is not None:
+            words = f"Grad-CAM for {name} ({role}){'' if peak > 0 else ': nothing speaks for it'}"
+            largest = max(peaks) if explanation.cams_compare else peak
             panels.append(Panel(method, words, heat(cam, explanation.photograph, largest)))
     if explanation.guided_cam is not None:
         panels.append(Panel("guided_cam", "guided Grad-CAM", signed(explanation.guided_cam)))
@@ -142,8 +123,7 @@ def strip(explanation: Explanation, classes: Sequence[str]) -> list[Panel]:
     panels.append(Panel("gradient", "gradient", magnitude(explanation.gradient)))
     most = float(explanation.occlusion.max())
     words = f"occlusion: hiding costs up to {most:.1f} nats" if most > 0 else "occlusion: hiding nothing costs anything"
-    panels.append(Panel("occlusion", words, two_sided(explanation.occlusion, explanation.photograph)))
-    return panels
+    return [*panels, Panel("occlusion", words, two_sided(explanation.occlusion, explanation.photograph))]
 
 
 def heat(values: NDArray[np.floating], photograph: Picture, largest: float) -> Picture:
@@ -154,7 +134,7 @@ def heat(values: NDArray[np.floating], photograph: Picture, largest: float) -> P
         photograph: (H,W,3).
         largest: What is brightest; 0: nothing is coloured.
     """
-    share = np.clip(values / largest, 0, 1) if largest > 0 else np.zeros_like(values)
+    share = np.clip(_of_largest(values, largest), 0, 1)
     return _blend(_HEAT(0.15 + 0.85 * share)[..., :3], 0.85 * share**_SOFT, photograph)
 
 
@@ -165,8 +145,7 @@ def two_sided(values: NDArray[np.floating], photograph: Picture) -> Picture:
         values: (H,W); the scale reaches to the largest of either sign.
         photograph: (H,W,3).
     """
-    largest = float(np.abs(values).max())
-    share = values / largest if largest > 0 else np.zeros_like(values)
+    share = _of_largest(values, float(np.abs(values).max()))
     return _blend(_SIGNED(0.5 + 0.5 * share)[..., :3], 0.85 * np.abs(share) ** _SOFT, photograph)
 
 
@@ -176,8 +155,7 @@ def signed(gradient: NDArray[np.floating]) -> Picture:
     Args:
         gradient: (H,W,3).
     """
-    largest = float(np.percentile(np.abs(gradient), _LOUDEST_PERCENT)) or float(np.abs(gradient).max())
-    return _around_grey(gradient, largest)
+    return _around_grey(gradient, _loudest(np.abs(gradient)))
 
 
 def magnitude(gradient: NDArray[np.floating]) -> Picture:
@@ -187,9 +165,7 @@ def magnitude(gradient: NDArray[np.floating]) -> Picture:
         gradient: (H,W,3); beyond the 99th percentile it is cut.
     """
     size = np.abs(gradient).max(axis=2)
-    largest = float(np.percentile(size, _LOUDEST_PERCENT)) or float(size.max())
-    share = np.clip(size / largest, 0, 1) if largest > 0 else np.zeros_like(size)
-    return _bytes(_HEAT(share)[..., :3])
+    return _bytes(_HEAT(np.clip(_of_largest(size, _loudest(size)), 0, 1))[..., :3])
 
 
 def weight_pictures(weights: NDArray[np.floating]) -> list[Picture]:
@@ -199,11 +175,7 @@ def weight_pictures(weights: NDArray[np.floating]) -> list[Picture]:
 
 def map_pictures(maps: NDArray[np.floating]) -> list[Picture]:
     """Show feature maps (C,h,w) as pictures, each from its own smallest (dark) to its own largest value (bright)."""
-    pictures = []
-    for each in maps:
-        span = float(np.ptp(each))
-        pictures.append(_bytes(_HEAT((each - each.min()) / span if span > 0 else np.zeros_like(each))[..., :3]))
-    return pictures
+    return [_bytes(_HEAT(_of_largest(each - each.min(), float(np.ptp(each))))[..., :3]) for each in maps]
 
 
 def montage(pictures: Sequence[Picture], columns: int, side_px: int, gap_px: int = 2) -> Picture:
@@ -215,9 +187,21 @@ def montage(pictures: Sequence[Picture], columns: int, side_px: int, gap_px: int
         side_px: Least side of a picture; it is enlarged by a whole number.
         gap_px: Between two; it is white, as what stays empty is.
     """
-    times = [max(-(-side_px // picture.shape[0]), 1) for picture in pictures]
-    tiles = [picture.repeat(n, axis=0).repeat(n, axis=1) for picture, n in zip(pictures, times, strict=True)]
-    return tile(tiles, columns, gap_px)
+    enlarged = []
+    for picture in pictures:
+        times = max(-(-side_px // picture.shape[0]), 1)
+        enlarged.append(picture.repeat(times, axis=0).repeat(times, axis=1))
+    return tile(enlarged, columns, gap_px)
+
+
+def _of_largest(values: NDArray[np.floating], largest: float) -> NDArray[np.floating]:
+    """Write values as shares of the largest; all are 0 if that is 0."""
+    return values / largest if largest > 0 else np.zeros_like(values)
+
+
+def _loudest(sizes: NDArray[np.floating]) -> float:
+    """Find the size at which a map is cut: its 99th percentile, or its largest if nearly all of it is 0."""
+    return float(np.percentile(sizes, _LOUDEST_PERCENT)) or float(sizes.max())
 
 
 def _blend(colours: NDArray[np.floating], opacity: NDArray[np.floating], photograph: Picture) -> Picture:
@@ -227,8 +211,7 @@ def _blend(colours: NDArray[np.floating], opacity: NDArray[np.floating], photogr
 
 
 def _around_grey(values: NDArray[np.floating], largest: float) -> Picture:
-    share = values / largest if largest > 0 else np.zeros_like(values)
-    return np.clip(np.rint(_GREY + (255 - _GREY) * share), 0, 255).astype(np.uint8)
+    return np.clip(np.rint(_GREY + (255 - _GREY) * _of_largest(values, largest)), 0, 255).astype(np.uint8)
 
 
 def _bytes(colours: NDArray[np.floating]) -> Picture:
