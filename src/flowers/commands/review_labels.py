@@ -73,18 +73,9 @@ def read_suspects(folder: Path) -> tuple[list[Suspect], dict]:
     """
     try:
         about = json.loads((folder / "suspects.json").read_text())
-        table = pd.read_csv(folder / "suspects.csv", dtype=str, keep_default_na=False)
-        suspects = [
-            Suspect(
-                row["path"],
-                row["label"],
-                row["suggested"],
-                float(row["probability_given"]),
-                float(row["probability_suggested"]),
-                row["why"],
-            )
-            for row in table.to_dict("records")
-        ]
+        columns = Suspect.__annotations__
+        table = pd.read_csv(folder / "suspects.csv", dtype=columns, keep_default_na=False)
+        suspects = [Suspect(*row) for row in table[list(columns)].itertuples(index=False, name=None)]
         about = {**about, "photographs": str(about["photographs"]), "classes": [str(name) for name in about["classes"]]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(

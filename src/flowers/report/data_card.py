@@ -122,7 +122,7 @@ def describe(table: pd.DataFrame, refused: pd.DataFrame) -> dict[str, Any]:
             "photographs": by_class.size(),
             **{name: (table["split"] == name).groupby(table["label"]).sum() for name in SPLITS},
             **{name: by_class[name].median().astype(float) for name in ("width_px", "height_px")},
-            "brightness": by_class["brightness"].agg(lambda each: each.quantile(list(QUANTILES)).tolist()),
+            "brightness": [each.quantile(list(QUANTILES)).tolist() for _, each in by_class["brightness"]],
         }
     )
     sizes = table.groupby(["width_px", "height_px"]).size().sort_values(ascending=False, kind="stable")

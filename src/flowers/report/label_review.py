@@ -5,16 +5,15 @@ nor write here: requests must name this host (which also stops DNS rebinding), a
 only this page knows. Photographs are requested by their number in the list, so that no request can name a file.
 """
 
-import dataclasses
-import json
+import errno
 import secrets
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
@@ -28,10 +27,14 @@ from flowers.report.html import open_template
 
 PHOTO_PX, THUMB_PX = 1400, 160
 _LONGEST_REQUEST = 4096
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 
 
-@dataclasses.dataclass(frozen=True)
-class Suspect:
+class Suspect(NamedTuple):
     """A photograph to look at: a row of ``suspects.csv``."""
 
     path: str
@@ -42,7 +45,7 @@ class Suspect:
     why: str
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Review:
     """What the page shows, and where decisions go."""
 
@@ -59,9 +62,9 @@ class Review:
         """Look up the last decision on each suspect."""
         edits = self.edits.read()
         return {
-            suspect.path: {name: getattr(edits[suspect.path], name) for name in ("decision", "by", "when")}
-            for suspect in self.suspects
-            if suspect.path in edits
+            path: {name: getattr(edits[path], name) for name in ("decision", "by", "when")}
+            for path in (suspect.path for suspect in self.suspects)
+            if path in edits
         }
 
 
@@ -74,9 +77,9 @@ def open_port(port: int) -> socket.socket:
     Raises:
         UserError: If the port is taken or not allowed.
     """
-    if not 0 <= port <= 65535:
-        raise UserError(f"port={port} cannot be used (ports end at 65535); choose another, or 0 for any free one.")
     try:
+        if not 0 <= port <= 65535:
+            raise OSError(errno.EINVAL, "ports end at 65535")
         return socket.create_server(("127.0.0.1", port))
     except OSError as error:
         raise UserError(
@@ -109,8 +112,7 @@ def make_app(review: Review, port: int) -> Starlette:
         routes=[
             Route("/", pages.index),
             Route("/decisions", pages.decisions),
-            Route("/photo/{token}/{number:int}", pages.photo),
-            Route("/thumb/{token}/{number:int}", pages.thumb),
+            Route("/{size}/{token}/{number:int}", pages.picture),
             Route("/decide", pages.decide, methods=["POST"]),
             Route("/undo", pages.undo, methods=["POST"]),
         ],
@@ -141,38 +143,26 @@ class _Pages:
             "default-src 'none'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
             f"frame-ancestors 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'"
         )
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "no-referrer"
-        response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+        response.headers.update(_HEADERS)
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 
     def index(self, request: Request) -> Response:
-        review = self.review
-        page = self.template.render(
-            nonce=request.state.nonce,
-            by=review.by,
-            data={
-                "token": self.token,
-                "suspects": [dataclasses.asdict(suspect) for suspect in review.suspects],
-                "classes": list(review.classes),
-                "decisions": review.decisions(),
-            },
-        )
-        return HTMLResponse(page)
+        data = {
+            "token": self.token,
+            "suspects": [suspect._asdict() for suspect in self.review.suspects],
+            "classes": list(self.review.classes),
+            "decisions": self.review.decisions(),
+        }
+        return HTMLResponse(self.template.render(nonce=request.state.nonce, by=self.review.by, data=data))
 
     def decisions(self, request: Request) -> Response:
         return JSONResponse({"decisions": self.review.decisions()})
 
-    def photo(self, request: Request) -> Response:
-        return self._picture(request, PHOTO_PX)
-
-    def thumb(self, request: Request) -> Response:
-        return self._picture(request, THUMB_PX)
-
-    def _picture(self, request: Request, side_px: int) -> Response:
+    def picture(self, request: Request) -> Response:
+        side_px = {"photo": PHOTO_PX, "thumb": THUMB_PX}.get(request.path_params["size"])
         # The browser keeps pictures for an hour: a token in their address tells another list at the same port apart.
-        if not secrets.compare_digest(request.path_params["token"].encode(), self.token.encode()):
+        if side_px is None or not self._is_own(request.path_params["token"]):
             raise HTTPException(404)
         picture = self.review.picture(self._suspect(request.path_params["number"]).path, side_px)
         if picture is None:
@@ -184,34 +174,28 @@ class _Pages:
         suspect, decision = self._suspect(content.get("number")), content.get("decision")
         if decision not in {"keep", "drop", *(f"relabel:{name}" for name in self.review.classes)}:
             raise HTTPException(400, "a decision is keep, drop or relabel to one of the classes")
-
-        def write() -> dict[str, Any]:
-            self.review.edits.read()  # a table that cannot be read must not grow
-            self.review.edits.append(suspect.path, decision, self.review.by)
-            return {"decisions": self.review.decisions()}
-
-        return JSONResponse(await run_in_threadpool(write))
+        self.review.edits.read()  # a table that cannot be read must not grow
+        self.review.edits.append(suspect.path, decision, self.review.by)  # a row takes no time worth a thread
+        return self.decisions(request)
 
     async def undo(self, request: Request) -> Response:
         await self._content(request)
+        return JSONResponse({"undone": self.review.edits.undo(), "decisions": self.review.decisions()})
 
-        def write() -> dict[str, Any]:
-            return {"undone": self.review.edits.undo(), "decisions": self.review.decisions()}
-
-        return JSONResponse(await run_in_threadpool(write))
+    def _is_own(self, token: str) -> bool:
+        return secrets.compare_digest(token.encode(), self.token.encode())
 
     async def _content(self, request: Request) -> dict[str, Any]:
         """Read what this page, and no other, has sent."""
         origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
-        own = origin in {None, *(f"http://{host}" for host in self.hosts)} and site in {None, "same-origin"}
-        token = request.headers.get("X-Token", "")
-        if not own or not secrets.compare_digest(token.encode(), self.token.encode()):
+        is_own = origin in {None, *(f"http://{host}" for host in self.hosts)} and site in {None, "same-origin"}
+        if not is_own or not self._is_own(request.headers.get("X-Token", "")):
             raise HTTPException(403, "this page belongs to an earlier start of the command; load it again")
         length = request.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > _LONGEST_REQUEST:  # the server lets no more than this through
             raise HTTPException(413, "the request has no length, or is too long")
         try:
-            content = json.loads(await request.body())
+            content = await request.json()
         except ValueError:
             content = None
         if not isinstance(content, dict):
@@ -224,8 +208,7 @@ class _Pages:
         return self.review.suspects[number]
 
 
-def _refuse(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+def _refuse(request: Request, error: Any) -> Response:
     return JSONResponse({"error": error.detail}, error.status_code, {"Connection": "close"})
 
 
