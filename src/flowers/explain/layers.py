@@ -244,30 +244,27 @@ _OTHER_NONLINEARITIES = {
 """Functions that guided backpropagation is not defined for, by their names in autograd."""
 
 
-class _NewView(nn.Module):
-    """Passes a tensor on as a new one, so that a hook on its gradient sees only the gradient of this path.
+class _OwnReLU(nn.Module):
+    """A ReLU, or min(ReLU, 6) for a ReLU6, that captum can hook.
 
-    Where a tensor enters a ReLU and a shortcut, captum's hook would hold back the gradients of both.
+    It works on a new view of its input, so that a hook on the gradient sees only the gradient of this path: where a
+    tensor enters a ReLU and a shortcut, captum's hook would hold back the gradients of both.
     """
 
-    def forward(self, tensor: Tensor) -> Tensor:
-        return tensor.view_as(tensor)
-
-
-class _AtMostSix(nn.Module):
-    """The upper limit of a ReLU6: min(x, 6)."""
+    def __init__(self, most: float | None) -> None:
+        super().__init__()
+        self.relu, self.most = nn.ReLU(), most
 
     def forward(self, tensor: Tensor) -> Tensor:
-        return tensor.clamp(max=6.0)
+        positive: Tensor = self.relu(tensor.view_as(tensor))
+        return positive if self.most is None else positive.clamp(max=self.most)
 
 
 def separate_relus(module: nn.Module) -> None:
     """Replace each ReLU6 by min(ReLU, 6), since captum knows only the ReLU, and give every ReLU an input of its own."""
     for name, child in module.named_children():
-        if isinstance(child, nn.ReLU6):
-            setattr(module, name, nn.Sequential(_NewView(), nn.ReLU(), _AtMostSix()))
-        elif isinstance(child, nn.ReLU):
-            setattr(module, name, nn.Sequential(_NewView(), child))
+        if isinstance(child, nn.ReLU | nn.ReLU6):
+            setattr(module, name, _OwnReLU(6.0 if isinstance(child, nn.ReLU6) else None))
         else:
             separate_relus(child)
 
