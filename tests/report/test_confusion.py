@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from flowers.report.confusion import WORST_CELLS, ConfusionPainter, ConfusionSheet, confusion_figure, worst_confusions
+from flowers.report.confusion import WORST_CELLS, ConfusionSheet, confusion_figure, worst_confusions
 
 
 def rendered(figure: Figure) -> NDArray[np.uint8]:
@@ -71,27 +71,6 @@ def test_beyond_25_classes_only_the_worst_errors_are_numbered() -> None:
     few, many = matrix(5), matrix(102)
     assert len(ConfusionSheet(*few, "title").numbers.get_paths()) == (few[0] > 0).sum()
     assert len(ConfusionSheet(*many, "title").numbers.get_paths()) == WORST_CELLS
-
-
-@pytest.mark.parametrize("num_classes", [3, 26])
-def test_the_painter_draws_the_same_pixels(num_classes: int) -> None:
-    painter = ConfusionPainter()
-    for epoch in range(3):
-        counts, classes = matrix(num_classes, epoch)
-        if epoch == 2:  # another number of photographs, hence other labels
-            counts = counts * 2
-        image = painter(counts, classes, f"epoch {epoch}")
-        assert image.dtype == np.uint8
-        assert np.array_equal(image, rendered(confusion_figure(counts, classes, f"epoch {epoch}")))
-
-
-def test_the_painter_returns_images_that_stay_as_they_are() -> None:
-    painter = ConfusionPainter()
-    first = painter(*matrix(3, 0), "one")
-    kept = first.copy()
-    second = painter(*matrix(3, 1), "two")
-    assert np.array_equal(first, kept)
-    assert not np.array_equal(first, second)
 
 
 def test_a_name_with_dollars_is_no_formula() -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from flowers.config.cli import exit_on_user_error, read_arguments
 from flowers.errors import UserError
+from flowers.tracking.runs import list_experiments
+from flowers.tracking.store import sqlite_file, store_access
 
 KIND = "?workflowType=machine_learning"
 """Without it, a new browser gets MLflow's pages for another kind of work."""
@@ -76,9 +78,6 @@ def prepare(uri: str, base: str) -> list[str]:
     Raises:
         UserError: If the store cannot be used, or nothing is in it.
     """
-    from flowers.tracking.runs import list_experiments
-    from flowers.tracking.store import sqlite_file, store_access
-
     file = sqlite_file(uri)
     nothing = "make some with `make repro` or `flowers train`, or name another store with uri=sqlite:///FILE."
     if file is not None and not file.exists():
@@ -96,8 +95,6 @@ def prepare(uri: str, base: str) -> list[str]:
 
 def server_command(arguments: Arguments) -> list[str]:
     """Write the command that serves the pages."""
-    from flowers.tracking.store import sqlite_file
-
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", arguments.uri]
     command += ["--registry-store-uri", arguments.uri]
     command += ["--host", arguments.host, "--port", str(arguments.port)]

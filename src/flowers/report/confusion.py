@@ -5,8 +5,6 @@ import math
 from typing import Any
 
 import numpy as np
-from matplotlib.artist import Artist
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
@@ -60,53 +58,12 @@ def confusion_figure(counts: NDArray[np.integer], classes: list[str], title: str
     return ConfusionSheet(counts, classes, title).figure
 
 
-class ConfusionPainter:
-    """Turns one confusion matrix after another into an image, quickly.
-
-    Drawing the class names is most of the work and they are the same every epoch, so what stays is drawn once
-    and kept; the result equals :func:`confusion_figure` pixel by pixel. Not for use by two threads at once.
-    """
-
-    def __init__(self) -> None:
-        self._kept: tuple[object, ConfusionSheet, FigureCanvasAgg, Any] | None = None
-
-    def __call__(self, counts: NDArray[np.integer], classes: list[str], title: str) -> NDArray[np.uint8]:
-        """Draw a confusion matrix as :func:`confusion_figure` does.
-
-        Args:
-            counts: (K, K), rows truth, columns prediction.
-            classes: The K class names, by number.
-            title: One line.
-
-        Returns:
-            RGB image, (H, W, 3), in 0..255.
-
-        Raises:
-            ValueError: The matrix does not fit the classes.
-        """
-        key = (tuple(classes), counts.sum(axis=1).tolist())
-        if self._kept is None or self._kept[0] != key:
-            sheet = ConfusionSheet(counts, classes, title)
-            canvas = FigureCanvasAgg(sheet.figure)
-            for artist in sheet.changing:
-                artist.set_animated(True)  # the canvas leaves it out
-            canvas.draw()
-            self._kept = key, sheet, canvas, canvas.copy_from_bbox(sheet.figure.bbox)
-        _, sheet, canvas, blank = self._kept
-        sheet.fill(counts, title)
-        canvas.restore_region(blank)
-        for artist in sheet.changing:
-            sheet.figure.draw_artist(artist)
-        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
 class ConfusionSheet:
-    """The figure of a confusion matrix, with the artists that differ between two matrices kept apart.
+    """The figure of a confusion matrix, and its parts.
 
     Attributes:
         figure: The figure.
         numbers: What the cells say.
-        changing: The artists that differ from matrix to matrix, from the lowest to the topmost.
     """
 
     def __init__(self, counts: NDArray[np.integer], classes: list[str], title: str) -> None:
@@ -151,13 +108,13 @@ class ConfusionSheet:
         edges = np.arange(num_classes + 1) - 0.5
         line_pt = 0.8 if num_classes <= COUNTED_CLASSES else 0.3
         look: dict[str, Any] = {"colors": FAINT, "lw": line_pt, "alpha": 0.28, "clip_on": False, "zorder": 1}
-        lines = [draw(edges, edges[0], edges[-1], **look) for draw in (axes.hlines, axes.vlines)]
+        axes.hlines(edges, edges[0], edges[-1], **look)
+        axes.vlines(edges, edges[0], edges[-1], **look)
         # One collection of outlines instead of a text per cell, which would take ten times as long to draw.
         self.numbers = PathCollection(
             [], [1.0], offset_transform=axes.transData, transform=IdentityTransform(), linewidths=0, zorder=2
         )
         axes.add_collection(self.numbers, autolim=False)
-        self.changing: list[Artist] = [self._image, *lines, self.numbers, self._title, self._subtitle]
         self.fill(counts, title)
 
     def fill(self, counts: NDArray[np.integer], title: str) -> None:

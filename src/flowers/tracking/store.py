@@ -60,12 +60,9 @@ logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 def store_access(uri: str, key: str = "tracking.uri") -> Iterator[None]:
     """Say in one sentence what is wrong with the MLflow store, also while the context lasts.
 
-    Args:
-        uri: The store.
-        key: What another store is chosen by.
-
     Raises:
-        UserError: If the store is locked, of another schema, no database, or unusable in another way.
+        UserError: If the store is locked, of another schema, no database, or unusable in another way; it names the
+            `key` that another store is chosen by.
     """
     file = sqlite_file(uri)
     try:
