@@ -538,4 +538,4 @@ def test_parameters_are_short_and_flat() -> None:
     assert params["max_lr"] == "0.01, [0.001, 0.003]"
     assert not {"mixup_alpha", "class_weights", "sampling"} & params.keys()  # switched off
     assert not any("." in name for name in params)
-    assert len(str(params)) < 1000  # a picture's panel repeats them all
+    assert len(str(params)) < 1000  # MLflow's pages repeat them all

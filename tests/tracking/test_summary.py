@@ -133,7 +133,7 @@ def test_parameters_are_short_and_flat(config: dict[str, Any]) -> None:
     assert (params["loss"], params["label_smoothing"], params["batch_size"]) == ("CrossEntropyLoss", 0.1, 32)
     assert not {"mixup_alpha", "class_weights", "sampling", "weights"} & params.keys()  # switched off
     assert not any("." in name or "/" in name or name.startswith("_") for name in params)
-    assert len(str(params)) < 1000  # a picture's panel repeats them all
+    assert len(str(params)) < 1000  # MLflow's pages repeat them all
 
 
 @pytest.mark.parametrize("kept", [(), ("model",), ("name", "out_dir"), ("data", "seed")])

@@ -78,7 +78,7 @@ def flat(node: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
 def short_params(config: Mapping[str, Any]) -> dict[str, Any]:
     """Choose what runs are told apart by: the recipe's numbers by the last part of their key, if not switched off.
 
-    MLflow's pages repeat all of it beside each picture. The whole configuration is in ``config.yaml``.
+    MLflow's table of runs has a column for each. The whole configuration is in ``config.yaml``.
     """
     data, model = config.get("data") or {}, config.get("model") or {}
     stages = model.get("stages") or []
