@@ -129,3 +129,6 @@ def test_the_frozen_part_runs_once_per_view(
     trainer = fit(classifier, 7)
     photographs = trainer.datamodule  # type: ignore[attr-defined]
     assert seen == 2 * len(photographs.train) + len(photographs.val)
+    # Whoever is given these photographs next gets them, and not what the bank has of them.
+    assert classifier.val_bank is None
+    assert all(batch.images.shape[1:] == (3, 32, 32) for batch in photographs.val_dataloader())

@@ -104,11 +104,13 @@ def transform(images: Tensor, uniform: Tensor, augment: Augment, mean: Tensor, s
         (B,3,H,W) float32, normalised.
     """
     pixels = images.float()
-    if _moves(augment):
+    if augment.flip or any((augment.rotation_deg, augment.zoom_frac, augment.aspect_frac, augment.translation_frac)):
         grid = functional.affine_grid(_affine(uniform, augment), list(pixels.shape), align_corners=False)
         pixels = functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     matrix, offset = _colour(pixels, uniform, augment)
-    return _recolour(pixels, matrix / std[:, None], (offset - mean) / std)
+    matrix, offset = matrix / std[:, None], (offset - mean) / std
+    flat = pixels.flatten(2)  # (B,3,H,W) -> (B,3,H*W)
+    return torch.baddbmm(offset[:, :, None], matrix, flat).view_as(pixels)
 
 
 def as_pixels(images: Tensor) -> Tensor:
@@ -195,10 +197,6 @@ def _inside(box: Tensor, area: Tensor, log_aspect: Tensor, images: Tensor) -> Te
     return (rows[:, :, None] & columns[:, None, :])[:, None]
 
 
-def _moves(augment: Augment) -> bool:
-    return augment.flip or any((augment.rotation_deg, augment.zoom_frac, augment.aspect_frac, augment.translation_frac))
-
-
 def _between(uniform: Tensor, column: int, reach: float) -> Tensor:
     # (B,) in [-reach, reach)
     return (2 * uniform[:, column] - 1) * reach
@@ -230,11 +228,6 @@ def _colour(pixels: Tensor, uniform: Tensor, augment: Augment) -> tuple[Tensor, 
     mean_grey = pixels.mean(dim=(2, 3)) @ grey / 255 if augment.contrast else torch.zeros_like(contrast)
     offset = (brightness * (1 - contrast) * mean_grey)[:, None].expand(-1, 3)
     return matrix, offset
-
-
-def _recolour(pixels: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
-    flat = pixels.flatten(2)  # (B,3,H,W) -> (B,3,H*W)
-    return torch.baddbmm(offset[:, :, None], matrix, flat).view_as(pixels)
 
 
 BLANK = 0.5

@@ -350,6 +350,12 @@ class Classifier(lightning.LightningModule):
         if self.current_epoch + 1 >= total_epochs(self.stages):
             self.trainer.should_stop = True
 
+    def on_fit_end(self) -> None:
+        """Leave nothing behind that stands for photographs: what is validated next may be others."""
+        self.bank = self.val_bank = None
+        for photographs in self.photographs or ():
+            photographs.with_images = True
+
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B,3,H,W), uint8 or float in [0, 1], to logits (B,K) of the network that is saved."""
         logits: Tensor = self.final_net(normalise(as_pixels(images).to(self.device), self.mean, self.std))
