@@ -7,7 +7,6 @@ called none. Reads what the stages `evaluate` and `baselines` wrote, and measure
 given by the folder that `train` wrote and `evaluate` measured; `baselines=DIR` adds baselines.
 """
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
@@ -123,27 +122,21 @@ def write(ranking: Ranking, out: Path) -> None:
         out: The folder; it is made.
     """
     out.mkdir(parents=True, exist_ok=True)
-    _write_table(out / "leaderboard.csv", [COLUMNS, *leaderboard(ranking)])
-    _write_table(out / "pairs.csv", [PAIR_COLUMNS, *map(astuple, (*ranking.pairs, *ranking.baseline_pairs))])
+    pairs = map(astuple, (*ranking.pairs, *ranking.baseline_pairs))
+    for name, rows, columns in (("leaderboard", leaderboard(ranking), COLUMNS), ("pairs", pairs, PAIR_COLUMNS)):
+        # As objects, whole numbers stay whole beside empty cells.
+        pd.DataFrame(rows, columns=columns, dtype=object).to_csv(out / f"{name}.csv", index=False)
     write_comparison(ranking, out / "index.html")
-
-
-def _write_table(path: Path, rows: Sequence[Sequence[Any]]) -> None:
-    """Write a CSV file; None becomes an empty cell."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def _write_plots(experiment: Experiment, folder: Path) -> None:
     """Write what `dvc plots` draws: it takes a folder of tables for each kind of plot."""
-    truth, prediction = (
-        np.repeat(labels.ravel(), experiment.counts.ravel()) for labels in np.indices(experiment.counts.shape)
-    )
-    classes = np.array(experiment.classes, dtype=object)
+    cells = np.indices(experiment.counts.shape).reshape(2, -1)
+    truth, prediction = np.array(experiment.classes, dtype=object)[cells.repeat(experiment.counts.ravel(), axis=1)]
     tables = {
         "loss": experiment.history[["epoch", "train/loss", "val/loss"]],
         "accuracy": experiment.history[["epoch", "train/acc", "val/acc"]],
-        "confusion": pd.DataFrame({"truth": classes[truth], "prediction": classes[prediction]}),
+        "confusion": pd.DataFrame({"truth": truth, "prediction": prediction}),
     }
     for kind, rows in tables.items():
         (folder / kind).mkdir(parents=True, exist_ok=True)

@@ -55,94 +55,83 @@ def confusion_figure(counts: NDArray[np.integer], classes: list[str], title: str
     Raises:
         ValueError: The matrix does not fit the classes.
     """
-    return ConfusionSheet(counts, classes, title).figure
+    num_classes = len(classes)
+    if counts.shape != (num_classes, num_classes):
+        raise ValueError(f"a confusion matrix of shape {counts.shape} does not fit {num_classes} classes")
+    cell_in, name_pt, number_pt = _sizes(num_classes)
+    names = [cut_text(name, _LONGEST_NAME_IN, name_pt) for name in classes]
+    support = [f"{total:d}" for total in counts.sum(axis=1).tolist()]
+    name_in = max(text_width_in(name, name_pt) for name in names)
+    support_in = max(text_width_in(text, name_pt) for text in [*support, "all"])
+    slanted = name_in > cell_in * 0.92
+    # Sizes in inches, which place the axes: a layout engine would cost more than the drawing.
+    side = cell_in * num_classes
+    gap = 0.09
+    left, right = max(name_in, 0.35) + 0.15 + gap, support_in + 0.28
+    top, bottom = 0.84, (name_in if slanted else name_pt / 72 * 1.3) + 0.34 + gap
+    width, height = max(left + side + right, 4.2), top + side + bottom
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor=PAPER)
+    axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
+    axes.set(xlim=(-0.5, num_classes - 0.5), ylim=(num_classes - 0.5, -0.5), facecolor="none")
+    axes.spines[:].set_visible(False)
+    axes.set_xticks(range(num_classes), names, rotation=90 if slanted else 0, parse_math=False)
+    axes.set_yticks(range(num_classes), names, parse_math=False)
+    axes.tick_params(length=0, pad=gap * 72 * 0.6, labelsize=name_pt, labelcolor=INK)
+
+    def beside(x_in: float, y_in: float, text: str, size_pt: float = TICK_PT, **look: Any) -> Text:
+        """Write at a distance from the axes' lower left corner."""
+        return write(figure, (left + x_in) / width, (bottom + y_in) / height, text, size_pt, **look)
+
+    for row, text in enumerate(support):
+        middle = side - (row + 0.5) * cell_in
+        beside(side + right - 0.18, middle, text, name_pt, ha="right", va="center_baseline")
+    beside(side + right - 0.18, side + 0.06, "all", ha="right", va="bottom")
+    beside(-gap, side + 0.06, "true", ha="right", va="bottom")
+    beside(0, 0.07 - bottom, "predicted", va="bottom")
+    beside(0, side + top - 0.14, title, TITLE_PT, color=INK, va="top", weight="bold")
+    total, right_count = int(counts.sum()), int(counts.trace())
+    beside(0, side + top - 0.4, f"{right_count} of {total} right ({_percent(right_count, total)})", va="top")
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(_cells(counts, shares), interpolation="none", aspect="auto", zorder=0)
+    # Lines of paper colour would vanish on a dark page and hide nothing between tiny cells.
+    edges = np.arange(num_classes + 1) - 0.5
+    line_pt = 0.8 if num_classes <= COUNTED_CLASSES else 0.3
+    look: dict[str, Any] = {"colors": FAINT, "lw": line_pt, "alpha": 0.28, "clip_on": False, "zorder": 1}
+    axes.hlines(edges, edges[0], edges[-1], **look)
+    axes.vlines(edges, edges[0], edges[-1], **look)
+    said = np.argwhere(counts > 0)
+    if num_classes > COUNTED_CLASSES:
+        said = np.array([cell for *cell, _ in worst_confusions(counts, WORST_CELLS)], int).reshape(-1, 2)
+    words = []
+    for row, column in said:
+        share = f"\n{_percent(shares[row, column], 1)}" if num_classes <= _SHARED_CLASSES else ""
+        words.append(f"{counts[row, column]:d}{share}")
+    dark = (np.eye(num_classes, dtype=bool) & (shares >= 0.8))[tuple(said.T)]
+    # One collection of outlines instead of a text per cell, which would take ten times as long to draw.
+    numbers = PathCollection(
+        [_outline(each, number_pt) for each in words],
+        [1.0],
+        offsets=said[:, ::-1],
+        offset_transform=axes.transData,
+        transform=IdentityTransform(),
+        facecolors=np.where(dark, PAPER, INK).tolist(),
+        linewidths=0,
+        zorder=2,
+    )
+    axes.add_collection(numbers, autolim=False)
+    return figure
 
 
-class ConfusionSheet:
-    """The figure of a confusion matrix, and its parts.
-
-    Attributes:
-        figure: The figure.
-        numbers: What the cells say.
-    """
-
-    def __init__(self, counts: NDArray[np.integer], classes: list[str], title: str) -> None:
-        num_classes = len(classes)
-        if counts.shape != (num_classes, num_classes):
-            raise ValueError(f"a confusion matrix of shape {counts.shape} does not fit {num_classes} classes")
-        cell_in, name_pt, self._number_pt = _sizes(num_classes)
-        names = [cut_text(name, _LONGEST_NAME_IN, name_pt) for name in classes]
-        support = [f"{total:d}" for total in counts.sum(axis=1).tolist()]
-        name_in = max(text_width_in(name, name_pt) for name in names)
-        support_in = max(text_width_in(text, name_pt) for text in [*support, "all"])
-        slanted = name_in > cell_in * 0.92
-        # Sizes in inches, which place the axes: a layout engine would cost more than the drawing.
-        side = cell_in * num_classes
-        gap = 0.09
-        left, right = max(name_in, 0.35) + 0.15 + gap, support_in + 0.28
-        top, bottom = 0.84, (name_in if slanted else name_pt / 72 * 1.3) + 0.34 + gap
-        width, height = max(left + side + right, 4.2), top + side + bottom
-        self.figure = Figure(figsize=(width, height), dpi=DPI, facecolor=PAPER)
-        axes = self.figure.add_axes((left / width, bottom / height, side / width, side / height))
-        axes.set(xlim=(-0.5, num_classes - 0.5), ylim=(num_classes - 0.5, -0.5), facecolor="none")
-        axes.spines[:].set_visible(False)
-        axes.set_xticks(range(num_classes), names, rotation=90 if slanted else 0, parse_math=False)
-        axes.set_yticks(range(num_classes), names, parse_math=False)
-        axes.tick_params(length=0, pad=gap * 72 * 0.6, labelsize=name_pt, labelcolor=INK)
-
-        def beside(x_in: float, y_in: float, text: str, size_pt: float = TICK_PT, **look: Any) -> Text:
-            """Write at a distance from the axes' lower left corner."""
-            return write(self.figure, (left + x_in) / width, (bottom + y_in) / height, text, size_pt, **look)
-
-        for row, text in enumerate(support):
-            middle = side - (row + 0.5) * cell_in
-            beside(side + right - 0.18, middle, text, name_pt, ha="right", va="center_baseline")
-        beside(side + right - 0.18, side + 0.06, "all", ha="right", va="bottom")
-        beside(-gap, side + 0.06, "true", ha="right", va="bottom")
-        beside(0, 0.07 - bottom, "predicted", va="bottom")
-        self._title = beside(0, side + top - 0.14, "", TITLE_PT, color=INK, va="top", weight="bold")
-        self._subtitle = beside(0, side + top - 0.4, "", va="top")
-        blank = np.zeros((num_classes, num_classes, 4))
-        self._image = axes.imshow(blank, interpolation="none", aspect="auto", zorder=0)
-        # Lines of paper colour would vanish on a dark page and hide nothing between tiny cells.
-        edges = np.arange(num_classes + 1) - 0.5
-        line_pt = 0.8 if num_classes <= COUNTED_CLASSES else 0.3
-        look: dict[str, Any] = {"colors": FAINT, "lw": line_pt, "alpha": 0.28, "clip_on": False, "zorder": 1}
-        axes.hlines(edges, edges[0], edges[-1], **look)
-        axes.vlines(edges, edges[0], edges[-1], **look)
-        # One collection of outlines instead of a text per cell, which would take ten times as long to draw.
-        self.numbers = PathCollection(
-            [], [1.0], offset_transform=axes.transData, transform=IdentityTransform(), linewidths=0, zorder=2
-        )
-        axes.add_collection(self.numbers, autolim=False)
-        self.fill(counts, title)
-
-    def fill(self, counts: NDArray[np.integer], title: str) -> None:
-        """Show this matrix, (K, K), instead of the one before."""
-        num_classes = len(counts)
-        total, right = int(counts.sum()), int(counts.trace())
-        self._title.set_text(title)
-        self._subtitle.set_text(f"{right} of {total} right ({_percent(right, total)})")
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        # Shade is opacity, so that the figure also works on a dark page.
-        diagonal, wrong = np.eye(num_classes, dtype=bool), np.sqrt(shares)
-        if num_classes > COUNTED_CLASSES:  # A cell is a dot then, which must not be pale to be found.
-            wrong = np.where(counts > 0, 0.2 + 0.8 * np.minimum(2 * wrong, 1), 0)
-        cells = np.where(diagonal[..., None], to_rgba(RIGHT), to_rgba(WRONG))
-        cells[..., 3] = np.where(diagonal, shares, wrong)
-        # Bytes, because matplotlib resamples those several times faster than floats.
-        self._image.set_data((cells * 255).round().astype(np.uint8))
-        said = np.argwhere(counts > 0)
-        if num_classes > COUNTED_CLASSES:
-            said = np.array([cell for *cell, _ in worst_confusions(counts, WORST_CELLS)], int).reshape(-1, 2)
-        words = []
-        for row, column in said:
-            share = f"\n{_percent(shares[row, column], 1)}" if num_classes <= _SHARED_CLASSES else ""
-            words.append(f"{counts[row, column]:d}{share}")
-        self.numbers.set_paths([_outline(each, self._number_pt) for each in words])
-        self.numbers.set_offsets(said[:, ::-1])
-        dark = (diagonal & (shares >= 0.8))[tuple(said.T)]
-        self.numbers.set_facecolor(np.where(dark, PAPER, INK).tolist())
+def _cells(counts: NDArray[np.integer], shares: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Shade the cells, (K, K, 4) in 0..255."""
+    # Shade is opacity, so that the figure also works on a dark page.
+    diagonal, wrong = np.eye(len(counts), dtype=bool), np.sqrt(shares)
+    if len(counts) > COUNTED_CLASSES:  # A cell is a dot then, which must not be pale to be found.
+        wrong = np.where(counts > 0, 0.2 + 0.8 * np.minimum(2 * wrong, 1), 0)
+    cells = np.where(diagonal[..., None], to_rgba(RIGHT), to_rgba(WRONG))
+    cells[..., 3] = np.where(diagonal, shares, wrong)
+    # Bytes, because matplotlib resamples those several times faster than floats.
+    return (cells * 255).round().astype(np.uint8)
 
 
 def worst_confusions(counts: NDArray[np.integer], most: int) -> list[tuple[int, int, int]]:

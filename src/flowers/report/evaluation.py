@@ -31,7 +31,7 @@ from flowers.evaluation.result_files import (
 )
 from flowers.evaluation.selection import OOD_SHOWN, Pictures, choose_shown
 from flowers.explain.explanation_set import ExplanationSet
-from flowers.report.confusion import COUNTED_CLASSES, ConfusionSheet, confusion_figure, worst_confusions
+from flowers.report.confusion import COUNTED_CLASSES, confusion_figure, worst_confusions
 from flowers.report.curves import MEMORISING_FRAC, curves_figure, stage_starts
 from flowers.report.data_card import side_by_side
 from flowers.report.explanations import describe_explanations, explanation_figures
@@ -165,7 +165,7 @@ def write_report(run: Run, figures: Mapping[str, Figure], out: Path) -> None:
         figures: From :func:`figures_of`.
         out: The file to write; its folder is made.
     """
-    sheet = ConfusionSheet(run.counts, run.classes, "Test photographs")
+    confusion = confusion_figure(run.counts, run.classes, "Test photographs")
     # Row numbers, those that are least like the known photographs first.
     unlike = run.outliers["outlier"].sort_values(ascending=False, kind="stable").index[:OOD_SHOWN]
     thumbnails = [picture_address(thumbnail, THUMBNAIL_QUALITY) for thumbnail in run.pictures.thumbnails]
@@ -176,8 +176,8 @@ def write_report(run: Run, figures: Mapping[str, Figure], out: Path) -> None:
         scores=run.scores,
         findings=findings(run),
         figures=figures,
-        confusion=sheet.figure,
-        box=sheet.figure.axes[0].get_position(),
+        confusion=confusion,
+        box=confusion.axes[0].get_position(),
         wide=len(run.classes) > COUNTED_CLASSES,
         thumbnails=thumbnails,
         embedded=embedded(run, thumbnails),
