@@ -4,7 +4,9 @@ Writes a folder with ``model.safetensors``, ``config.yaml`` (what was trained), 
 ``history.csv`` (what happened in each epoch), and ``stage-N.ckpt`` for each stage. Never reads the test photographs.
 """
 
-from collections.abc import Mapping
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,6 @@ from flowers.config.schema import Settings
 from flowers.data.datamodule import PhotoDataModule
 from flowers.errors import UserError
 from flowers.training import checkpoints
-from flowers.training.checkpoints import check_free, some_pixels, write_model
 from flowers.training.classifier import Classifier
 from flowers.training.stages import describe_stages, scaled_stages, total_epochs
 from flowers.training.trainer import Bar, History, make_trainer, quiet_lightning, shows_bar
@@ -39,23 +40,49 @@ def train(settings: Settings, stop_after_epochs: int | None = None, logged: Mapp
         UserError: If something that the user gave cannot be used.
         KeyboardInterrupt: If interrupted; the same call goes on from the last whole epoch.
     """
-    out = Path(settings.out_dir)
-    check_free(out, settings)
+    out, speaks = Path(settings.out_dir), settings.progress != "none"
+    checkpoints.check_free(out, settings)
     start = checkpoints.start_checkpoint(out, settings)
     datamodule, model = build_training(settings)
-    if getattr(datamodule, "summary", None) and settings.progress != "none":
+    if speaks and getattr(datamodule, "summary", None):
         print(datamodule.summary, flush=True)
     out.mkdir(parents=True, exist_ok=True)  # now, not after hours, is the time to learn that it cannot be made
     split = getattr(datamodule, "split", None)  # which a DataModule from elsewhere does not have
-    key = checkpoints.resume_key(settings, "" if split is None else split_digest(split), start)
-    folder = Path("runs/resume") / key
-    try:
-        with checkpoints.locked(folder, "training"):
-            return _fit(settings, datamodule, model, folder, start, stop_after_epochs, logged or {})
-    except KeyboardInterrupt as error:
-        whole = checkpoints.EpochCheckpoint(folder).found() is not None
-        advice = "goes on from the last whole epoch" if whole else "starts anew, as no epoch was whole yet"
-        raise KeyboardInterrupt(f"interrupted; the same command {advice}.") from error
+    folder = Path("runs/resume") / checkpoints.resume_key(settings, "" if split is None else split_digest(split), start)
+    checkpoint = checkpoints.EpochCheckpoint(folder, stop_after_epochs)
+    bar = shows_bar(settings.progress)
+    history = History(lines=speaks and not bar)
+    with checkpoints.locked(folder, "training"), _advised(checkpoint):
+        callbacks = [instantiate(f"callbacks.{name}", node) for name, node in settings.callbacks.items() if node]
+        with _open_loggers(settings, logged or {}) as loggers:
+            watching = [logger for logger in loggers if isinstance(logger, Callback)]
+            with quiet_lightning():
+                trainer = make_trainer(
+                    settings.trainer,
+                    folder,
+                    max_epochs=settings.trainer.max_epochs or total_epochs(model.table),
+                    callbacks=[history, *callbacks, *watching, checkpoint, *([Bar()] if bar else [])],
+                    logger=loggers or False,
+                    enable_progress_bar=bar,
+                )
+                datamodule.setup("fit")
+                begun = checkpoint.found() or start
+                if speaks:
+                    _announce(settings, datamodule, model, trainer, begun)
+                for logger in loggers:
+                    logger.log_hyperparams(as_dict(settings))
+                trainer.fit(model, datamodule=datamodule, ckpt_path=begun, weights_only=True)
+            if stop_after_epochs is not None:
+                return float("nan")
+            run_id = next((logger.run_id for logger in loggers if getattr(logger, "run_id", None)), None)
+            record = checkpoints.write_model(out, settings, model.final_net, datamodule, history.rows, run_id)
+            for logger in loggers:
+                if hasattr(logger, "log_trained"):
+                    examples = checkpoints.some_pixels(datamodule)
+                    logger.log_trained(out, model.final_net, record["temperature"], examples, record["classes"])
+        checkpoints.finish(folder, out)
+    print(f"trained model: {out}  (val/acc {record['final']['val/acc']:.3f})", flush=True)
+    return float(record["final"]["val/acc"])
 
 
 def build_training(settings: Settings) -> tuple[PhotoDataModule, Classifier]:
@@ -78,80 +105,51 @@ def build_training(settings: Settings) -> tuple[PhotoDataModule, Classifier]:
     return datamodule, model
 
 
-def _fit(
-    settings: Settings,
-    datamodule: PhotoDataModule,
-    model: Classifier,
-    folder: Path,
-    start: Path | None,
-    stop_after_epochs: int | None,
-    logged: Mapping[str, Any],
-) -> float:
-    """Run Lightning from the start or from the last whole epoch, and write what came out."""
-    bar = shows_bar(settings.progress)
-    history = History(lines=settings.progress != "none" and not bar)
-    checkpoint = checkpoints.EpochCheckpoint(folder, stop_after_epochs)
-    callbacks = [instantiate(f"callbacks.{name}", node) for name, node in settings.callbacks.items() if node]
+@contextlib.contextmanager
+def _advised(checkpoint: checkpoints.EpochCheckpoint) -> Iterator[None]:
+    """Say of an interruption what the same command will do."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        whole = checkpoint.found() is not None
+        advice = "goes on from the last whole epoch" if whole else "starts anew, as no epoch was whole yet"
+        raise KeyboardInterrupt(f"interrupted; the same command {advice}.") from error
+
+
+@contextlib.contextmanager
+def _open_loggers(settings: Settings, logged: Mapping[str, Any]) -> Iterator[list[Any]]:
+    """Make the loggers; should anything fail before all is written, they note how the training ended."""
     loggers = [
         instantiate(f"logger.{name}", node, **(logged if name == "mlflow" else {}))
         for name, node in settings.logger.items()
         if node and (name != "mlflow" or settings.tracking.enabled)
     ]
-    watching = [logger for logger in loggers if isinstance(logger, Callback)]
     try:
-        with quiet_lightning():
-            trainer = make_trainer(
-                settings.trainer,
-                folder,
-                max_epochs=settings.trainer.max_epochs or total_epochs(model.table),
-                callbacks=[history, *callbacks, *watching, checkpoint, *([Bar()] if bar else [])],
-                logger=loggers or False,
-                enable_progress_bar=bar,
-            )
-            datamodule.setup("fit")
-            if settings.progress != "none":
-                _announce(settings, datamodule, model, str(trainer.precision), trainer.max_epochs or -1)
-            for logger in loggers:
-                logger.log_hyperparams(as_dict(settings))
-            found = checkpoint.found() or start
-            if found is not None and settings.progress != "none":
-                print(f"going on from the checkpoint {found}", flush=True)
-            trainer.fit(model, datamodule=datamodule, ckpt_path=found, weights_only=True)
-        if stop_after_epochs is not None:
-            return float("nan")
-        out = Path(settings.out_dir)
-        run_id = next((logger.run_id for logger in loggers if getattr(logger, "run_id", None)), None)
-        record = write_model(out, settings, model.final_net, datamodule, history.rows, run_id)
-        for logger in watching:
-            if hasattr(logger, "log_trained"):
-                examples = some_pixels(datamodule)
-                logger.log_trained(out, model.final_net, record["temperature"], examples, record["classes"])
+        yield loggers
     except BaseException as error:
         for logger in loggers:
             logger.finalize("aborted" if isinstance(error, KeyboardInterrupt) else "failed")
         raise
-    checkpoints.finish(folder, out)
-    print(f"trained model: {out}  (val/acc {record['final']['val/acc']:.3f})", flush=True)
-    return float(record["final"]["val/acc"])
 
 
 def _announce(
-    settings: Settings, datamodule: PhotoDataModule, model: Classifier, precision: str, max_epochs: int
+    settings: Settings, datamodule: PhotoDataModule, model: Classifier, trainer: lightning.Trainer, begun: Path | None
 ) -> None:
-    """Say in a line what is about to be trained, and for how long."""
-    stages = scaled_stages(model.table, max_epochs)
-    epochs = sum(stage.epochs for stage in stages)
+    """Say what is about to be trained, for how long, and from where it goes on."""
+    stages = scaled_stages(model.table, trainer.max_epochs or -1)
     parameters = sum(parameter.numel() for parameter in model.net.parameters())
     counts = ""
     if hasattr(datamodule, "train"):
         counts = f"{len(datamodule.train)} training and {len(datamodule.val)} validation photographs of "
     print(
-        f"{settings.name}: {counts}{len(datamodule.classes)} classes, {parameters:,} parameters, epochs: {epochs}, "
-        f"{precision}",
-        flush=True,
+        f"{settings.name}: {counts}{len(datamodule.classes)} classes, {parameters:,} parameters, "
+        f"epochs: {total_epochs(stages)}, {trainer.precision}"
     )
     if stages != model.table:
-        print(f"trainer.max_epochs={max_epochs} instead of the recipe's epochs: {describe_stages(stages)}", flush=True)
+        print(f"trainer.max_epochs={trainer.max_epochs} instead of the recipe's epochs: {describe_stages(stages)}")
+    if begun is not None:
+        print(f"going on from the checkpoint {begun}")
+    sys.stdout.flush()
 
 
 def main() -> None:
