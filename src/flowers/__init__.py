@@ -16,41 +16,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flowers.api import (
-        Evaluation,
-        Photographs,
-        compose,
-    )
-    from flowers.commands.evaluate import evaluate
-    from flowers.commands.find_label_errors import find_label_errors
-    from flowers.commands.predict import predict
-    from flowers.commands.train import train
-    from flowers.errors import UserError
-    from flowers.evaluation.significance import smallest_difference
-    from flowers.models.trained import TrainedModel, open_model
-    from flowers.notebook import sentences, start_notebook
-    from flowers.report.image_grid import gallery_figure
+    from flowers.api import Evaluation as Evaluation
+    from flowers.api import Photographs as Photographs
+    from flowers.api import compose as compose
+    from flowers.commands.evaluate import evaluate as evaluate
+    from flowers.commands.find_label_errors import find_label_errors as find_label_errors
+    from flowers.commands.predict import predict as predict
+    from flowers.commands.train import train as train
+    from flowers.errors import UserError as UserError
+    from flowers.evaluation.significance import smallest_difference as smallest_difference
+    from flowers.models.trained import TrainedModel as TrainedModel
+    from flowers.models.trained import open_model as open_model
+    from flowers.notebook import sentences as sentences
+    from flowers.notebook import start_notebook as start_notebook
+    from flowers.report.image_grid import gallery_figure as gallery_figure
 
-__all__ = [
-    "Evaluation",
-    "Photographs",
-    "TrainedModel",
-    "UserError",
-    "compose",
-    "evaluate",
-    "find_label_errors",
-    "gallery_figure",
-    "open_model",
-    "predict",
-    "sentences",
-    "smallest_difference",
-    "start_notebook",
-    "train",
-]
-
-_ELSEWHERE = {
+_HOMES = {
+    "Evaluation": "api",
+    "Photographs": "api",
     "TrainedModel": "models.trained",
     "UserError": "errors",
+    "compose": "api",
     "evaluate": "commands.evaluate",
     "find_label_errors": "commands.find_label_errors",
     "gallery_figure": "report.image_grid",
@@ -61,10 +47,11 @@ _ELSEWHERE = {
     "start_notebook": "notebook",
     "train": "commands.train",
 }
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
     """Import one of the names above when it is asked for."""
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module 'flowers' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"flowers.{_ELSEWHERE.get(name, 'api')}"), name)
+    return getattr(importlib.import_module(f"flowers.{_HOMES[name]}"), name)

@@ -15,14 +15,6 @@ def command_files() -> list[Path]:
     return sorted(file for file in COMMANDS.glob("*.py") if file.stem != "__init__")
 
 
-def summaries() -> dict[str, str]:
-    """Say of each command in a line what it does, without importing it."""
-    documented = {
-        file.stem: ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "" for file in command_files()
-    }
-    return {name: text.partition("\n")[0].partition(":")[0].rstrip(".") for name, text in documented.items()}
-
-
 def own_keys(tree: ast.Module) -> dict[str, ast.expr | None]:
     """Find a command's own keys and their defaults; None for one that must be given."""
     for node in tree.body:
@@ -78,28 +70,36 @@ def _default(value: ast.expr) -> str:
     return "[]" if shown == "list" else shown
 
 
+def list_commands() -> None:
+    """Say of each command in a line what it does, without importing it."""
+    files = command_files()
+    width = max(len(file.stem) for file in files)
+    print("flowers: photographs in; a trained, explained and honestly measured classifier out.\n")
+    print("Usage: flowers COMMAND [key=value …]      flowers COMMAND --help says more\n")
+    for file in files:
+        text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+        summary = text.partition("\n")[0].partition(":")[0].rstrip(".")
+        print(f"  {file.stem:{width}}  {summary}")
+
+
 def main() -> None:
     """List the commands, or run the one that the first word names."""
-    name, words = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
+    name, *words = sys.argv[1:] or ["--help"]
+    files = {file.stem: file for file in command_files()}
+    file = files.get(name.replace("-", "_"))
     if name in ("--help", "-h", "help"):
-        known = summaries()
-        width = max(map(len, known))
-        print("flowers: photographs in; a trained, explained and honestly measured classifier out.\n")
-        print("Usage: flowers COMMAND [key=value …]      flowers COMMAND --help says more\n")
-        print("\n".join(f"  {each:{width}}  {text}" for each, text in known.items()))
-        return
-    command = name.replace("-", "_")
-    if command not in {file.stem for file in command_files()}:
-        print(f"flowers: there is no command '{name}': {suggestion(name, summaries())}", file=sys.stderr)
+        list_commands()
+    elif file is None:
+        print(f"flowers: there is no command '{name}': {suggestion(name, files)}", file=sys.stderr)
         sys.exit(2)
-    if {"--help", "-h"} & set(words):
-        show_help(COMMANDS / f"{command}.py", words)
-        return
-    check_words(COMMANDS / f"{command}.py", words)
-    following: list[str] | None = [command, *words]
-    while following:  # a command may name the one that follows it
-        sys.argv = [f"flowers {following[0]}", *following[1:]]
-        following = importlib.import_module(f"flowers.commands.{following[0]}").main()
+    elif {"--help", "-h"} & set(words):
+        show_help(file, words)
+    else:
+        check_words(file, words)
+        following: list[str] | None = [file.stem, *words]
+        while following:  # a command may name the one that follows it
+            sys.argv = [f"flowers {following[0]}", *following[1:]]
+            following = importlib.import_module(f"flowers.commands.{following[0]}").main()
 
 
 if __name__ == "__main__":

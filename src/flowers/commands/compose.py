@@ -8,9 +8,9 @@ others.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from flowers.config.cli import exit_on_user_error, read_arguments
 from flowers.config.compose import as_dict, change, compose_config, read_settings
@@ -51,7 +51,12 @@ def compose(params: dict[str, Any], out: Path) -> list[Path]:
         if settings.name != name:
             raise UserError(f"conf/experiment/{name}.yaml calls itself '{settings.name}'; set its name to {name}.")
         if settings.weights is not None and settings.weights != HUB:
-            digest = _pin(Path(settings.weights), name)
+            if not Path(settings.weights).is_file():
+                raise UserError(
+                    f"experiment {name} starts from {settings.weights}, which does not exist; make it with `dvc repro "
+                    "pretrain`, or change `weights` in its recipe."
+                )
+            digest = file_digest(Path(settings.weights))
             settings = change(settings, {"weights_sha256": digest, "model.weights_sha256": digest})
         plain = as_dict(settings)
         plain["hydra"] = {"run": {"dir": f"artifacts/train/{name}"}, "output_subdir": None}
@@ -68,34 +73,25 @@ def _read_params(params: dict[str, Any]) -> tuple[str, list[str], list[str]]:
     for key in known:
         if key not in params:
             raise UserError(f"params.yaml lacks '{key}'; add it.")
-    for key in ("experiments", "overrides"):
-        if not isinstance(params[key] or [], list):
-            raise UserError(f"params.yaml: {key} must be a list, like [{params[key]}]; correct it.")
-    if not params["experiments"]:
+    experiments, overrides = params["experiments"] or [], params["overrides"] or []
+    for key, given in (("experiments", experiments), ("overrides", overrides)):
+        if not isinstance(given, list):
+            raise UserError(f"params.yaml: {key} must be a list, like [{given}]; correct it.")
+    if not experiments:
         raise UserError("params.yaml names no experiments; list at least one recipe of conf/experiment.")
-    if params["embeddings"] not in params["experiments"]:
+    if params["embeddings"] not in experiments:
         raise UserError(
             f"params.yaml: embeddings is '{params['embeddings']}', which is none of the experiments; name one of "
-            f"{', '.join(map(str, params['experiments']))}."
+            f"{', '.join(map(str, experiments))}."
         )
-    overrides = [str(override) for override in params["overrides"] or []]
     file = f"conf/data/{params['dataset']}.yaml"
-    for override in overrides:
+    for override in map(str, overrides):
         if override.startswith(_DATA_KEYS):
             raise UserError(
                 f"params.yaml: the override '{override}' would change the data after download and split have run; "
                 f"change {file} instead, or try it with `dvc exp run -S {file}:KEY=VALUE`."
             )
-    return str(params["dataset"]), [str(name) for name in params["experiments"]], overrides
-
-
-def _pin(weights: Path, experiment: str) -> str:
-    if not weights.is_file():
-        raise UserError(
-            f"experiment {experiment} starts from {weights}, which does not exist; make it with `dvc repro pretrain`, "
-            "or change `weights` in its recipe."
-        )
-    return file_digest(weights)
+    return str(params["dataset"]), [str(name) for name in experiments], [str(override) for override in overrides]
 
 
 @dataclass
@@ -112,7 +108,6 @@ def main() -> None:
         arguments = read_arguments(Arguments)
         if not arguments.params.is_file():
             raise UserError(f"{arguments.params} does not exist; call this in the project's folder.")
-        params = OmegaConf.to_container(OmegaConf.load(arguments.params))
-        assert isinstance(params, dict)
-        for file in compose({str(key): value for key, value in params.items()}, arguments.out_dir):
+        params = cast("DictConfig", OmegaConf.load(arguments.params))
+        for file in compose(as_dict(params, resolve=False), arguments.out_dir):
             print(file)

@@ -88,9 +88,8 @@ def complete_words(words: Sequence[str]) -> list[str]:
         UserError: If a class that is named does not exist.
     """
     given = {key: value for key, sign, value in (word.partition("=") for word in words) if sign}
-    if any(word.startswith(("--config", "-cd", "-cn", "-cp", "--help", "-h")) for word in words):
-        return list(words)
-    if not any("." in key and key[0] not in "+~" for key in given):
+    plain = any("." in key and key[0] not in "+~" for key in given)
+    if not plain or any(word.startswith(("--config", "-cd", "-cn", "-cp", "--help", "-h")) for word in words):
         return list(words)
     known_groups = groups()
     choices = [f"{key}={value.partition(',')[0]}" for key, value in given.items() if key in known_groups]
