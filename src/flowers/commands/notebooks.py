@@ -47,10 +47,10 @@ def run_notebook(text: Path) -> Path:
     except ImportError as error:
         raise UserError(f"notebooks need {error.name}, which is not installed: call `make install`.") from error
     notebook = jupytext.read(text)
-    options = {"timeout": PATIENCE_S, "startup_timeout": START_S, "kernel_name": "python3"}
+    client = NotebookClient(notebook, timeout=PATIENCE_S, startup_timeout=START_S, kernel_name="python3")
     try:
         # In the folder where Jupyter starts it; without the kernel's stderr, on which it says that it listens.
-        NotebookClient(notebook, **options).execute(cwd=str(text.parent.resolve()), stderr=subprocess.DEVNULL)
+        client.execute(cwd=str(text.parent.resolve()), stderr=subprocess.DEVNULL)
     except CellExecutionError as error:
         if error.ename == UserError.__name__:
             raise UserError(f"{text}: {error.evalue}") from error
