@@ -95,6 +95,7 @@ class MLflowLogger(Logger, Callback):
         run_name: str | None = None,
         tags: Mapping[str, str] | None = None,
         system_metrics_s: float = 0,
+        draw_confusion: Callable[[NDArray[np.integer], list[str], str], NDArray[np.uint8]] | None = None,
     ) -> None:
         """Choose where to record; nothing is opened yet.
 
@@ -104,11 +105,12 @@ class MLflowLogger(Logger, Callback):
             run_name: Null: by the recipe and the command line, or as MLflow makes it up.
             tags: Of the run, beside those that are made here.
             system_metrics_s: Seconds between two samples of processor and memory use; 0: none.
+            draw_confusion: Draws counts (K,K), the class names and a title as an image (H,W,3) uint8; null: none.
         """
         super().__init__()
         self.run_id: str | None = None
         self._uri, self._experiment, self._run_name, self._tags = uri, experiment, run_name, tags or {}
-        self._system_metrics_s = system_metrics_s
+        self._system_metrics_s, self._draw_confusion = system_metrics_s, draw_confusion
         self._queue = RetryQueue(uri)
         self._run: OpenRun | None = None
         self._trainer: Trainer | None = None
@@ -185,11 +187,12 @@ class MLflowLogger(Logger, Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tell the confusion matrix, the stage and its rates, and what the history has that was not told yet."""
         run, epoch = self._open(), trainer.current_epoch + 1
-        if (confusion := getattr(pl_module, "val_confusion", None)) is not None:
-            counts = pd.DataFrame(confusion.compute().cpu().numpy())
-            classes = list(getattr(trainer.datamodule, "classes", counts.columns))  # type: ignore[attr-defined]
-            table = counts.set_axis(classes, axis="columns").set_axis(pd.Index(classes, name="truth"))
-            self._queue.add(partial(run.log_text, table.to_csv(), f"val/confusion/epoch-{epoch:03}.csv"))
+        confusion = getattr(pl_module, "val_confusion", None)
+        if self._draw_confusion and confusion is not None and epoch not in self._recorded["epoch_s"]:
+            counts = confusion.compute().cpu().numpy()
+            classes = getattr(trainer.datamodule, "classes", [str(label) for label in range(len(counts))])  # type: ignore[attr-defined]
+            image = self._draw_confusion(counts, classes, f"validation, epoch {epoch}")
+            self._queue.add(lambda: run.client.log_image(run.run_id, image, key="val/confusion", step=epoch))
         self._log_new(stage_metrics(epoch, pl_module, int(trainer.num_training_batches)), epoch)
         self._log_history()
 
