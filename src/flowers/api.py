@@ -156,7 +156,7 @@ class Evaluation:
     def ranking(self) -> list[str]:
         """Say which of the trainings beside this one are shown to be better than which, on the same test."""
         experiments, test = read_experiments(own_places(comparable(self._place.trained)))
-        return findings.findings(rank(experiments, [], test.truth, test.groups))
+        return findings.findings(rank(experiments, [], test["truth"].to_numpy(), test["group"].to_numpy()))
 
     def curves(self) -> Figure:
         """Draw how it learned."""

@@ -1,7 +1,7 @@
-"""The one kind of error for what a user can correct."""
+"""The one kind of error for what a user can correct, and how its sentences name things."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -9,6 +9,11 @@ class UserError(Exception):
 
     Commands print it without a traceback and exit with code 2.
     """
+
+
+def listed(names: Sequence[str]) -> str:
+    """Join names as English does."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -1,5 +1,6 @@
 import itertools
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -151,13 +152,12 @@ def test_one_photograph(right: bool) -> None:
 
 
 def test_a_pair_can_be_seen_from_either_side() -> None:
-    pair = pair_of(20, 3)
+    pair, turned = pair_of(20, 3), pair_of(3, 20)
     assert pair.first_is_better
-    assert not pair.second_is_better
-    turned = pair.turned()
-    assert turned.second_is_better
-    assert (turned.low, turned.high, turned.only_first) == (-pair.high, -pair.low, 3)
-    assert turned.turned() == pair
+    assert turned.shown
+    assert not turned.first_is_better
+    assert (turned.difference, turned.only_first, turned.p) == (-pair.difference, 3, pair.p)
+    assert (turned.low, turned.high) == pytest.approx((-pair.high, -pair.low), abs=0.02)
 
 
 def test_ranks_reach_as_far_as_is_not_shown() -> None:
@@ -167,7 +167,7 @@ def test_ranks_reach_as_far_as_is_not_shown() -> None:
     pairs = [pair("a", "b", False), pair("a", "c", True), pair("b", "c", False)]
     assert rank_ranges("abc", pairs) == {"a": (1, 2), "b": (1, 3), "c": (2, 3)}
     assert rank_ranges(["a"], []) == {"a": (1, 1)}
-    turned = [each.turned() for each in pairs]
+    turned = [replace(pair, first=pair.second, second=pair.first, difference=-0.1) for pair in pairs]
     assert rank_ranges("abc", turned) == rank_ranges("abc", pairs)
 
 

@@ -108,10 +108,10 @@ def _rank(places: Sequence[Place], baselines: Path | None, same_training: bool) 
                 f"{', '.join(others)} and {first.name} are not comparable, because their {what} differ "
                 f"({key} in run.json): run `dvc repro`, which makes again what is out of date."
             )
-    found = read_baselines(baselines, test, first.classes, digests) if baselines else []
+    found = read_baselines(baselines, test, digests) if baselines else []
     if twice := {each.name for each in found} & {each.name for each in experiments}:
         raise UserError(f"{min(twice)} is the name of an experiment and of a baseline: rename the experiment.")
-    return rank(experiments, found, test.truth, test.groups)
+    return rank(experiments, found, test["truth"].to_numpy(), test["group"].to_numpy())
 
 
 def write(ranking: Ranking, out: Path) -> None:

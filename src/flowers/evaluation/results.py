@@ -107,17 +107,6 @@ class Place:
         return f"train again with data.split_csv={split_csv}, and evaluate" if self.own else self.remedy
 
 
-@dataclass(frozen=True)
-class TestPhotographs:
-    """The photographs that all were tested on, in the order of their answers."""
-
-    paths: list[str]
-    truth: NDArray[np.int64]
-    """Classes by number, (N,)."""
-    groups: NDArray[np.int64]
-    """Groups of near-duplicates, (N,), as numbers from 0 without a gap."""
-
-
 def stage_place(name: str, artifacts: Path) -> Place:
     """Say where the stages put an experiment."""
     command = f"dvc repro evaluate@{name}"
@@ -197,52 +186,47 @@ def _short_name(path: Path, among: Sequence[Path]) -> str:
     return str(path)
 
 
-def read_experiments(places: Sequence[Place]) -> tuple[list[Experiment], TestPhotographs]:
+def read_experiments(places: Sequence[Place]) -> tuple[list[Experiment], pd.DataFrame]:
     """Read all that is known of experiments that were tested on the same photographs.
 
     Args:
         places: Where they lie, at least one.
 
     Returns:
-        The experiments, and their test photographs.
+        The experiments, and their N test photographs in the order of the experiments' answers, by path: `label`;
+        `truth`, the number of this class; `group` (of near-duplicates), a number from 0 without a gap.
 
     Raises:
         UserError: A file is missing or is not what its stage writes, or the photographs differ.
     """
-    tables = [read_answers(place.evaluated / "predictions.csv", place.remedy) for place in places]
-    first, answers = places[0], tables[0]
-    tests = [_test_rows(place) for place in places]
-    if unknown := sorted(set(answers.index) - set(tests[0].index)):
+    tables = [_read_answers(place) for place in places]
+    first, test = places[0], tables[0]
+    if unknown := sorted(test.index[test["sha256"].isna()]):
         raise UserError(
             f"{first.evaluated / 'predictions.csv'} has {unknown[0]}, which is no test photograph in "
             f"{first.trained / 'split.csv'}: {first.remedy}."
         )
-    # The same path can be another picture in another folder of photographs.
-    digests = tests[0].loc[answers.index, "sha256"]
-    for place, table, test in zip(places[1:], tables[1:], tests[1:], strict=True):
-        _check_same(table, answers, place.name, first.name, place.retrain_on(first.trained / "split.csv"))
-        for path in digests.index[test["sha256"].reindex(digests.index).ne(digests)][:1]:
+    for place, table in zip(places[1:], tables[1:], strict=True):
+        _check_same(table, test, place.name, first.name, place.retrain_on(first.trained / "split.csv"))
+        # The same path can be another picture in another folder of photographs.
+        for path in test.index[table.loc[test.index, "sha256"].ne(test["sha256"])][:1]:
             raise UserError(
                 f"{path} is not the same picture for {place.name} and for {first.name}: train both on one folder of "
                 "photographs."
             )
-    read = [_read_experiment(place, table.loc[answers.index]) for place, table in zip(places, tables, strict=True)]
+    read = [_read_experiment(place, table.loc[test.index]) for place, table in zip(places, tables, strict=True)]
     if odd := [other.name for other in read if other.classes != read[0].classes]:
         raise UserError(f"{odd[0]} and {first.name} know other classes: train both on one split.")
-    truth = answers["label"].map(read[0].classes.index).to_numpy(np.int64)
-    groups = pd.factorize(tests[0].loc[answers.index, "group"])[0].astype(np.int64)
-    return read, TestPhotographs(list(answers.index), truth, groups)
+    truth, groups = test["label"].map(read[0].classes.index), pd.factorize(test["group"])[0]
+    return read, test[["label"]].assign(truth=truth, group=groups)
 
 
-def read_baselines(
-    folder: Path, test: TestPhotographs, classes: Sequence[str], same: Mapping[str, str | None]
-) -> list[Baseline]:
+def read_baselines(folder: Path, test: pd.DataFrame, same: Mapping[str, str | None]) -> list[Baseline]:
     """Read all baselines in a folder.
 
     Args:
         folder: What `baselines` wrote: a folder for each.
-        test: The photographs that the experiments were tested on.
-        classes: Their classes, by number.
+        test: The photographs that the experiments were tested on, see :func:`read_experiments`.
         same: Digests that those of the baselines must equal: `data_sha256` and `split_sha256`, or none.
 
     Returns:
@@ -263,10 +247,8 @@ def read_baselines(
                     f"({key} in metrics.json): {remedy}."
                 )
         answers = read_answers(each / "predictions.csv", remedy)
-        truth = pd.DataFrame({"label": [classes[number] for number in test.truth]}, index=pd.Index(test.paths))
-        _check_same(answers, truth, each.name, "the experiments", remedy)
-        answers = answers.loc[test.paths]
-        read.append(Baseline(each.name, scores, _right(answers, scores, each, remedy)))
+        _check_same(answers, test, each.name, "the experiments", remedy)
+        read.append(Baseline(each.name, scores, _right(answers.loc[test.index], scores, each, remedy)))
     if not read:
         raise UserError(f"{folder} holds no baseline: {remedy}; or remove the folder.")
     return read
@@ -287,12 +269,12 @@ def _read_experiment(place: Place, answers: pd.DataFrame) -> Experiment:
     return Experiment(place.name, scores, right, counts, classes, run, history, place.command, place.page)
 
 
-def _test_rows(place: Place) -> pd.DataFrame:
-    """Read `group` and `sha256` of the test photographs that a training was not given, by path."""
-    path = place.trained / "split.csv"
-    check_exists(path, place.retrain)
-    split = read_splits(path)
-    return split[split["split"] == "test"].set_index("path")
+def _read_answers(place: Place) -> pd.DataFrame:
+    """Read what is predicted, beside `group` and `sha256` of those photographs that the training left for the test."""
+    answers = read_answers(place.evaluated / "predictions.csv", place.remedy)
+    check_exists(place.trained / "split.csv", place.retrain)
+    split = read_splits(place.trained / "split.csv")
+    return answers.join(split[split["split"] == "test"].set_index("path")[["group", "sha256"]])
 
 
 def _check_same(table: pd.DataFrame, reference: pd.DataFrame, name: str, other: str, remedy: str) -> None:

@@ -25,79 +25,70 @@ Pixels = NDArray[np.uint8]
 AT_ONCE = 64
 """Photographs that are corrupted at a time, which bounds the memory."""
 STRENGTHS = (1, 2, 3)
-EXPOSURE_STOPS = (1.0, 2.0, 3.0)
-"""Two, four and eight times as much light, or one half, a quarter and an eighth of it."""
-BLUR_FRAC = (0.005, 0.013, 0.027)
-"""Standard deviation of the Gaussian, as a share of the side: 1.1, 2.9 and 6 px of 224."""
-NOISE_FRAC = (0.08, 0.18, 0.38)
-"""Standard deviation of the noise, as a share of the range from black to white."""
-OCCLUDED_FRAC = (0.1, 0.25, 0.4)
-"""Share of the area that the square covers."""
-JPEG_QUALITY = (25, 15, 7)
-ROTATION_DEG = (15.0, 35.0, 70.0)
 _GAMMA = 2.2
 _GREY = 128
 
 
-def expose(pixels: Pixels, strength: int, rng: np.random.Generator) -> Pixels:
-    """Change the exposure to too much or too little light, each as likely."""
-    stops = EXPOSURE_STOPS[strength - 1] * rng.choice((-1, 1))
-    scaled = pixels * 2 ** (stops / _GAMMA)  # linear light is about the 2.2nd power of the values in a file
+def expose(pixels: Pixels, stops: float, rng: np.random.Generator) -> Pixels:
+    """Change the exposure by so many stops to too much or too little light, each as likely: 1 doubles or halves it."""
+    # Linear light is about the 2.2nd power of the values in a file.
+    scaled = pixels * 2 ** (stops * rng.choice((-1, 1)) / _GAMMA)
     return scaled.clip(0, 255).round().astype(np.uint8)
 
 
-def blur(pixels: Pixels, strength: int, rng: np.random.Generator) -> Pixels:
-    """Blur as a lens out of focus does."""
-    radius = BLUR_FRAC[strength - 1] * pixels.shape[0]
-    return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(radius)))
+def blur(pixels: Pixels, sd_frac: float, rng: np.random.Generator) -> Pixels:
+    """Blur as a lens out of focus does, by a Gaussian of a standard deviation that is a share of the side."""
+    return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(sd_frac * pixels.shape[0])))
 
 
-def add_noise(pixels: Pixels, strength: int, rng: np.random.Generator) -> Pixels:
-    """Add Gaussian noise to each pixel and channel, as a sensor does in the dark."""
-    noise = rng.normal(0, 255 * NOISE_FRAC[strength - 1], pixels.shape)
+def add_noise(pixels: Pixels, sd_frac: float, rng: np.random.Generator) -> Pixels:
+    """Add Gaussian noise to each pixel and channel, as a sensor does in the dark.
+
+    Its standard deviation is a share of the range from black to white.
+    """
+    noise = rng.normal(0, 255 * sd_frac, pixels.shape)
     return (pixels + noise).clip(0, 255).round().astype(np.uint8)
 
 
-def occlude(pixels: Pixels, strength: int, rng: np.random.Generator) -> Pixels:
-    """Cover a random place with a grey square.
+def occlude(pixels: Pixels, area_frac: float, rng: np.random.Generator) -> Pixels:
+    """Cover a share of the area, at a random place, with a grey square.
 
     Source: Zeiler and Fergus 2014, "Visualizing and Understanding Convolutional Networks".
     """
     side = pixels.shape[0]
-    covered = round(side * math.sqrt(OCCLUDED_FRAC[strength - 1]))
+    covered = round(side * math.sqrt(area_frac))
     top, left = (int(share * (side - covered + 1)) for share in rng.random(2))
     result = pixels.copy()
     result[top : top + covered, left : left + covered] = _GREY
     return result
 
 
-def compress(pixels: Pixels, strength: int, rng: np.random.Generator) -> Pixels:
+def compress(pixels: Pixels, quality: float, rng: np.random.Generator) -> Pixels:
     """Save as a JPEG of low quality and read it again."""
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG", quality=JPEG_QUALITY[strength - 1])
+    Image.fromarray(pixels).save(stream, "JPEG", quality=int(quality))
     with Image.open(stream) as image:
         return np.asarray(image.convert("RGB"))
 
 
-def rotate(pixels: Pixels, strength: int, rng: np.random.Generator) -> Pixels:
+def rotate(pixels: Pixels, angle_deg: float, rng: np.random.Generator) -> Pixels:
     """Rotate to either side, each as likely; mirrored pixels fill the corners, as black would disturb as well."""
     side = pixels.shape[0]
     margin = math.ceil(side * (math.sqrt(2) - 1) / 2) + 1
-    angle_deg = ROTATION_DEG[strength - 1] * rng.choice((-1, 1))
     padded = Image.fromarray(np.pad(pixels, ((margin, margin), (margin, margin), (0, 0)), mode="symmetric"))
-    turned = padded.rotate(angle_deg, Image.Resampling.BICUBIC)
+    turned = padded.rotate(angle_deg * rng.choice((-1, 1)), Image.Resampling.BICUBIC)
     return np.asarray(turned)[margin : margin + side, margin : margin + side]
 
 
-CORRUPTIONS: dict[str, tuple[Callable[[Pixels, int, np.random.Generator], Pixels], tuple[str, ...]]] = {
-    "illumination": (expose, tuple(f"±{stops:g} stops" for stops in EXPOSURE_STOPS)),
-    "blur": (blur, tuple(f"σ {100 * share:g} %" for share in BLUR_FRAC)),
-    "noise": (add_noise, tuple(f"σ {share:g}" for share in NOISE_FRAC)),
-    "occlusion": (occlude, tuple(f"{100 * share:g} %" for share in OCCLUDED_FRAC)),
-    "jpeg": (compress, tuple(f"quality {quality}" for quality in JPEG_QUALITY)),
-    "rotation": (rotate, tuple(f"±{angle:g}°" for angle in ROTATION_DEG)),
+CORRUPTIONS: dict[str, tuple[Callable[[Pixels, float, np.random.Generator], Pixels], dict[float, str]]] = {
+    "illumination": (expose, {1: "±1 stops", 2: "±2 stops", 3: "±3 stops"}),
+    "blur": (blur, {0.005: "σ 0.5 %", 0.013: "σ 1.3 %", 0.027: "σ 2.7 %"}),
+    "noise": (add_noise, {0.08: "σ 0.08", 0.18: "σ 0.18", 0.38: "σ 0.38"}),
+    "occlusion": (occlude, {0.1: "10 %", 0.25: "25 %", 0.4: "40 %"}),
+    "jpeg": (compress, {25: "quality 25", 15: "quality 15", 7: "quality 7"}),
+    "rotation": (rotate, {15: "±15°", 35: "±35°", 70: "±70°"}),
 }
-"""Each corruption's function, and its three strengths in words."""
+"""Each corruption's function, and its three strengths as this takes them and in words."""
 
 
 def corrupt(pixels: Pixels, name: str, strength: int, identity: str) -> Pixels:
@@ -115,8 +106,9 @@ def corrupt(pixels: Pixels, name: str, strength: int, identity: str) -> Pixels:
     """
     if not strength:
         return pixels
-    function, _ = CORRUPTIONS[name]
-    return function(pixels, strength, np.random.default_rng(derive_seed(0, "corruption", name, identity)))
+    function, amounts = CORRUPTIONS[name]
+    rng = np.random.default_rng(derive_seed(0, "corruption", name, identity))
+    return function(pixels, list(amounts)[strength - 1], rng)
 
 
 def measure_corruptions(model: TrainedModel, pixels: np.ndarray, test: pd.DataFrame) -> pd.DataFrame:
@@ -137,7 +129,7 @@ def measure_corruptions(model: TrainedModel, pixels: np.ndarray, test: pd.DataFr
     labels = test["label"].map(model.classes.index).to_numpy()
     paths, digests = test["path"].tolist(), test["sha256"].tolist()
     cases = [("none", 0, "as it is")]
-    cases += [(name, level, CORRUPTIONS[name][1][level - 1]) for name in CORRUPTIONS for level in STRENGTHS]
+    cases += [(name, *case) for name, (_, amounts) in CORRUPTIONS.items() for case in enumerate(amounts.values(), 1)]
     rows = []
     for name, strength, setting in tqdm(cases, desc="corrupting", unit=" ways", disable=None, leave=False):
         parts = []

@@ -12,7 +12,7 @@ whole; where each photograph is its own group, that changes nothing.
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
@@ -59,24 +59,6 @@ class Pair:
         """Whether the first is shown to be better."""
         return self.shown and self.difference > 0
 
-    @property
-    def second_is_better(self) -> bool:
-        """Whether the second is shown to be better."""
-        return self.shown and self.difference < 0
-
-    def turned(self) -> "Pair":
-        """The same pair, seen from the other side."""
-        return replace(
-            self,
-            first=self.second,
-            second=self.first,
-            difference=-self.difference,
-            low=-self.high,
-            high=-self.low,
-            only_first=self.only_second,
-            only_second=self.only_first,
-        )
-
 
 def compare_pairs(
     right: Mapping[str, NDArray[np.bool_]], names: Sequence[tuple[str, str]], groups: NDArray[np.integer]
@@ -98,7 +80,8 @@ def compare_pairs(
     if photographs == 0 or any(answers.shape != groups.shape for answers in right.values()):
         raise ValueError("each experiment needs one answer for each of at least one photograph")
     sizes = np.bincount(groups)
-    leads = [_by_group(right[first], right[second], groups) for first, second in names]
+    # How many more photographs of each group the first gets right: (G,).
+    leads = [np.bincount(groups, right[a] * 1.0 - right[b]).astype(np.int64) for a, b in names]
     nulls = [null_tail(lead) for lead in leads]
     p_values = [float(tail[abs(int(lead.sum()))]) for lead, (tail, _) in zip(leads, nulls, strict=True)]
     corrected = holm(p_values)
@@ -244,12 +227,6 @@ def rank_ranges(names: Sequence[str], pairs: Sequence[Pair]) -> dict[str, tuple[
     return {name: (lowest[name], highest[name]) for name in names}
 
 
-def _by_group(first: NDArray[np.bool_], second: NDArray[np.bool_], groups: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Count for each group how many more photographs the first gets right: (G,)."""
-    lead = first.astype(np.float64) - second
-    return np.rint(np.bincount(groups, lead)).astype(np.int64)
-
-
 @dataclass(frozen=True)
 class Ranking:
     """Experiments in order, and what that order is worth."""
@@ -283,17 +260,12 @@ class Ranking:
         return sorted([*self.experiments, *self.baselines], key=lambda each: -each.acc)
 
     def pair(self, first: str, second: str) -> Pair:
-        """Look up what is known of two, seen from the first; at least one of them is an experiment.
+        """Look up what is known of two: an experiment, and one below it or a baseline.
 
         Raises:
             KeyError: They were not compared.
         """
-        for pair in (*self.pairs, *self.baseline_pairs):
-            if (pair.first, pair.second) == (first, second):
-                return pair
-            if (pair.first, pair.second) == (second, first):
-                return pair.turned()
-        raise KeyError((first, second))
+        return {(pair.first, pair.second): pair for pair in (*self.pairs, *self.baseline_pairs)}[first, second]
 
     def not_better_than(self, name: str) -> list[str]:
         """Name the baselines that an experiment is not shown to be better than."""

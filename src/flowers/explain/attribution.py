@@ -167,7 +167,7 @@ def _gradients(network: ExplainableNetwork, batch: Tensor, targets: NDArray[np.i
     """Compute the gradients (B,H,W,3) of the targets' logits, plain and guided; None for each guided one if none is."""
     classes = targets.tolist()
     plain = Saliency(network.hookable).attribute(batch.clone().requires_grad_(), classes, abs=False)
-    if "guided" in network.cannot:
+    if "guided backpropagation" in network.cannot:
         return _channels_last(plain), [None] * len(batch)
     with warnings.catch_warnings():
         # captum sets them because we asked for this method.
@@ -178,7 +178,7 @@ def _gradients(network: ExplainableNetwork, batch: Tensor, targets: NDArray[np.i
 
 def _cams(network: ExplainableNetwork, batch: Tensor, targets: NDArray[np.integer]) -> Any:
     """Compute Grad-CAM (B,H,W) of the last map, resized to the photograph; None for each if there is none."""
-    if "grad_cam" in network.cannot:
+    if "Grad-CAM" in network.cannot:
         return [None] * len(batch)
     method = LayerGradCam(network.hookable, network.layer(network.map_layers[-1]))
     coarse = method.attribute(batch, targets.tolist(), relu_attributions=True).detach()
@@ -294,15 +294,13 @@ def shuffled(network: nn.Module, pixels: Tensor, seed: int) -> nn.Module:
 def _update_norms(network: nn.Module, pixels: Tensor) -> None:
     """Set the statistics of batch-norms to those of some photographs."""
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean
         norm.train()
     network(torch.cat([pixels, pixels]))  # twice, because one value has no variance
-    for norm, momentum in zip(norms, momenta, strict=True):
+    for norm in norms:
         norm.eval()
-        norm.momentum = momentum
 
 
 def _as_plane(explanation: Explanation, method: str) -> NDArray[np.floating] | None:

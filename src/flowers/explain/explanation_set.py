@@ -134,15 +134,12 @@ def filters(network: nn.Module, photograph: NDArray[np.uint8]) -> Filters | None
         None if there is no such layer, for which :func:`flowers.explain.attribution.explain` gives the reason.
     """
     explainable = make_explainable(network, to_batch(photograph[None], network))
-    name = explainable.first_convolution or explainable.first_dense
+    name, kind = explainable.reader, explainable.templates or "filters"
     if name is None:
         return None
     weights = explainable.layer(name).weight
     assert isinstance(weights, Tensor)
-    kind = "filters"
-    if explainable.first_dense:
-        is_last = sum(isinstance(module, nn.Linear) for module in explainable.hookable.modules()) == 1
-        kind = "classes" if is_last else "units"
+    if explainable.templates:
         weights = weights.reshape(len(weights), 3, *photograph.shape[:2])  # nn.Flatten puts (3,H,W) in this order
     images = weights.float().permute(0, 2, 3, 1).cpu().numpy()  # (F,3,h,w) -> (F,h,w,3)
     if kind != "classes":

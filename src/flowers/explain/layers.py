@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
+from flowers.errors import listed
+
 _POOLINGS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.LPPool2d)
 _NO_CONVOLUTION = "has no convolution"
 
@@ -45,25 +47,25 @@ class ExplainableNetwork:
         plain: A copy for logits only, in ``eval()``.
         hookable: A copy for hooks: the same function, in ``eval()``, without operations in place, every ReLU and ReLU6
             a module of its own, no parameter with a gradient. It takes more time and memory than `plain`.
-        first_convolution: Name of the convolution that reads the photograph; the widest if there are several.
-        first_dense: Name of the first fully connected layer, if it reads the photograph itself.
+        reader: Name of the layer that reads the photograph's colours, if there is one: a convolution, the widest if
+            there are several; or a fully connected layer.
+        templates: What the weights of a fully connected reader are templates of: ``classes``, where it is the whole
+            network, whose gradient then does not depend on the photograph; or ``units``.
         map_layers: Names of layers whose outputs are maps (B,C,H,W) of the photograph: an early one, a middle one, and
             the last that still has places. Empty if the class is not decided on maps.
         places_alike: Whether what follows the last map treats all its places alike, as a mean over them does. Then
             Grad-CAM is exact: its mean over the places (before negative values are cut) is what the map adds to the
             logit. A dense layer over all places has a weight for each of them, which Grad-CAM replaces by their mean.
-        is_linear: Whether the whole network is one layer, so that its gradient does not depend on the photograph.
-        cannot: What cannot be shown for this network, by method (``grad_cam``, ``guided``, ``filters``,
-            ``feature_maps``): sentences without their subject, the network's name.
+        cannot: Why something cannot be shown for this network, by what it is (``Grad-CAM``, ``guided backpropagation``,
+            ``first-layer filters``, ``feature maps``): sentences without their subject, the network's name.
     """
 
     plain: nn.Module
     hookable: nn.Module
-    first_convolution: str | None
-    first_dense: str | None
+    reader: str | None
+    templates: str | None
     map_layers: tuple[str, ...]
     places_alike: bool
-    is_linear: bool
     cannot: dict[str, str]
 
     def layer(self, name: str) -> nn.Module:
@@ -94,45 +96,40 @@ def make_explainable(network: nn.Module, pixels: Tensor) -> ExplainableNetwork:
     calls = _record_calls(hookable, pixels)
     convolutions = [index for index, call in enumerate(calls) if isinstance(call.module, nn.Conv2d)]
     dense = [call for call in calls if isinstance(call.module, nn.Linear)]
-    reads_pixels = bool(dense) and not convolutions and dense[0].inputs[0].numel() == pixels.numel()
     layers, reason = _map_layers(calls, convolutions)
-    cannot = {} if layers else {"grad_cam": reason, "feature_maps": reason}
+    cannot = {} if layers else {"Grad-CAM": reason, "feature maps": reason}
     readers = [calls[index] for index in convolutions if calls[index].inputs[0].shape[1] == pixels.shape[1]]
     # The widest if there are several, as in a RepVGG.
-    first: Any = max(readers, key=lambda call: call.module.kernel_size, default=None)  # type: ignore[arg-type, return-value]
-    if first is None:
-        cannot["filters"] = (
-            _NO_CONVOLUTION if not convolutions else "has no convolution that reads the photograph's three colours"
-        )
+    reader: Any = max(readers, key=lambda call: call.module.kernel_size, default=None)  # type: ignore[arg-type, return-value]
+    templates = None
+    if not convolutions:
+        cannot["first-layer filters"] = _NO_CONVOLUTION
+        if dense and dense[0].inputs[0].numel() == pixels.numel():
+            reader, templates = dense[0], "classes" if len(dense) == 1 else "units"
+    elif reader is None:
+        cannot["first-layer filters"] = f"{_NO_CONVOLUTION} that reads the photograph's three colours"
     separate_relus(hookable)
     relus = sum(isinstance(call.module, nn.ReLU | nn.ReLU6) for call in calls)
     if reason := why_not_guided(hookable, pixels, relus):
-        cannot["guided"] = reason
+        cannot["guided backpropagation"] = reason
     return ExplainableNetwork(
         plain=plain,
         hookable=hookable,
-        first_convolution=first.name if first else None,
-        first_dense=dense[0].name if reads_pixels else None,
+        reader=reader.name if reader else None,
+        templates=templates,
         map_layers=tuple(layers),
         places_alike=bool(layers) and _places_alike(hookable, pixels, layers[-1]),
-        is_linear=reads_pixels and len(dense) == 1,
         cannot=cannot,
     )
 
 
 def describe_limits(network: ExplainableNetwork, name: str) -> list[str]:
     """Say what cannot be shown for a network, one sentence for each reason."""
-    words = {
-        "grad_cam": "Grad-CAM",
-        "guided": "guided backpropagation",
-        "filters": "first-layer filters",
-        "feature_maps": "feature maps",
-    }
     by_reason: dict[str, list[str]] = {}
-    for method, reason in network.cannot.items():
-        by_reason.setdefault(reason, []).append(words[method])
-    said = [f"{name} {reason}: {_listed(methods)} cannot be shown." for reason, methods in by_reason.items()]
-    if {"grad_cam", "guided"} & network.cannot.keys():
+    for what, reason in network.cannot.items():
+        by_reason.setdefault(reason, []).append(what)
+    said = [f"{name} {reason}: {listed(what)} cannot be shown." for reason, what in by_reason.items()]
+    if {"Grad-CAM", "guided backpropagation"} & network.cannot.keys():
         said.append("Guided Grad-CAM needs both Grad-CAM and guided backpropagation, so there is none either.")
     return said
 
@@ -145,10 +142,10 @@ def describe_notes(network: ExplainableNetwork, name: str) -> list[str]:
             f"{name} weighs each place of its last map by itself, where Grad-CAM takes one weight for all places: its "
             "map is a rough guide here (Draelos and Carin 2020), so trust the occlusion more."
         )
-    if network.first_dense:
-        what = "the template of a class" if network.is_linear else "the template of a unit"
+    if network.templates:
+        what = "the template of a class" if network.templates == "classes" else "the template of a unit"
         said.append(f"{name} has a weight for each colour of each pixel, which are shown as images: {what} each.")
-    if network.is_linear:
+    if network.templates == "classes":
         said.append(f"{name} is linear: its gradient is the same for every photograph, the template of the class.")
     return said
 
@@ -203,12 +200,11 @@ def _gives_map(call: _Call) -> bool:
     """Whether a module gives maps (B,C,H,W) of more than one pixel that convolutions made."""
     if call.output.ndim != 4 or min(call.output.shape[2:]) < 2:
         return False
-    module = call.module
-    if isinstance(module, nn.Conv2d | nn.modules.batchnorm._BatchNorm | nn.GroupNorm):
+    if isinstance(call.module, nn.modules.batchnorm._BatchNorm | nn.GroupNorm):
         return True
-    if type(module).__module__ in ("torch.nn.modules.activation", "timm.layers.activations"):
+    if type(call.module).__module__ in ("torch.nn.modules.activation", "timm.layers.activations"):
         return True
-    return any(isinstance(part, nn.Conv2d) for part in module.modules())
+    return any(isinstance(part, nn.Conv2d) for part in call.module.modules())
 
 
 def _gives_tokens(call: _Call) -> bool:
@@ -231,10 +227,6 @@ def _places_alike(network: nn.Module, pixels: Tensor, layer: str) -> bool:
         logit = network(pixels)[0].max()
     (gradient,) = torch.autograd.grad(logit, held[-1:])
     return bool(gradient.std(dim=(2, 3)).max() <= 1e-3 * gradient.abs().max())
-
-
-def _listed(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 _OTHER_NONLINEARITIES = {

@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image
 
+from flowers.errors import listed
 from flowers.report.style import FAINT, INK, RIGHT, WRONG
 
 
@@ -67,11 +67,6 @@ def points(difference: float, bare: bool = False) -> str:
     """Write a difference of shares in percentage points, with or without the word."""
     number = f"{100 * difference:.1f}".replace("-0.0", "0.0")
     return number if bare else f"{number} points"
-
-
-def listed(names: Sequence[str]) -> str:
-    """Join names as English does."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def magnitude(number: float) -> str:
