@@ -54,9 +54,9 @@ def experiment(
         name,
         score(labels, probabilities, classes, resamples=200),
         is_right,
+        {**run, **changes},
         confusion(labels, predictions, len(classes)),
         classes,
-        {**run, **changes},
         pd.DataFrame(history),
         f"dvc repro evaluate@{name}",
     )
@@ -65,7 +65,8 @@ def experiment(
 def baseline(name: str, right: int, photographs: int = 200) -> Baseline:
     """A baseline that is right on the first so many photographs."""
     like = experiment(name, right, photographs)
-    return Baseline(name, {**like.scores, "val/acc": 0.4, "train_s": 0.5}, like.right)
+    scores = {**like.scores, "val/acc": 0.4, "train_s": 0.5}
+    return Baseline(name, scores, like.right, scores)
 
 
 def ranking(*rows: Experiment, baselines: tuple[Baseline, ...] = ()) -> Ranking:

@@ -34,7 +34,7 @@ from flowers.evaluation.baselines import (
     nearest_directions,
     nearest_pixels,
 )
-from flowers.evaluation.result_files import write_results
+from flowers.evaluation.result_files import aligned, write_results
 from flowers.evaluation.scores import score
 from flowers.models.inference import keep_freed_memory, predict_logits
 from flowers.models.nets import build_network
@@ -246,14 +246,7 @@ def table(metrics: dict[str, dict[str, Any]]) -> str:
                 f"{each['train_s']:.1f} s",
             )
         )
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            text.rjust(width) if column else text.ljust(width)
-            for column, (text, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    )
+    return aligned(lines, left=1)
 
 
 def _record(settings: Settings, out: Path, metrics: dict[str, dict[str, Any]]) -> None:

@@ -192,12 +192,10 @@ def evaluate_ood(model: TrainedModel, data: str, out: Path) -> tuple[dict[str, A
     table.insert(1, "prediction", [model.classes[i] for i in answers.logits.argmax(axis=1)])
     ordinary = pd.read_csv(out / "outliers/test.csv")
     known = model.validation is not None
-    signs = {"outlier": 1.0, "distance": 1.0} if known else {}
-    signs |= {"energy": 1.0, "confidence": -1.0}  # the less sure, the farther
-    apart = {
-        score: separation(sign * ordinary[score].to_numpy(), sign * table[score].to_numpy())
-        for score, sign in signs.items()
-    }
+    apart = {}
+    for kind in ("outlier", "distance", "energy", "confidence") if known else ("energy", "confidence"):
+        sign = -1.0 if kind == "confidence" else 1.0  # the less sure, the farther
+        apart[kind] = separation(sign * ordinary[kind].to_numpy(), sign * table[kind].to_numpy())
     table.to_csv(out / "outliers/ood.csv", index=False, float_format="%.6f")
     best = apart.get("outlier", apart["energy"])
     print(f"{out}/outliers/ood.csv: {len(table)} photographs of {name}, told from test ones in {best:.1%} of pairs")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from flowers.config.compose import CONF_DIR
 from flowers.curation.prepare import find_folder, remembered_scan
@@ -82,14 +83,10 @@ def match_classes(known: Sequence[str], others: Sequence[str], synonyms: Mapping
     Raises:
         UserError: If two classes of the model could be meant.
     """
-    meanings: dict[str, list[str]] = {}
-    for name in known:
-        plain = plain_name(name)
-        meanings.setdefault(synonyms.get(plain, plain), []).append(name)
+    meanings = {name: synonyms.get(plain_name(name), plain_name(name)) for name in (*known, *others)}
     matched: dict[str, str] = {}
     for name in others:
-        plain = plain_name(name)
-        candidates = [name] if name in known else meanings.get(synonyms.get(plain, plain), [])
+        candidates = [name] if name in known else [each for each in known if meanings[each] == meanings[name]]
         if len(candidates) > 1:
             raise UserError(
                 f"class {name} could be {' or '.join(candidates)} of the model; rename its folder to one of these, "
@@ -124,8 +121,6 @@ def read_class_names(path: Path) -> dict[str, str]:
     Raises:
         UserError: If the file is no such mapping, or a name stands for two flowers.
     """
-    import yaml
-
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, OSError) as error:

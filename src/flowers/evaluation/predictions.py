@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -81,19 +82,15 @@ def outlier_scores(model: TrainedModel, names: list[str], answers: ModelOutputs)
         `distance`, its `outlier` is the energy, and `ood_percentile` is empty.
     """
     unsure = 1 - calibrated(answers.logits, model.temperature).max(axis=1)
-    found = {"energy": energy(answers.logits), "confidence": 1 - unsure}
-    val = model.validation
-    if val is None:
-        unknown = np.full(len(names), np.nan)
-        return pd.DataFrame(
-            {"path": names, "outlier": found["energy"], "ood_percentile": unknown, "distance": unknown, **found}
-        )
-    far = distances(answers.features, val.features)
-    val_far = distances(val.features, val.features, among_themselves=True)
-    val_unsure = 1 - calibrated(val.logits, model.temperature).max(axis=1)
-    outlier, of_val = (combined(scores, [val_far, val_unsure]) for scores in ([far, unsure], [val_far, val_unsure]))
-    percentile = ood_percentile(outlier, of_val)
-    return pd.DataFrame({"path": names, "outlier": outlier, "ood_percentile": percentile, "distance": far, **found})
+    found: dict[str, Any] = {"path": names, "outlier": energy(answers.logits), "ood_percentile": np.nan}
+    found |= {"distance": np.nan, "energy": found["outlier"], "confidence": 1 - unsure}
+    if (val := model.validation) is not None:
+        found["distance"] = distances(answers.features, val.features)
+        val_far = distances(val.features, val.features, among_themselves=True)
+        known = [val_far, 1 - calibrated(val.logits, model.temperature).max(axis=1)]
+        found["outlier"] = combined([found["distance"], unsure], known)
+        found["ood_percentile"] = ood_percentile(found["outlier"], combined(known, known))
+    return pd.DataFrame(found)
 
 
 def distances(

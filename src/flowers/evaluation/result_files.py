@@ -48,6 +48,14 @@ def write_results(
     confusions.to_csv(out / "confusion.csv", index=False)
 
 
+def aligned(lines: Sequence[Sequence[str]], left: int) -> str:
+    """Lay out a table for a terminal: the first so many columns are flush left, the others flush right."""
+    table = pd.DataFrame(lines)
+    for column in range(table.shape[1]):
+        table[column] = table[column].str.pad(table[column].str.len().max(), "right" if column < left else "left")
+    return "\n".join(table.agg("  ".join, axis=1))
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON object."""
     path.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,7 +1,8 @@
 """What `train`, `evaluate` and `baselines` left about experiments, opened again and put side by side."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ class Entry:
     """`metrics.json`, see :func:`flowers.evaluation.scores.score`."""
     right: NDArray[np.bool_]
     """Which of the N test photographs it gets right, (N,); in the same order for all that are compared."""
+    run: dict[str, Any]
+    """`run.json` of the training; a baseline's `metrics.json` says the same of it."""
 
     @property
     def acc(self) -> float:
@@ -44,11 +47,8 @@ class Entry:
 
     def final(self, name: str) -> float | None:
         """Look up a figure of the end of the fit, such as `val/acc`; None if the method has none."""
-        value = self._finals().get(name)
+        value = (self.run.get("final") or self.scores).get(name)
         return None if value is None else float(value)
-
-    def _finals(self) -> Mapping[str, Any]:
-        return self.scores
 
 
 class Baseline(Entry):
@@ -62,17 +62,12 @@ class Experiment(Entry):
     counts: NDArray[np.int64]
     """Confusion matrix of the test, (K, K): rows truth, columns prediction."""
     classes: list[str]
-    run: dict[str, Any]
-    """`run.json` of the training."""
     history: pd.DataFrame
     """`history.csv` of the training, one row per epoch; may be empty."""
     command: str
     """What makes it again."""
     page: Path | None = None
     """Its `report.html`, if there is one."""
-
-    def _finals(self) -> Mapping[str, Any]:
-        return self.run.get("final") or {}
 
 
 @dataclass(frozen=True)
@@ -138,17 +133,16 @@ def own_places(folders: Sequence[Path]) -> list[Place]:
             raise UserError(f"{folder} is no folder that `train` wrote (it has no run.json): name its out_dir.")
         stages = path.parent.parent
         if (folder / "test/metrics.json").is_file():
-            evaluated, page = folder / "test", folder / "test/report.html"
-            command, own = f"flowers evaluate model={folder}", True
+            test, command = folder / "test", f"flowers evaluate model={folder}"
+            place = Place(folder.name, folder, test, test / "report.html", command, own=True)
         elif path.parent.name == "train" and (stages / "evaluate" / path.name).is_dir():
-            evaluated, page = stages / "evaluate" / path.name, stages / "report" / path.name / "report.html"
-            command, own = f"dvc repro evaluate@{path.name}", False
+            place = stage_place(path.name, stages)
         else:
             raise UserError(
                 f"{folder} is not evaluated ({folder / 'test'} is missing): run `flowers evaluate model={folder}`."
             )
-        name = _short_name(path, whole)
-        places.append(Place(name, folder, evaluated, page if page.is_file() else None, command, own))
+        page = place.page if place.page and place.page.is_file() else None
+        places.append(replace(place, name=_short_name(path, whole), trained=folder, page=page))
     return places
 
 
@@ -167,13 +161,11 @@ def comparable(folder: Path) -> list[Path]:
     """
     split = read_json(folder / "run.json", ("split_sha256",), "train again")["split_sha256"]
     found = [folder]
-    for other in folder.resolve().parent.iterdir():
-        try:
-            run = read_json(other / "run.json", ("split_sha256",), "") if other != folder.resolve() else {}
-            if run.get("split_sha256") == split and own_places([other]):
+    for other in {*folder.resolve().parent.iterdir()} - {folder.resolve()}:
+        with contextlib.suppress(UserError, OSError):  # no training, or none that is evaluated
+            run = read_json(other / "run.json", ("split_sha256",), "")
+            if run["split_sha256"] == split and own_places([other]):
                 found.append(folder.parent / other.name)
-        except (UserError, OSError):  # no training, or none that is evaluated
-            continue
     return sorted(found)
 
 
@@ -248,7 +240,7 @@ def read_baselines(folder: Path, test: pd.DataFrame, same: Mapping[str, str | No
                 )
         answers = read_answers(each / "predictions.csv", remedy)
         _check_same(answers, test, each.name, "the experiments", remedy)
-        read.append(Baseline(each.name, scores, _right(answers.loc[test.index], scores, each, remedy)))
+        read.append(Baseline(each.name, scores, _right(answers.loc[test.index], scores, each, remedy), scores))
     if not read:
         raise UserError(f"{folder} holds no baseline: {remedy}; or remove the folder.")
     return read
@@ -266,7 +258,7 @@ def _read_experiment(place: Place, answers: pd.DataFrame) -> Experiment:
         raise UserError(f"{place.evaluated / 'predictions.csv'} has the unknown class {unknown[0]}: {place.remedy}.")
     right = _right(answers, scores, place.evaluated, place.remedy)
     history = read_history(place.trained / "history.csv", place.retrain)
-    return Experiment(place.name, scores, right, counts, classes, run, history, place.command, place.page)
+    return Experiment(place.name, scores, right, run, counts, classes, history, place.command, place.page)
 
 
 def _read_answers(place: Place) -> pd.DataFrame:

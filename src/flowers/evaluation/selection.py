@@ -66,8 +66,6 @@ def choose(labels: NDArray[np.integer], probabilities: NDArray[np.floating], cou
         raise ValueError(f"a label is none of the {probabilities.shape[1]} classes")
     if not np.isfinite(probabilities).all():
         raise ValueError("a probability is not finite")
-    if not len(labels):
-        return Choice([], [], [])
     right, of_truth = _judge(labels, probabilities)
     by_loss, surest = (np.argsort(values, kind="stable") for values in (of_truth, -of_truth))
     worst = by_loss[~right[by_loss]][:count]

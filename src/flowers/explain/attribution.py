@@ -17,14 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from flowers.explain.layers import (
-    ExplainableNetwork,
-    describe_limits,
-    describe_notes,
-    finite_logits,
-    make_explainable,
-    to_batch,
-)
+from flowers.explain.layers import ExplainableNetwork, describe, finite_logits, make_explainable, to_batch
 
 OCCLUDED_FRAC = 0.2
 """Side of the square that hides a part of the photograph, as a share of the photograph's."""
@@ -160,7 +153,7 @@ def explain(
                 )
             )
     last = explainable.map_layers[-1] if explainable.map_layers else None
-    return Explanations(found, describe_limits(explainable, name), describe_notes(explainable, name), last)
+    return Explanations(found, *describe(explainable, name), last)
 
 
 def _gradients(network: ExplainableNetwork, batch: Tensor, targets: NDArray[np.integer]) -> tuple[Map, Any]:
@@ -180,7 +173,7 @@ def _cams(network: ExplainableNetwork, batch: Tensor, targets: NDArray[np.intege
     """Compute Grad-CAM (B,H,W) of the last map, resized to the photograph; None for each if there is none."""
     if "Grad-CAM" in network.cannot:
         return [None] * len(batch)
-    method = LayerGradCam(network.hookable, network.layer(network.map_layers[-1]))
+    method = LayerGradCam(network.hookable, network.hookable.get_submodule(network.map_layers[-1]))
     coarse = method.attribute(batch, targets.tolist(), relu_attributions=True).detach()
     fine = LayerAttribution.interpolate(coarse, tuple(batch.shape[2:]), interpolate_mode="bilinear")
     return fine[:, 0].cpu().numpy()

@@ -137,7 +137,7 @@ def filters(network: nn.Module, photograph: NDArray[np.uint8]) -> Filters | None
     name, kind = explainable.reader, explainable.templates or "filters"
     if name is None:
         return None
-    weights = explainable.layer(name).weight
+    weights = explainable.hookable.get_submodule(name).weight
     assert isinstance(weights, Tensor)
     if explainable.templates:
         weights = weights.reshape(len(weights), 3, *photograph.shape[:2])  # nn.Flatten puts (3,H,W) in this order
@@ -161,11 +161,10 @@ def feature_maps(network: nn.Module, photograph: NDArray[np.uint8], count: int =
     """
     pixels = to_batch(photograph[None], network)
     explainable = make_explainable(network, pixels)
-    names = list(explainable.map_layers)
-    layers = [explainable.layer(name) for name in names]
+    layers = [explainable.hookable.get_submodule(name) for name in explainable.map_layers]
     outputs = LayerActivation(explainable.hookable, layers).attribute(pixels) if layers else []
     found = []
-    for name, output in zip(names, outputs, strict=True):
+    for name, output in zip(explainable.map_layers, outputs, strict=True):
         maps = output[0].detach().float().cpu().numpy()  # (C,h,w)
         chosen = np.argsort(-maps.std(axis=(1, 2)), kind="stable")[:count]
         found.append(FeatureMaps(name, chosen, maps[chosen], len(maps)))

@@ -68,10 +68,6 @@ class ExplainableNetwork:
     places_alike: bool
     cannot: dict[str, str]
 
-    def layer(self, name: str) -> nn.Module:
-        """Find a layer of the copy for hooks."""
-        return self.hookable.get_submodule(name)
-
 
 class _Call(NamedTuple):
     name: str
@@ -123,31 +119,26 @@ def make_explainable(network: nn.Module, pixels: Tensor) -> ExplainableNetwork:
     )
 
 
-def describe_limits(network: ExplainableNetwork, name: str) -> list[str]:
-    """Say what cannot be shown for a network, one sentence for each reason."""
+def describe(network: ExplainableNetwork, name: str) -> tuple[list[str], list[str]]:
+    """Say in sentences what cannot be shown for a network, and what to keep in mind when reading its maps."""
     by_reason: dict[str, list[str]] = {}
     for what, reason in network.cannot.items():
         by_reason.setdefault(reason, []).append(what)
-    said = [f"{name} {reason}: {listed(what)} cannot be shown." for reason, what in by_reason.items()]
+    cannot = [f"{name} {reason}: {listed(what)} cannot be shown." for reason, what in by_reason.items()]
     if {"Grad-CAM", "guided backpropagation"} & network.cannot.keys():
-        said.append("Guided Grad-CAM needs both Grad-CAM and guided backpropagation, so there is none either.")
-    return said
-
-
-def describe_notes(network: ExplainableNetwork, name: str) -> list[str]:
-    """Say what to keep in mind when reading the maps of a network."""
-    said = []
+        cannot.append("Guided Grad-CAM needs both Grad-CAM and guided backpropagation, so there is none either.")
+    notes = []
     if network.map_layers and not network.places_alike:
-        said.append(
+        notes.append(
             f"{name} weighs each place of its last map by itself, where Grad-CAM takes one weight for all places: its "
             "map is a rough guide here (Draelos and Carin 2020), so trust the occlusion more."
         )
     if network.templates:
         what = "the template of a class" if network.templates == "classes" else "the template of a unit"
-        said.append(f"{name} has a weight for each colour of each pixel, which are shown as images: {what} each.")
+        notes.append(f"{name} has a weight for each colour of each pixel, which are shown as images: {what} each.")
     if network.templates == "classes":
-        said.append(f"{name} is linear: its gradient is the same for every photograph, the template of the class.")
-    return said
+        notes.append(f"{name} is linear: its gradient is the same for every photograph, the template of the class.")
+    return cannot, notes
 
 
 def _record_calls(network: nn.Module, pixels: Tensor) -> list[_Call]:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from flowers.evaluation.result_files import aligned
 from flowers.evaluation.results import Baseline, Experiment
 from flowers.evaluation.significance import Ranking
 from flowers.report import confusion as matrix
@@ -154,7 +155,6 @@ def table(ranking: Ranking) -> str:
         low, high = each.interval
         network = isinstance(each, Experiment)
         mark = " !" if ranking.not_better_than(each.name) else ""
-        run = each.run if isinstance(each, Experiment) else each.scores
         lines.append(
             (
                 ranking.rank(each.name) if network else "",
@@ -164,18 +164,11 @@ def table(ranking: Ranking) -> str:
                 percent(each.scores["test/macro_f1"]),
                 percent(each.final("val/acc")),
                 percent(each.final("train/acc")),
-                magnitude(run["parameters"]) if network else "–",
-                duration(run["train_s"]),
+                magnitude(each.run["parameters"]) if network else "–",
+                duration(each.run["train_s"]),
             )
         )
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            text.ljust(width) if column < 2 else text.rjust(width)
-            for column, (text, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    ).replace("–", "-")
+    return aligned(lines, left=2).replace("–", "-")
 
 
 def notes(ranking: Ranking) -> str:
@@ -198,7 +191,6 @@ def _row(ranking: Ranking, each: Experiment | Baseline, place: int | None) -> li
     """Gather the cells of :data:`COLUMNS`."""
     scores = each.scores
     network = isinstance(each, Experiment)
-    run = each.run if isinstance(each, Experiment) else scores
     behind = ranking.pair(ranking.best.name, each.name) if each is not ranking.best else None
     return [
         place,
@@ -211,5 +203,5 @@ def _row(ranking: Ranking, each: Experiment | Baseline, place: int | None) -> li
         " ".join(ranking.not_better_than(each.name)),
         *(scores.get(key) for key in ("test/macro_f1", "test/top2_acc", "test/loss", "test/ece")),
         *(each.final(key) for key in ("val/acc", "train/acc")),
-        *(run.get(key) for key in ("parameters", "train_s", "seed", "git_commit", "mlflow_run_id")),
+        *(each.run.get(key) for key in ("parameters", "train_s", "seed", "git_commit", "mlflow_run_id")),
     ]
