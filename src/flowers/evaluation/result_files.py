@@ -77,7 +77,7 @@ def read_json(path: Path, keys: Sequence[str], remedy: str) -> dict[str, Any]:
 def read_answers(path: Path, remedy: str) -> pd.DataFrame:
     """Read `label` and `prediction` of each tested photograph, by its path."""
     # By position, as a class may be called label.
-    table = _read_csv(path, remedy, usecols=[0, 1, 2], **_AS_TEXT)
+    table = read_csv(path, remedy, usecols=[0, 1, 2], **_AS_TEXT)
     if list(table.columns) != ["path", "label", "prediction"] or table.empty or table["path"].duplicated().any():
         raise UserError(f"{path} is no table of one prediction for each photograph: {remedy}.")
     return table.set_index("path")
@@ -85,13 +85,13 @@ def read_answers(path: Path, remedy: str) -> pd.DataFrame:
 
 def read_probabilities(path: Path, num_classes: int, remedy: str) -> NDArray[np.float64]:
     """Read what :func:`read_answers` leaves out: the probability of each class, (N, K)."""
-    return _read_csv(path, remedy, usecols=range(3, 3 + num_classes), dtype=float).to_numpy()
+    return read_csv(path, remedy, usecols=range(3, 3 + num_classes), dtype=float).to_numpy()
 
 
 def read_confusion(path: Path, remedy: str) -> tuple[list[str], NDArray[np.int64]]:
     """Read class names and counts, (K, K), from a CSV with a column `truth` and one per predicted class."""
     # Without a header, as a class may be called truth, which pandas would rename.
-    cells = _read_csv(path, remedy, header=None, **_AS_TEXT).to_numpy(dtype=object)
+    cells = read_csv(path, remedy, header=None, **_AS_TEXT).to_numpy(dtype=object)
     classes = cells[0, 1:].tolist()
     try:
         counts = cells[1:, 1:].astype(np.int64)
@@ -104,7 +104,7 @@ def read_confusion(path: Path, remedy: str) -> tuple[list[str], NDArray[np.int64
 
 def read_history(path: Path, remedy: str) -> pd.DataFrame:
     """Read the learning curves."""
-    history = _read_csv(path, remedy, dtype={"stage": str})
+    history = read_csv(path, remedy, dtype={"stage": str})
     try:
         history[["epoch", "train/loss", "train/acc", "val/loss", "val/acc"]].astype(float)
         return history.astype({"stage": str})
@@ -116,7 +116,8 @@ _AS_TEXT: dict[str, Any] = {"dtype": str, "keep_default_na": False}
 """A class may be called 007 or NA."""
 
 
-def _read_csv(path: Path, remedy: str, **options: Any) -> pd.DataFrame:
+def read_csv(path: Path, remedy: str, **options: Any) -> pd.DataFrame:
+    """Read a table, with pandas' options."""
     check_exists(path, remedy)
     try:
         return pd.read_csv(path, **options)

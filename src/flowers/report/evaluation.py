@@ -24,6 +24,7 @@ from flowers.evaluation.result_files import (
     check_exists,
     read_answers,
     read_confusion,
+    read_csv,
     read_history,
     read_json,
     read_probabilities,
@@ -211,17 +212,12 @@ def read_run(evaluation: Path) -> Run:
         "na_values": {"distance": "", "ood_percentile": ""},
     }
     corrupted, explained = evaluation / "corruptions.csv", evaluation / EXPLANATIONS
-    try:
-        outliers = pd.read_csv(evaluation / "outliers/test.csv", **as_text)
-        ood = pd.read_csv(evaluation / "outliers/ood.csv", **as_text) if "ood" in scores else None
-        corruptions = pd.read_csv(corrupted) if corrupted.is_file() else None
-        named = {*predictions["label"], *predictions["prediction"]}
-        if classes != run["classes"] or named - set(classes) or list(outliers["path"]) != list(predictions["path"]):
-            raise ValueError("they are of another model")
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename} is missing; {remedy}.") from error
-    except (ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
-        raise UserError(f"{evaluation} is not what this version's evaluate writes ({error}); {remedy}.") from error
+    outliers = read_csv(evaluation / "outliers/test.csv", remedy, **as_text)
+    ood = read_csv(evaluation / "outliers/ood.csv", remedy, **as_text) if "ood" in scores else None
+    corruptions = read_csv(corrupted, remedy) if corrupted.is_file() else None
+    named = {*predictions["label"], *predictions["prediction"]}
+    if classes != run["classes"] or named - set(classes) or not predictions["path"].equals(outliers.get("path")):
+        raise UserError(f"{evaluation} has files of different models or versions: {remedy}.")
     no_pictures = Pictures([], np.empty((0, 0, 0, 3), np.uint8))
     return Run(
         name=settings.name,
