@@ -1,8 +1,12 @@
 import io
+import os
 import random
 import stat
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -152,3 +156,41 @@ def test_interrupted_folder_vanishes(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         begin()
     assert list(tmp_path.iterdir()) == []
+
+
+FILLING = """
+import sys
+from pathlib import Path
+from flowers.sources.archives import whole_folder
+with whole_folder(Path(sys.argv[1])) as building:
+    (building / "half.jpg").write_text("half")
+    print("filling", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_what_a_killed_process_left_is_removed_and_a_living_one_is_waited_for(
+    pack: Pack, tmp_path: Path, is_killed: bool
+) -> None:
+    archive, target = pack(), tmp_path / "target"
+    command = [sys.executable, "-c", FILLING, str(target)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    with (
+        subprocess.Popen(command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        assert process.stdout is not None
+        assert process.stdout.readline() == "filling\n"
+        unpacking = pool.submit(unpack, archive, target)
+        with pytest.raises(TimeoutError):
+            unpacking.result(timeout=0.3)
+        if is_killed:
+            process.kill()
+            unpacking.result(timeout=20)
+        else:
+            process.communicate("\n")
+            with pytest.raises(UserError, match="is not an empty folder"):
+                unpacking.result(timeout=20)
+    assert [path.name for path in target.rglob("*.jpg")] == ["1.jpg" if is_killed else "half.jpg"]
+    assert {path.name for path in tmp_path.iterdir()} == {"photographs.tgz", "target"}

@@ -3,15 +3,17 @@
 import configparser
 import contextlib
 import lzma
+import os
 import shutil
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
+
+from filelock import FileLock
 
 from flowers.errors import UserError, suggestion
 from flowers.sources.downloads import DIGITS, digest_of, fetch
@@ -131,24 +133,29 @@ def find_in_dvc_cache(md5: str) -> Path | None:
 def whole_folder(target: Path) -> Iterator[Path]:
     """Give an empty folder beside `target` that gets its name at the end, or is deleted if something fails.
 
+    What a killed process left is deleted by the next call for the same target; a living one is waited for.
+
     Args:
         target: Does not exist yet, or is an empty folder.
 
     Raises:
         UserError: Something else is at that place.
     """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target} exists and is not an empty folder: remove it or name another folder.")
     target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    building = temporary / target.name  # other users cannot read mkdtemp's own folder
-    building.mkdir()
-    try:
-        yield building
-        building.replace(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    unfinished, lock = (target.with_name(f".{target.name}.{word}") for word in ("unfinished", "lock"))
+    with FileLock(lock):  # the system frees a dead process's lock
+        shutil.rmtree(unfinished, ignore_errors=True)
+        building = unfinished / str(os.getpid())  # a killed process's workers may live on and write to theirs
+        try:
+            if target.exists() and (not target.is_dir() or any(target.iterdir())):
+                raise UserError(f"{target} exists and is not an empty folder: remove it or name another folder.")
+            building.mkdir(parents=True)
+            yield building
+            building.replace(target)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            lock.unlink(missing_ok=True)  # FileLock notices it where another waits, and makes a new one
 
 
 def unpack(archive: Path, target: Path) -> None:
