@@ -14,7 +14,7 @@ from flowers.commands.download import download
 from flowers.commands.split import split
 from flowers.config.compose import read_data
 from flowers.config.schema import Settings
-from flowers.curation.prepare import prepare
+from flowers.curation.prepare import find_photographs
 from flowers.curation.split_table import write_splits
 from flowers.errors import UserError
 
@@ -41,7 +41,7 @@ def test_a_folder_is_described_with_the_split_of_a_training(
     assert group["conflict"]
     assert {row["path"] for row in group["photographs"]} == {"daisy/daisy_00.jpg", "roses/copy.jpg"}
     assert found["refused"] == [{"path": "roses/empty.jpg", "reason": "zero bytes"}]
-    _, table, _ = prepare(read_data(settings))
+    _, table, _ = find_photographs(read_data(settings))
     for row in found["per_class"]:
         mine = table[table["label"] == row["class"]]
         assert {name: row[name] for name in ("train", "val", "test")} == mine["split"].value_counts().to_dict()
@@ -90,7 +90,7 @@ def test_refusals_of_a_folder_that_went_through_the_pipeline_are_told(
 def test_a_split_made_earlier_is_used(
     garden: Path, make_settings: Callable[..., Settings], photographs: Path, tmp_path: Path
 ) -> None:
-    table = prepare(read_data(make_settings(f"data.root={garden}")))[1]
+    table = find_photographs(read_data(make_settings(f"data.root={garden}")))[1]
     write_splits(table[table["label"] != "sunflowers"], tmp_path / "split.csv")
     page = card(make_settings(f"data.root={garden}", f"data.split_csv={tmp_path}/split.csv"))
     found = json.loads((page.parent / "card.json").read_text())

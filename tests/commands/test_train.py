@@ -26,7 +26,7 @@ from flowers.commands.train import train
 from flowers.config.compose import as_dict, instantiate, read_data, read_settings
 from flowers.config.provenance import split_digest
 from flowers.config.schema import Settings
-from flowers.curation.prepare import prepare
+from flowers.curation.prepare import find_photographs
 from flowers.curation.split_table import read_splits, write_splits
 from flowers.data.datamodule import class_weights
 from flowers.errors import UserError
@@ -348,7 +348,7 @@ def test_out_dir_that_cannot_be_made_fails_before_training(
 
 def test_same_training_twice_at_once_is_refused(make_settings: Make, tmp_path: Path) -> None:
     settings = make_settings("model.stages.0.epochs=1")
-    _, split, _ = prepare(read_data(settings))
+    _, split, _ = find_photographs(read_data(settings))
     folder = tmp_path / "runs/resume" / resume.resume_key(settings, split_digest(split))
     folder.mkdir(parents=True)
     with FileLock(folder / "lock"), pytest.raises(UserError, match="running already in another process"):
@@ -360,7 +360,7 @@ def test_same_training_twice_at_once_is_refused(make_settings: Make, tmp_path: P
 
 def test_test_photographs_are_never_read(make_settings: Make, folder: Path, tmp_path: Path) -> None:
     settings = make_settings(f"data.root={folder}")
-    _, split, _ = prepare(read_data(settings))
+    _, split, _ = find_photographs(read_data(settings))
     write_splits(split, tmp_path / "split.csv")
     for path in split.loc[split["split"] == "test", "path"]:
         (folder / path).unlink()

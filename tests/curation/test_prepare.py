@@ -10,7 +10,7 @@ import pytest
 from flowers.config.schema import Data, Split
 from flowers.curation import prepare as sources
 from flowers.curation.manifest import read_manifest, scan
-from flowers.curation.prepare import obtain, prepare, remembered_scan
+from flowers.curation.prepare import find_photographs, obtain, remembered_scan
 from flowers.curation.splits import assign_splits
 from flowers.errors import UserError
 from flowers.sources.synthetic import sample
@@ -177,24 +177,24 @@ def data(root: Path, tmp_path: Path, **changes: Any) -> Data:
 def test_photographs_are_prepared_from_a_folder_or_a_source(folder: Path, tmp_path: Path) -> None:
     (folder / "roses" / "roses_03.jpg").write_bytes(b"no photograph")
     before = contents(folder)
-    root, split, summary = prepare(data(folder, tmp_path))
+    root, split, summary = find_photographs(data(folder, tmp_path))
     assert root == folder
     pd.testing.assert_frame_equal(split, assign_splits(scan(folder, strict=False), SPLIT), check_dtype=False)
     assert "35 photographs in 3 classes, 1 files refused" in summary
     assert "refused roses/roses_03.jpg: " in summary
-    assert prepare(data(folder, tmp_path))[2] == summary
+    assert find_photographs(data(folder, tmp_path))[2] == summary
     assert Path(summary.rpartition("manifest of all files: ")[2]).is_file()
     assert contents(folder) == before
     decisions = tmp_path / "decisions.csv"
     decisions.write_text("path,decision,by,when\nroses/roses_04.jpg,relabel:daisy,Ada,2026-01-31T12:00:00Z\n")
-    _, relabelled, summary_then = prepare(data(folder, tmp_path, decisions=str(decisions)))
+    _, relabelled, summary_then = find_photographs(data(folder, tmp_path, decisions=str(decisions)))
     assert relabelled.set_index("path")["label"]["roses/roses_04.jpg"] == "daisy"
     assert "daisy 13, roses 10" in summary_then
     with pytest.raises(UserError, match=r"roses_03\.jpg.*data\.strict=false"):
-        prepare(data(folder, tmp_path, strict=True))
+        find_photographs(data(folder, tmp_path, strict=True))
 
     rendered = RENDERED | {"counts": {"daisy": 3, "tulips": 3}}
-    root, split, summary = prepare(data(tmp_path / "sample", tmp_path, source=rendered))
+    root, split, summary = find_photographs(data(tmp_path / "sample", tmp_path, source=rendered))
     assert root.name.startswith("sample-")
     assert set(split["label"]) == {"daisy", "tulips"}
     assert all((root / path).is_file() for path in split["path"])

@@ -19,7 +19,7 @@ from flowers.commands.download import download
 from flowers.config.compose import compose_config, read_data, read_settings
 from flowers.config.schema import Settings
 from flowers.curation.manifest import COLUMNS, read_manifest
-from flowers.curation.prepare import prepare
+from flowers.curation.prepare import find_photographs
 from flowers.errors import UserError
 from flowers.sources import published
 from flowers.sources.archives import Pin, find_in_dvc_cache, read_pin
@@ -93,7 +93,7 @@ def test_stage_and_training_get_the_photographs(
     assert list(manifest.columns) == COLUMNS
     assert (manifest["status"] == "ok").all()
     assert manifest["label"].value_counts().to_dict() == {"daisy": 12, "roses": 12, "sunflowers": 12}
-    root, table, _ = prepare(read_data(settings))
+    root, table, _ = find_photographs(read_data(settings))
     assert len(table) == 36
     assert all((root / path).is_file() for path in table["path"])
     assert len(web.asked) == 1  # the archive is kept

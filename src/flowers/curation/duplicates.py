@@ -148,17 +148,3 @@ def similar_features(features: np.ndarray, least_cosine: float) -> pd.DataFrame:
     one, other, cosine = np.concatenate(found, axis=1)
     pairs = pd.DataFrame({"row_a": one.astype(np.int64), "row_b": other.astype(np.int64), "cosine": cosine})
     return pairs.sort_values("cosine", ascending=False, kind="stable", ignore_index=True)
-
-
-def conflicts(table: pd.DataFrame) -> pd.DataFrame:
-    """Find the groups whose photographs, the same picture, have different labels: at most one of them is right.
-
-    Args:
-        table: With columns path, label and group of :func:`flowers.curation.splits.assign_splits`.
-
-    Returns:
-        Columns group, path, label of all photographs in such groups; sorted by group and path.
-    """
-    labels = table.groupby("group")["label"].transform("nunique")
-    rows = table.loc[labels > 1, ["group", "path", "label"]]
-    return rows.sort_values(["group", "path"], ignore_index=True)

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -231,7 +232,7 @@ class LabelEditFile:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self._written: list[tuple[int, bytes]] = []  # where each line begins, and what was written there
+        self._written: list[tuple[int, bytes, str]] = []  # where each line begins, what was written there, its path
 
     def read(self) -> dict[str, LabelEdit]:
         """Read the edits so far; none if the file does not exist yet."""
@@ -247,20 +248,20 @@ class LabelEditFile:
         _checked(row, "the decision")
         line = _as_line(row)
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        with self._locked() as descriptor:
-            end = os.lseek(descriptor, 0, os.SEEK_END)
+        with self._locked() as stream:
+            end = stream.seek(0, os.SEEK_END)
             if end == 0:
                 line = _as_line(EDIT_COLUMNS) + line
-            elif os.pread(descriptor, 1, end - 1) != b"\n":  # the last line of a table edited by hand
+            elif os.pread(stream.fileno(), 1, end - 1) != b"\n":  # the last line of a table edited by hand
                 line = b"\n" + line
             try:
-                if os.write(descriptor, line) != len(line):
+                if stream.write(line) != len(line):
                     raise OSError(28, "No space left on device", str(self.file))
             except OSError:
-                os.ftruncate(descriptor, end)  # half a line would make the table unreadable
+                stream.truncate(end)  # half a line would make the table unreadable
                 raise
-            os.fsync(descriptor)
-            self._written.append((end, line))
+            os.fsync(stream)
+            self._written.append((end, line, path))
 
     def undo(self) -> str | None:
         """Take back the last decision that was appended here.
@@ -268,26 +269,23 @@ class LabelEditFile:
         Returns:
             Its path; None if there is none, or something else was written after it.
         """
-        with self._locked() as descriptor:
-            while self._written:
-                begin, line = self._written.pop()
-                end = os.lseek(descriptor, 0, os.SEEK_END)
-                if end == begin + len(line) and os.pread(descriptor, len(line), begin) == line:
-                    os.ftruncate(descriptor, begin)
-                    os.fsync(descriptor)
-                    return list(csv.reader(io.StringIO(line.decode(), newline="")))[-1][0]
-                self._written.clear()  # somebody else has written since
-        return None
+        with self._locked() as stream:
+            if not self._written:
+                return None
+            begin, line, path = self._written.pop()
+            if os.pread(stream.fileno(), len(line) + 1, begin) != line:  # somebody else has written since
+                self._written.clear()
+                return None
+            stream.truncate(begin)
+            os.fsync(stream)
+            return path
 
     @contextmanager
-    def _locked(self) -> Iterator[int]:
+    def _locked(self) -> Iterator[FileIO]:
         """Open the file for this thread alone, against others and other processes."""
-        descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield descriptor
-        finally:
-            os.close(descriptor)
+        with self.file.open("a+b", buffering=0) as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield stream
 
 
 def _as_line(row: list[str]) -> bytes:

@@ -7,7 +7,7 @@ it, and is set aside with its reason. Nothing in the folder is ever written to.
 import hashlib
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
@@ -73,14 +73,10 @@ def scan(root: Path, strict: bool, workers: int | None = None) -> pd.DataFrame:
     found = sorted((path.relative_to(root).as_posix(), reason) for path, reason in _files(root, top=True))
     if not found:
         raise UserError(f"{root} holds no photographs in class folders: put each class into a folder of its own there.")
-    chunks = [found[first : first + FILES_PER_TASK] for first in range(0, len(found), FILES_PER_TASK)]
-    bar = tqdm(total=len(found), desc="reading", unit=" files", disable=None, leave=False)
-    with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool, bar:
-        rows = []
-        for done in pool.map(lambda chunk: [_inspect(root, *file) for file in chunk], chunks):
-            rows += done
-            bar.update(len(done))
-    manifest = pd.DataFrame(rows, columns=COLUMNS)
+    with ThreadPool(workers or len(os.sched_getaffinity(0))) as pool:
+        rows = pool.imap(lambda file: _inspect(root, *file), found, FILES_PER_TASK)
+        bar = tqdm(rows, desc="reading", total=len(found), unit=" files", disable=None, leave=False)
+        manifest = pd.DataFrame(list(bar), columns=COLUMNS)
 
     refused = manifest[manifest["status"] == "refused"]
     first = f"{refused['path'].iloc[0]} ({refused['reason'].iloc[0]})" if len(refused) else ""

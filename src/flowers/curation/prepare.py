@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from flowers.config.compose import compose_config, find_source, names_in, read_data, read_settings
 from flowers.config.provenance import code_digest
 from flowers.config.schema import Data, Settings
-from flowers.curation.duplicates import conflicts, near_duplicates
+from flowers.curation.duplicates import near_duplicates
 from flowers.curation.labels import apply_label_edits, read_label_edits
 from flowers.curation.manifest import HASH_CELLS, read_manifest, scan, summarise
 from flowers.curation.split_table import check_splits, read_splits, write_table
@@ -23,26 +23,6 @@ from flowers.curation.splits import assign_splits
 from flowers.errors import UserError, suggestion
 from flowers.sources.photograph import FORMATS
 from flowers.sources.published import OFFICIAL
-
-
-def prepare(data: Data) -> tuple[Path, pd.DataFrame, str]:
-    """Get photographs ready for a training as the stages ``download`` and ``split`` would.
-
-    Args:
-        data: Where the photographs are and how they are split.
-
-    Returns:
-        The folder that paths are relative to, the rows of the split, and what was found, in words.
-
-    Raises:
-        UserError: If the photographs cannot be used.
-    """
-    root = obtain(Path(data.root), data.source)
-    manifest, file = remembered_scan(root, data.strict, Path(data.cache_dir))
-    split, summary = divide(manifest, data, root)
-    if (manifest["status"] == "refused").any():
-        summary += f"\nmanifest of all files: {file}"
-    return root, split, summary
 
 
 def obtain(root: Path, source: dict[str, Any] | None) -> Path:
@@ -175,28 +155,31 @@ def describe(table: pd.DataFrame, most_conflicts: int = 10) -> str:
         f"{len(near)} groups of near-duplicates ({near['size'].sum()} photographs) and {len(copied)} of equal files, "
         "each kept in one split"
     ]
-    torn = list(conflicts(table).groupby("group", sort=True))
-    lines += [
-        f"the same picture under different labels: {', '.join(rows['path'])}" for _, rows in torn[:most_conflicts]
-    ]
-    if len(torn) > most_conflicts:
-        lines.append(f"the same picture under different labels: {len(torn) - most_conflicts} groups more")
+    torn = table[table.groupby("group")["label"].transform("nunique") > 1].sort_values("path").groupby("group")["path"]
+    told = [", ".join(paths) for _, paths in torn]
+    if len(told) > most_conflicts:
+        told[most_conflicts:] = [f"{len(told) - most_conflicts} groups more"]
+    lines += [f"the same picture under different labels: {words}" for words in told]
     return "\n".join(lines)
 
 
-def find_photographs(data: Data) -> tuple[Path, pd.DataFrame, str | None]:
-    """Find the photographs and their split, or make the split on the way.
+def find_photographs(data: Data) -> tuple[Path, pd.DataFrame, str]:
+    """Find the photographs and their split, or make both as the stages ``download`` and ``split`` would.
 
     Returns:
-        The folder that paths are relative to, the rows of the split, and what intake has to say; None if the split was
-        made earlier.
+        The folder that paths are relative to, the rows of the split, and what was found, in words: none if the split
+        was made earlier.
 
     Raises:
         UserError: If the photographs or the split cannot be used.
     """
     if data.split_csv is not None:
-        return Path(data.root), read_splits(Path(data.split_csv)), None
-    root, split, summary = prepare(data)
+        return Path(data.root), read_splits(Path(data.split_csv)), ""
+    root = obtain(Path(data.root), data.source)
+    manifest, file = remembered_scan(root, data.strict, Path(data.cache_dir))
+    split, summary = divide(manifest, data, root)
+    if (manifest["status"] == "refused").any():
+        summary += f"\nmanifest of all files: {file}"
     return root, split, f"{root}: {summary}"
 
 

@@ -124,6 +124,13 @@ def _rank(groups: Iterable[str], *salt: object) -> list[str]:
     return sorted(groups, key=lambda group: hashlib.sha256(repr((*salt, group)).encode()).digest())
 
 
+def _middles(sizes: dict[str, int], *salt: object) -> dict[str, float]:
+    """Order groups at random; say before the middle of each how many photographs there are."""
+    ranked = _rank(sizes, *salt)
+    counts = np.array([sizes[group] for group in ranked])
+    return dict(zip(ranked, (counts.cumsum() - counts / 2).tolist(), strict=True))
+
+
 def _quota(label: str, total: int, split: Split) -> dict[str, int]:
     """Say how many photographs of a class go where; the last of the splits takes what does not fit elsewhere."""
     if split.per_class is not None:
@@ -172,12 +179,9 @@ def _number_folds(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
     """Number each class's groups by equal slices of their ranking, begun elsewhere in each class."""
     fold_of: dict[str, int] = {}
     for label, sizes in _strata(table).items():
-        start = int.from_bytes(hashlib.sha256(label.encode()).digest()[:4])
-        total, before = sum(sizes.values()), 0
-        for group in _rank(sizes, "fold", seed):
-            middle = before + sizes[group] / 2
+        start, total = int.from_bytes(hashlib.sha256(label.encode()).digest()[:4]), sum(sizes.values())
+        for group, middle in _middles(sizes, "fold", seed).items():
             fold_of[group] = (int(middle * folds / total) + start) % folds
-            before += sizes[group]
     return table["group"].map(fold_of).astype(np.int64)
 
 
@@ -260,13 +264,9 @@ def subset_split(table: pd.DataFrame, frac: float, seed: int) -> pd.DataFrame:
             )
     kept: set[str] = set()
     for sizes in _strata(train).values():
-        before, total = 0, sum(sizes.values())
-        for number, group in enumerate(_rank(sizes, "subset", seed)):
-            # Rounded to whole groups: one counts as reached where its middle is. The middles only rise.
-            if number and before + sizes[group] / 2 > frac * total:
-                break
-            kept.add(group)
-            before += sizes[group]
+        middles = _middles(sizes, "subset", seed)
+        # Rounded to whole groups: one counts as reached where its middle is. The first stays in any case.
+        kept |= {group for group in middles if middles[group] <= frac * sum(sizes.values())} | set(list(middles)[:1])
     chosen = train["group"].isin(kept)
     missing = set(train["label"]) - set(train.loc[chosen, "label"])
     if missing:

@@ -176,7 +176,7 @@ class PhotoDataModule(lightning.LightningDataModule):
         self.batch_size = batch_size
         self.sampling = sampling
         self.seed = seed
-        self.summary: str | None = None
+        self.summary = ""
 
     def prepare_data(self) -> None:
         """Find the photographs and their split; take the folder in and divide it where that was not done before.
