@@ -304,3 +304,13 @@ def test_real_photographs() -> None:
     folders = {path.name: len(list(path.glob("*.jpg"))) for path in REAL.iterdir() if path.is_dir()}
     assert manifest["label"].value_counts().to_dict() == folders
     assert (manifest["status"] == "ok").all()
+
+
+def test_table_that_is_no_manifest_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "manifest.csv"
+    file.write_text("")
+    with pytest.raises(UserError, match=r"manifest\.csv cannot be read as a CSV table .*run download again"):
+        intake.read_manifest(file)
+    file.write_text("path,label,sha256,width_px,height_px,status,reason\n")  # of an older version
+    with pytest.raises(UserError, match=r"manifest\.csv lacks the column dhash: run download again"):
+        intake.read_manifest(file)

@@ -15,6 +15,7 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
+from flowers.curation.split_table import read_table
 from flowers.errors import UserError
 from flowers.sources.photograph import PhotographError, decode
 
@@ -173,8 +174,8 @@ def image_files(root: Path) -> list[str]:
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
-    """Read a manifest that was written as CSV; all columns are text, since a class may be called 007 or NA."""
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
+    """Read a manifest that was written as CSV, as text."""
+    return read_table(path, COLUMNS, "download")
 
 
 def summarise(manifest: pd.DataFrame, most_refused: int = 10) -> str:

@@ -18,7 +18,7 @@ from flowers.config.schema import Data, Settings
 from flowers.curation.duplicates import near_duplicates
 from flowers.curation.labels import apply_label_edits, read_label_edits
 from flowers.curation.manifest import HASH_CELLS, read_manifest, scan, summarise
-from flowers.curation.split_table import check_splits, read_splits, write_table
+from flowers.curation.split_table import check_splits, read_splits, read_table, write_table
 from flowers.curation.splits import assign_splits
 from flowers.errors import UserError, suggestion
 from flowers.sources.photograph import FORMATS
@@ -132,7 +132,7 @@ def read_published(root: Path, number: int) -> dict[str, str]:
     file, column = root / OFFICIAL, f"official_{number}"
     if not file.is_file():
         raise UserError(f"{file} does not exist, so there is no published division: set data.split.official to null.")
-    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    table = read_table(file, ["path"], "download")
     if column not in table:
         known = ", ".join(name.removeprefix("official_") for name in table.columns if name != "path")
         raise UserError(f"data.split.official is {number}, but {file} has {known}: choose one of them.")

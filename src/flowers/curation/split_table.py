@@ -56,14 +56,7 @@ def read_splits(path: Path) -> pd.DataFrame:
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist: run flowers split first, or name another data.split_csv.")
-    try:
-        # Text stays text: a class may be called 007 or NA.
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
-        raise UserError(f"{path} cannot be read as a CSV table ({error}): run split again.") from error
-    missing = [column for column in COLUMNS if column not in table]
-    if missing:
-        raise UserError(f"{path} lacks the column {missing[0]}: run split again.")
+    table = read_table(path, COLUMNS, "split")
     numbers = pd.to_numeric(table["fold"], errors="coerce")
     if numbers.isna().any() or (numbers % 1 != 0).any():
         raise UserError(f"{path} has a fold that is no whole number: run split again.")
@@ -80,6 +73,27 @@ def write_splits(table: pd.DataFrame, path: Path) -> None:
         path: Where to; an older file is replaced.
     """
     write_table(table[COLUMNS], path)
+
+
+def read_table(path: Path, columns: list[str], stage: str) -> pd.DataFrame:
+    """Read a table that :func:`write_table` wrote; all is text, since a class may be called 007 or NA.
+
+    Args:
+        path: A CSV file.
+        columns: Which it must have.
+        stage: The command that writes it.
+
+    Raises:
+        UserError: It is no such table.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
+        raise UserError(f"{path} cannot be read as a CSV table ({error}): run {stage} again.") from error
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise UserError(f"{path} lacks the column {missing[0]}: run {stage} again.")
+    return table
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

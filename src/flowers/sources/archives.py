@@ -1,6 +1,5 @@
 """A published archive: pinned by its digest, found on this machine or downloaded, and unpacked without trusting it."""
 
-import configparser
 import contextlib
 import lzma
 import os
@@ -98,10 +97,7 @@ def get(pin: Pin, downloads_dir: Path) -> Path:
 
 
 def find_in_dvc_cache(md5: str) -> Path | None:
-    """Search the cache of the DVC project that the working folder belongs to.
-
-    Its place is read from the project's own configuration, since asking DVC takes a second. Only the layout of DVC 3 is
-    known.
+    """Search the cache of the DVC project that the working folder belongs to. Only the layout of DVC 3 is known.
 
     Args:
         md5: In lower case. A digest of another kind is never found.
@@ -113,19 +109,13 @@ def find_in_dvc_cache(md5: str) -> Path | None:
     project = next((folder / ".dvc" for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), None)
     if project is None:
         return None
-    cache = project / "cache"
-    for name in ("config", "config.local"):  # the second overrides the first
-        settings = configparser.ConfigParser(interpolation=None, strict=False)
-        try:
-            settings.read(project / name, encoding="utf-8")
-        except (configparser.Error, UnicodeError, OSError):
-            continue  # DVC itself will say what is wrong
-        if stated := settings.get("cache", "dir", fallback="").strip("'\""):
-            cache = project / stated  # relative to the file that states it
-    found = cache / "files" / "md5" / md5[:2] / md5[2:]
+    from dvc.config import Config, ConfigError  # takes a third of a second to import
+
     try:
+        cache = Path(Config(dvc_dir=str(project))["cache"].get("dir", project / "cache"))
+        found = cache / "files" / "md5" / md5[:2] / md5[2:]
         return found if digest_of(found, md5) == md5 else None
-    except OSError:
+    except (ConfigError, OSError):  # what is wrong with its configuration, DVC itself will say
         return None
 
 

@@ -161,10 +161,10 @@ def _transfer(download: Download) -> None:
     policy = download.policy
     budget = Retry(total=policy.retries, backoff_factor=policy.backoff_s, backoff_max=policy.longest_wait_s)
     retry, furthest = budget, download.received_bytes()
-    is_resumed = furthest > 0
     print(f"fetching {download.url}", flush=True)
     with requests.Session() as session:
         while True:
+            is_resumed = download.received_bytes() > 0
             try:
                 attempt(session, download)
                 found = digest_of(download.part, download.digest)
@@ -180,7 +180,6 @@ def _transfer(download: Download) -> None:
                 raise TransferError("its pieces do not fit together")
             except TransferError as error:
                 received = download.received_bytes()
-                is_resumed = received > 0
                 if received >= furthest + policy.progress_bytes:
                     retry, furthest = budget, received
                 try:
@@ -214,7 +213,7 @@ def attempt(session: requests.Session, download: Download) -> None:
         UserError: No attempt can get them.
     """
     received = download.received_bytes()
-    if download.size_bytes is not None and received > download.size_bytes:
+    if received > (download.size_bytes or MOST_BYTES):
         received = 0  # it is the beginning of another file
     if received == download.size_bytes:  # the process was killed between the last byte and the rename
         return
@@ -234,25 +233,20 @@ def attempt(session: requests.Session, download: Download) -> None:
                 return
             download.discard()
             raise TransferError("the server has less than was received before", response)
-        _check_status(download, response)
+        answer = f"{response.status_code} {response.reason}"
+        if response.status_code in TRY_LATER or response.status_code >= 500:
+            raise TransferError(f"the server answers {answer}", response)
+        if response.status_code not in (200, 206):
+            raise UserError(
+                f"{download.url} cannot be fetched: the server answers {answer}; correct the address, or put the file "
+                f"at {download.target} by hand."
+            )
         if response.status_code == 200:
             received = 0  # the server ignores ranges, or its file has changed
         elif start != received or (download.size_bytes is not None and total not in (None, download.size_bytes)):
             download.discard()
             raise TransferError("the server continued at another place than asked", response)
         _receive(download, response, received)
-
-
-def _check_status(download: Download, response: requests.Response) -> None:
-    """Raise unless the server sends the file."""
-    answer = f"{response.status_code} {response.reason}"
-    if response.status_code in TRY_LATER or response.status_code >= 500:
-        raise TransferError(f"the server answers {answer}", response)
-    if response.status_code not in (200, 206):
-        raise UserError(
-            f"{download.url} cannot be fetched: the server answers {answer}; correct the address, or put the file at "
-            f"{download.target} by hand."
-        )
 
 
 def _content_range(response: requests.Response) -> tuple[int | None, int | None]:
