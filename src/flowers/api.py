@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from flowers.commands.data_card import look_into
 from flowers.config.compose import change, compose_config, instantiate, names_in, read_data, read_settings
 from flowers.config.schema import Settings
-from flowers.data.augment import augmented_views
+from flowers.data.augment import Augment, AugmentParams, erase, transform
 from flowers.data.pixels import open_store
 from flowers.errors import UserError, suggestion
 from flowers.evaluation.results import Place, comparable, own_places, read_experiments
@@ -274,3 +275,38 @@ def find_training(folder: Path) -> Place:
     if not (folder / "validation.npz").is_file():
         raise UserError(f"{folder} is of an earlier version of flowers (it has no validation.npz): train again.")
     return own_places([folder])[0]
+
+
+BLANK = 0.5
+"""What an erased box is filled with; a training fills it with its network's mean."""
+
+
+def augmented_views(
+    augment: Augment, seed: int, pixels: np.ndarray, rows: Sequence[int], count: int, epochs: Sequence[int]
+) -> np.ndarray:
+    """Augment training photographs as a training does in some epochs.
+
+    Blending with other photographs (MixUp, CutMix) depends on the batch and is left out.
+
+    Args:
+        augment: The recipe's.
+        seed: The recipe's.
+        pixels: (B,H,W,3) uint8, at the size that the network sees.
+        rows: Their B places among the training photographs of the split.
+        count: How many training photographs there are.
+        epochs: E of them, counted from 1 as in ``history.csv``.
+
+    Returns:
+        (E,B,H,W,3) uint8.
+    """
+    images = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2)  # a copy: a store is read-only
+    mean, std = torch.full((3,), BLANK), torch.ones(3)
+    places = torch.as_tensor(list(rows))
+    views = []
+    for epoch in epochs:
+        draws = AugmentParams(count, seed=seed, epoch=epoch - 1, mixup_alpha=0)
+        view = transform(images, draws.uniform[places], augment, mean, std)
+        if augment.erase_frac:
+            view = erase(view, draws.box[places], augment.erase_frac)
+        views.append(((view + BLANK) * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1))
+    return torch.stack(views).numpy()

@@ -120,6 +120,6 @@ def test_what_cannot_be_judged_is_said_before_any_training(make_settings: Make, 
         write_splits(table, tmp_path / "split.csv")
         with pytest.raises(UserError, match=sentence):
             find_label_errors(make_settings(f"data.root={root}", "data.split_csv=split.csv", *SMALL))
-    with pytest.raises(UserError, match=r"find_label_errors trains each fold from the start; leave out from_stage"):
+    with pytest.raises(UserError, match=r"find_label_errors trains each time from the start; leave out from_stage"):
         find_label_errors(make_settings("from_stage=2", *SMALL))
     assert not (tmp_path / "runs/series").exists()

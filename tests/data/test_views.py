@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from flowers.api import augmented_views
 from flowers.commands.train import build_training
 from flowers.config.compose import instantiate
 from flowers.config.schema import Settings
-from flowers.data.augment import Augment, augmented_views
+from flowers.data.augment import Augment
 
 
 def augment_of(settings: Settings) -> Augment:

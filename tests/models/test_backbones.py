@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from flowers.errors import UserError
 from flowers.models.backbones import Backbone
-from flowers.models.nets import layer_groups
-from flowers.models.weights import load_weights, save_weights, start_from
+from flowers.models.nets import layer_groups, load_weights, save_weights, start_from
 
 SHARED = Path(__file__).parents[3] / "shared/weights/mobilenetv2_100.tf_in1k.safetensors"
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from flowers.config.provenance import file_digest
 from flowers.errors import UserError
-from flowers.models.weights import load_weights, save_weights, start_from
+from flowers.models.nets import load_weights, save_weights, start_from
 
 NETS = ("linear", "mlp", "cnn", "resnet_small")
 Make = Callable[..., Any]

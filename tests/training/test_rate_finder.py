@@ -7,6 +7,7 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from flowers.config.schema import Stage
@@ -27,30 +28,29 @@ def test_smoothing_has_no_bias_at_the_start() -> None:
     assert smoothed([1.0, 3.0])[1] == pytest.approx((0.98 * 1 + 3) / 1.98)
 
 
-def curve(knee: float) -> list[float]:
+def curve(knee: float) -> NDArray[np.float64]:
     """A loss that stays, falls around the knee, and rises again two decades later."""
     logs = np.log10(RATES)
     fall = 1.5 / (1 + np.exp(-(logs - np.log10(knee)) * 4))
     rise = np.exp((logs - np.log10(knee) - 2) * 4)
-    return (2.0 - fall + rise).tolist()
+    return 2.0 - fall + rise
 
 
 @pytest.mark.parametrize("knee", [1e-5, 1e-3])
 def test_suggestions_lie_where_their_names_say(knee: float) -> None:
     losses = curve(knee)
     found = suggest(RATES, losses)
-    assert found is not None
-    assert found.steepest == pytest.approx(knee, rel=0.3)
+    assert found["steepest"] == pytest.approx(knee, rel=0.3)
     lowest = RATES[int(np.argmin(losses))]
-    assert found.minimum_10 == pytest.approx(lowest / 10)
-    assert found.steepest / 100 < found.valley < lowest
+    assert found["minimum_10"] == pytest.approx(lowest / 10)
+    assert found["steepest"] / 100 < found["valley"] < lowest
 
 
 def test_what_is_not_finite_is_left_out_and_what_never_falls_suggests_nothing() -> None:
     losses = curve(1e-3)
-    assert suggest(RATES, [*losses[:-5], *[float("nan")] * 5]) is not None
-    assert suggest(RATES, sorted(losses)) is None
-    assert suggest(RATES[:2], [2.0, 1.0]) is None
+    assert suggest(RATES, np.append(losses[:-5], [np.nan] * 5)).keys() == {"steepest", "valley", "minimum_10"}
+    assert suggest(RATES, np.sort(losses)) == {}
+    assert suggest(RATES[:2], np.array([2.0, 1.0])) == {}
 
 
 def test_a_sweep_keeps_the_ratios_and_stops(

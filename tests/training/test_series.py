@@ -16,8 +16,8 @@ from flowers.curation.prepare import photographs_of
 from flowers.curation.split_table import read_splits
 from flowers.data.pixels import open_store
 from flowers.errors import UserError
-from flowers.training.checkpoints import locked, resume_key
-from flowers.training.series import Done, Member, series_folder, train_members
+from flowers.training.checkpoints import resume_key
+from flowers.training.series import Done, Member, open_series, train_members
 
 Make = Callable[..., Settings]
 
@@ -40,7 +40,7 @@ class FakeTraining:
         open_store(Path(data.root), split[split["split"] == "val"], 8, Path(data.cache_dir))
         for name in ("model.safetensors", "stage-1.ckpt"):
             (out / name).touch()
-        run = {"final": {"val/acc": 0.5}, "mlflow_run_id": None}
+        run = {"final": {"val/acc": 0.5, "val/loss": 1.0}, "train_s": 1.0, "mlflow_run_id": None}
         (out / "run.json").write_text(json.dumps(run))
         return 0.5
 
@@ -68,7 +68,7 @@ def test_each_training_is_done_once(members: list[Member], photographs: Path, tm
     done = run(members, photographs, training)
     assert training.seeds == [0, 1, 0, 1]
     assert [each.folder.name for each in done] == ["part-0-seed-0", "part-0-seed-1", "part-1-seed-0", "part-1-seed-1"]
-    assert all(each.final("val/acc") == 0.5 for each in done)
+    assert all(each.outcome()["val/acc"] == 0.5 for each in done)
     for each, member in zip(done, members, strict=True):
         assert split_digest(read_splits(each.folder / "split-of-member.csv")) == split_digest(member.split)
         assert not list(each.folder.glob("*.ckpt"))
@@ -118,17 +118,20 @@ def test_a_training_without_its_end_is_not_taken_for_finished(
     assert training.seeds == [0, 1, 0, 1, 0]
 
 
-def test_the_same_series_twice_at_once_is_refused(tmp_path: Path) -> None:
-    work = tmp_path / "one"
-    work.mkdir(parents=True)
+def series_folder(command: str, recipes: list[Settings], split: pd.DataFrame) -> Path:
+    with open_series(command, recipes, split) as folder:
+        return folder
+
+
+def test_the_same_series_twice_at_once_is_refused(make_settings: Make) -> None:
+    settings = make_settings()
+    _, split = photographs_of(settings)
     with (
-        FileLock(work / "lock"),
+        FileLock(series_folder("crossval", [settings], split) / "lock"),
         pytest.raises(UserError, match="this very crossval is running already"),
-        locked(work, "crossval"),
     ):
-        pass
-    with locked(work, "crossval"):  # the lock is free again
-        pass
+        series_folder("crossval", [settings], split)
+    series_folder("crossval", [settings], split)  # the lock is free again
 
 
 def test_what_decides_the_results_decides_the_folder(make_settings: Make) -> None:

@@ -37,8 +37,7 @@ from flowers.evaluation.baselines import (
 from flowers.evaluation.result_files import aligned, write_results
 from flowers.evaluation.scores import score
 from flowers.models.inference import keep_freed_memory, predict_logits
-from flowers.models.nets import build_network
-from flowers.models.weights import start_from
+from flowers.models.nets import build_network, start_from
 
 Ways = Mapping[str, Callable[[np.ndarray, np.ndarray, np.ndarray, int], Baseline]]
 """By name, functions from rows, labels and folds of the training photographs and K to what is fitted on them."""

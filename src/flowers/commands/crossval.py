@@ -29,8 +29,7 @@ from flowers.errors import UserError
 from flowers.evaluation.scores import clipped, mean_interval
 from flowers.report.html import duration, percent
 from flowers.tracking.runs import series_run
-from flowers.training.checkpoints import locked
-from flowers.training.series import Member, series_folder, train_members
+from flowers.training.series import Member, open_series, train_members
 
 
 @dataclass
@@ -66,8 +65,6 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
     folds, seeds = arguments.folds, arguments.seeds
     if seeds < 1 or (folds is None and seeds == 1):
         raise UserError(f"seeds={seeds} repeats nothing; give folds=5, or seeds=3, or both.")
-    if settings.from_stage != 1:
-        raise UserError("crossval trains each time from the start; leave out from_stage.")
     root, split = photographs_of(settings)
     if folds is None:
         table = split[split["split"] != "test"].reset_index(drop=True)
@@ -76,12 +73,11 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
         table = numbered_folds(split, read_data(settings).split.seed, folds)
         identity = table.assign(split=table["fold"].astype(str))
     out = Path(settings.out_dir)
-    out.mkdir(parents=True, exist_ok=True)  # now, not after hours, is the time to learn that it cannot be made
-    work = series_folder("crossval", [settings], identity)
     members = plan(settings, table, folds, seeds)
     title = f"{settings.name} crossval {_counted(folds, seeds)}"
     tags = {"kind": "crossval", "recipe": settings.name}
-    with locked(work, "crossval"), series_run(work, settings, title, tags) as run:
+    with open_series("crossval", [settings], identity) as work, series_run(work, settings, title, tags) as run:
+        out.mkdir(parents=True, exist_ok=True)  # now, not after hours, is the time to learn that it cannot be made
         done = list(train_members(work, root, members, train))
         rows = pd.DataFrame([{"fold": None, **each.member.tags, **each.outcome()} for each in done])
         classes = done[0].run["classes"]

@@ -23,8 +23,7 @@ from flowers.curation.prepare import photographs_of
 from flowers.curation.splits import fold_split
 from flowers.errors import UserError
 from flowers.tracking.runs import tracked_run
-from flowers.training.checkpoints import locked
-from flowers.training.series import Member, series_folder, train_members
+from flowers.training.series import Member, open_series, train_members
 
 
 def find_label_errors(settings: Settings) -> int:
@@ -38,21 +37,19 @@ def find_label_errors(settings: Settings) -> int:
     Raises:
         UserError: If something that the user gave cannot be used, or the folds cannot be trained on.
     """
-    if settings.from_stage != 1:
-        raise UserError("find_label_errors trains each fold from the start; leave out from_stage.")
     root, split = photographs_of(settings)
     table = split[split["split"] != "test"].reset_index(drop=True)
     _check_folds(table)
     out = Path(settings.out_dir)
-    out.mkdir(parents=True, exist_ok=True)
     classes = sorted(table["label"].unique())
     judged = table[table["fold"] >= 0].reset_index(drop=True)
     folds = sorted(judged["fold"].unique())
     values = np.empty((len(judged), len(classes)), dtype=np.float32)
     untracked = change(settings, {"tracking.enabled": False})
     members = [Member(f"fold {fold + 1}", untracked, fold_split(table, fold), {}) for fold in folds]
-    work = series_folder("find_label_errors", [untracked], table.assign(split=table["fold"].astype(str)))
-    with locked(work, "find_label_errors"):
+    identity = table.assign(split=table["fold"].astype(str))
+    with open_series("find_label_errors", [untracked], identity) as work:
+        out.mkdir(parents=True, exist_ok=True)
         for fold, done in zip(folds, train_members(work, root, members, train), strict=True):
             values[judged["fold"] == fold] = done.probabilities()
     labels = judged["label"].map(classes.index).to_numpy()

@@ -34,8 +34,7 @@ from flowers.curation.splits import subset_split
 from flowers.errors import UserError
 from flowers.report.curves import Curve, curves_of, describe_curves, write_curves
 from flowers.tracking.runs import series_run
-from flowers.training.checkpoints import locked
-from flowers.training.series import Member, series_folder, train_members
+from flowers.training.series import Member, open_series, train_members
 
 
 @dataclass
@@ -69,11 +68,11 @@ def learning_curve(recipes: Sequence[Settings], sizes: Sequence[float], seeds: i
     root, split = photographs_of(first)
     table = split[split["split"] != "test"].reset_index(drop=True)
     members = plan(recipes, table, sizes, seeds)
-    work = series_folder("learning curve", recipes, table)
-    out = out or work
-    out.mkdir(parents=True, exist_ok=True)  # now, not after hours, is the time to learn that it cannot be made
     title = f"learning curve of {' and '.join(recipe.name for recipe in recipes)}"
-    with locked(work, "learning_curve"), series_run(work, first, title, {"kind": "learning_curve"}) as run:
+    tags = {"kind": "learning_curve"}
+    with open_series("learning_curve", recipes, table) as work, series_run(work, first, title, tags) as run:
+        out = out or work
+        out.mkdir(parents=True, exist_ok=True)  # now, not after hours, is the time to learn that it cannot be made
         rows = pd.DataFrame(
             [
                 {"experiment": each.run["name"], **each.member.tags, "epochs": each.run["epochs"], **each.outcome()}
@@ -107,8 +106,6 @@ def _check(recipes: Sequence[Settings], sizes: Sequence[float], seeds: int) -> N
                 f"{recipe.name} and {recipes[0].name} use different photographs, so that their curves could not be "
                 "compared; add data=… to the command, or leave one out."
             )
-        if recipe.from_stage != 1:
-            raise UserError("learning_curve trains each time from the start; leave out from_stage.")
 
 
 def plan(recipes: Sequence[Settings], table: pd.DataFrame, sizes: Sequence[float], seeds: int) -> list[Member]:

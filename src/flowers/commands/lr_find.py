@@ -17,6 +17,7 @@ from flowers.config.compose import as_dict, change
 from flowers.config.schema import Settings
 from flowers.errors import UserError
 from flowers.report.curves import rates_figure
+from flowers.tracking.runs import tracked_run
 from flowers.training.checkpoints import start_checkpoint
 from flowers.training.rate_finder import STEPS, RateSweep, smoothed, suggest
 from flowers.training.stages import peak_rates, trained_groups
@@ -38,31 +39,25 @@ def lr_find(settings: Settings) -> float | None:
         sweep = _sweep(settings, start, Path(folder))
     smooth = smoothed(sweep.losses)
     rates = sweep.rates[: len(smooth)]
-    found = suggest(rates, smooth.tolist())
+    found = suggest(rates, smooth)
     stage = settings.model.stages[settings.from_stage - 1]
-    named = {} if found is None else {name.replace("_", "/"): rate for name, rate in found._asdict().items()}
+    named = {name.replace("_", "/"): rate for name, rate in found.items()}
     figure = rates_figure(rates, smooth, named, f"{settings.name}, stage {stage.name}")
     out.mkdir(parents=True, exist_ok=True)
     figure.savefig(out / "lr_find.png", dpi=150)
     table = pd.DataFrame({"lr": rates, "loss": sweep.losses, "smoothed": smooth})
     table.to_csv(out / "lr_find.csv", index=False, float_format="%.6g")
     if settings.tracking.enabled:
-        from flowers.tracking.runs import tracked_run
-
         with tracked_run(settings, f"{settings.name} lr_find", {"kind": "lr_find", "recipe": settings.name}) as run:
             run.log_file(out / "lr_find.png")
             run.log_file(out / "lr_find.csv")
-            if found is not None:
-                run.log_metrics({f"lr_find/{name}": rate for name, rate in found._asdict().items()})
-    if found is None:
-        print(f"{out}/lr_find.png: the loss never fell, so it suggests no rate")
-        return None
-    print(f"{out}/lr_find.png: " + ", ".join(f"{name} {rate:.1e}" for name, rate in named.items()))
-    return found.valley
+            run.log_metrics({f"lr_find/{name}": rate for name, rate in found.items()})
+    suggested = ", ".join(f"{name} {rate:.1e}" for name, rate in named.items())
+    print(f"{out}/lr_find.png: {suggested or 'the loss never fell, so it suggests no rate'}")
+    return found.get("valley")
 
 
 def _sweep(settings: Settings, start: Path | None, folder: Path) -> RateSweep:
-
     stage = {**as_dict(settings)["model"]["stages"][settings.from_stage - 1], "epochs": STEPS}  # of one step at least
     datamodule, model = build_training(change(settings, {"model.stages": [stage]}))
     if start is not None:

@@ -52,34 +52,34 @@ def train(settings: Settings, stop_after_epochs: int | None = None, logged: Mapp
     checkpoint = checkpoints.EpochCheckpoint(folder, stop_after_epochs)
     bar = shows_bar(settings.progress)
     history = History(lines=speaks and not bar)
-    with checkpoints.locked(folder, "training"), _advised(checkpoint):
-        callbacks = [instantiate(f"callbacks.{name}", node) for name, node in settings.callbacks.items() if node]
-        with _open_loggers(settings, logged or {}) as loggers:
-            watching = [logger for logger in loggers if isinstance(logger, Callback)]
-            with quiet_lightning():
-                trainer = make_trainer(
-                    settings.trainer,
-                    folder,
-                    max_epochs=settings.trainer.max_epochs or total_epochs(model.table),
-                    callbacks=[history, *callbacks, *watching, checkpoint, *([Bar()] if bar else [])],
-                    logger=loggers or False,
-                    enable_progress_bar=bar,
-                )
-                datamodule.setup("fit")
-                begun = checkpoint.found() or start
-                if speaks:
-                    _announce(settings, datamodule, model, trainer, begun)
-                for logger in loggers:
-                    logger.log_hyperparams(as_dict(settings))
-                trainer.fit(model, datamodule=datamodule, ckpt_path=begun, weights_only=True)
-            if stop_after_epochs is not None:
-                return float("nan")
-            run_id = next((logger.run_id for logger in loggers if getattr(logger, "run_id", None)), None)
-            record = checkpoints.write_model(out, settings, model.final_net, datamodule, history.rows, run_id)
+    callbacks = [instantiate(f"callbacks.{name}", node) for name, node in settings.callbacks.items() if node]
+    opened = _open_loggers(settings, logged or {})
+    with checkpoints.locked(folder, "training"), _advised(checkpoint), opened as loggers:
+        watching = [logger for logger in loggers if isinstance(logger, Callback)]
+        with quiet_lightning():
+            trainer = make_trainer(
+                settings.trainer,
+                folder,
+                max_epochs=settings.trainer.max_epochs or total_epochs(model.table),
+                callbacks=[history, *callbacks, *watching, checkpoint, *([Bar()] if bar else [])],
+                logger=loggers or False,
+                enable_progress_bar=bar,
+            )
+            datamodule.setup("fit")
+            begun = checkpoint.found() or start
+            if speaks:
+                _announce(settings, datamodule, model, trainer, begun)
             for logger in loggers:
-                if hasattr(logger, "log_trained"):
-                    examples = checkpoints.some_pixels(datamodule)
-                    logger.log_trained(out, model.final_net, record["temperature"], examples, record["classes"])
+                logger.log_hyperparams(as_dict(settings))
+            trainer.fit(model, datamodule=datamodule, ckpt_path=begun, weights_only=True)
+        if stop_after_epochs is not None:
+            return float("nan")
+        run_id = next((logger.run_id for logger in loggers if getattr(logger, "run_id", None)), None)
+        record = checkpoints.write_model(out, settings, model.final_net, datamodule, history.rows, run_id)
+        for logger in loggers:
+            if hasattr(logger, "log_trained"):
+                pixels, *_ = next(checkpoints.validation_batches(datamodule))
+                logger.log_trained(out, model.final_net, record["temperature"], pixels[:2], record["classes"])
         checkpoints.finish(folder, out)
     print(f"trained model: {out}  (val/acc {record['final']['val/acc']:.3f})", flush=True)
     return float(record["final"]["val/acc"])

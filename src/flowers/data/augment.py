@@ -7,7 +7,6 @@ which the network's normalisation is folded.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -228,38 +227,3 @@ def _colour(pixels: Tensor, uniform: Tensor, augment: Augment) -> tuple[Tensor, 
     mean_grey = pixels.mean(dim=(2, 3)) @ grey / 255 if augment.contrast else torch.zeros_like(contrast)
     offset = (brightness * (1 - contrast) * mean_grey)[:, None].expand(-1, 3)
     return matrix, offset
-
-
-BLANK = 0.5
-"""What an erased box is filled with; a training fills it with its network's mean."""
-
-
-def augmented_views(
-    augment: Augment, seed: int, pixels: np.ndarray, rows: Sequence[int], count: int, epochs: Sequence[int]
-) -> np.ndarray:
-    """Augment training photographs as a training does in some epochs.
-
-    Blending with other photographs (MixUp, CutMix) depends on the batch and is left out.
-
-    Args:
-        augment: The recipe's.
-        seed: The recipe's.
-        pixels: (B,H,W,3) uint8, at the size that the network sees.
-        rows: Their B places among the training photographs of the split.
-        count: How many training photographs there are.
-        epochs: E of them, counted from 1 as in ``history.csv``.
-
-    Returns:
-        (E,B,H,W,3) uint8.
-    """
-    images = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2)  # a copy: a store is read-only
-    mean, std = torch.full((3,), BLANK), torch.ones(3)
-    places = torch.as_tensor(list(rows))
-    views = []
-    for epoch in epochs:
-        draws = AugmentParams(count, seed=seed, epoch=epoch - 1, mixup_alpha=0)
-        view = transform(images, draws.uniform[places], augment, mean, std)
-        if augment.erase_frac:
-            view = erase(view, draws.box[places], augment.erase_frac)
-        views.append(((view + BLANK) * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1))
-    return torch.stack(views).numpy()

@@ -102,17 +102,12 @@ class ShuffledBatches(Sampler[list[int]]):
             yield order[first : first + self.batch_size].tolist()
 
 
-def batches(dataset: PhotoDataset, sampler: Sampler[list[int]]) -> DataLoader[Batch]:
-    """Load batch by batch: the sampler yields lists of rows and the data set returns each as a whole.
-
-    There are no worker processes: a batch is a slice of decoded pixels, and on a small machine workers would take the
-    processor from training.
-    """
-    return DataLoader(dataset, batch_size=None, sampler=sampler)
-
-
 class PhotoDataModule(lightning.LightningDataModule):
     """The photographs of a split, for Lightning: training and validation; the test only for ``trainer.test``.
+
+    A loader's sampler yields lists of rows, and the data set returns each as a whole batch. There are no worker
+    processes: a batch is a slice of decoded pixels, and on a small machine workers would take the processor from
+    training.
 
     Attributes:
         root: Folder that paths are relative to; from ``prepare_data`` on.
@@ -210,7 +205,8 @@ class PhotoDataModule(lightning.LightningDataModule):
         weights = None
         if self.sampling != UNBALANCED:
             weights = photograph_weights("data.sampling", self.sampling, self.train.labels).double().numpy()
-        return batches(self.train, ShuffledBatches(len(self.train), self.batch_size, self.seed, weights))
+        sampler = ShuffledBatches(len(self.train), self.batch_size, self.seed, weights)
+        return DataLoader(self.train, batch_size=None, sampler=sampler)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Load the validation photographs, in order."""
@@ -225,7 +221,8 @@ class PhotoDataModule(lightning.LightningDataModule):
         return self._in_order(self.test)
 
     def _in_order(self, dataset: PhotoDataset) -> DataLoader[Batch]:
-        return batches(dataset, BatchSampler(range(len(dataset)), 2 * self.batch_size, drop_last=False))
+        sampler = BatchSampler(range(len(dataset)), 2 * self.batch_size, drop_last=False)
+        return DataLoader(dataset, batch_size=None, sampler=sampler)
 
 
 UNBALANCED = "none"

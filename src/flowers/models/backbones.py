@@ -31,6 +31,7 @@ class Backbone(Net):
 
     Attributes:
         architecture: Name in timm.
+        published_names: Own name of each tensor outside the head by its name in timm's files.
     """
 
     def __init__(

@@ -14,8 +14,7 @@ from flowers.config.compose import read_settings
 from flowers.config.schema import Settings
 from flowers.errors import UserError
 from flowers.models.inference import VALIDATION, Validation
-from flowers.models.nets import build_network
-from flowers.models.weights import load_weights
+from flowers.models.nets import build_network, load_weights
 
 
 @dataclass(frozen=True)

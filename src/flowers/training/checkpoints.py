@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
-from torch import Tensor, nn
+from torch import nn
 
 from flowers.config.compose import as_dict
 from flowers.config.provenance import code_digest, describe, file_digest
@@ -36,7 +36,7 @@ from flowers.curation.split_table import write_splits
 from flowers.data.augment import as_pixels
 from flowers.errors import UserError
 from flowers.models.inference import VALIDATION, Validation, predict_logits
-from flowers.models.weights import save_weights
+from flowers.models.nets import save_weights
 from flowers.training.stages import ended_stages
 
 ROOMS = ("config", "data", "models", "training")
@@ -102,24 +102,22 @@ class EpochCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Write beside the old checkpoint, then put the new one in its place."""
-        if self.stop_after_epochs is not None and trainer.current_epoch + 1 >= self.stop_after_epochs:
+        epoch = trainer.current_epoch
+        if self.stop_after_epochs is not None and epoch + 1 >= self.stop_after_epochs:
             trainer.should_stop = True
-        partial, copy = self.path.with_suffix(".partial"), self.path.with_suffix(".copy")
+        partial = self.path.with_suffix(".partial")
+        ended = [stage_checkpoint(self.path.parent, stage) for stage in ended_stages(pl_module.stages, epoch)]
         try:
-            trainer.save_checkpoint(partial)
-            for stage in ended_stages(pl_module.stages, trainer.current_epoch):
-                # before last.ckpt, from which a restart would not come by here again
-                shutil.copyfile(partial, copy)
-                copy.replace(stage_checkpoint(self.path.parent, stage))
-            partial.replace(self.path)
+            for path in [*ended, self.path]:  # last.ckpt comes last: a restart from it would not write the others
+                trainer.save_checkpoint(partial)
+                partial.replace(path)
         except OSError as error:
             partial.unlink(missing_ok=True)
-            copy.unlink(missing_ok=True)
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             kept = f"the last good one stays in {self.path}" if self.path.exists() else "none was kept"
             raise UserError(
-                f"the disk is full, so the checkpoint of epoch {trainer.current_epoch + 1} could not be written "
+                f"the disk is full, so the checkpoint of epoch {epoch + 1} could not be written "
                 f"({kept}); make room and give the same command again: it goes on from there."
             ) from error
 
@@ -177,57 +175,39 @@ def check_free(out: Path, settings: Settings) -> None:
         UserError: If the folder holds a model that was trained with other settings.
     """
     config = out / "config.yaml"
-    if (out / "model.safetensors").exists() and config.exists():
-        try:
-            there = OmegaConf.to_container(OmegaConf.load(config))
-            same = _comparable(there, settings) == _comparable(as_dict(settings), settings)
-        except Exception:  # unreadable is different
-            same = False
-        if not same:
-            raise UserError(
-                f"out_dir={out} holds another training's model; choose another out_dir, or delete that one."
-            )
+    if not (out / "model.safetensors").exists() or not config.exists():
+        return
+
+    def compared(node: Any) -> Any:
+        """Leave out of a configuration what may differ."""
+        if settings.from_stage == 1:
+            return node
+        model = {**node["model"], "stages": node["model"]["stages"][: settings.from_stage - 1]}
+        return {**node, "model": model, "from_stage": None, "trainer": None, "logger": None, "tracking": None}
+
+    try:
+        same = compared(OmegaConf.to_container(OmegaConf.load(config))) == compared(as_dict(settings))
+    except Exception:  # unreadable is different
+        same = False
+    if not same:
+        raise UserError(f"out_dir={out} holds another training's model; choose another out_dir, or delete that one.")
 
 
-def _comparable(node: Any, settings: Settings) -> Any:
-    """Leave out of a configuration what may differ."""
-    stage = settings.from_stage
-    if stage == 1:
-        return node
-    model = {**node["model"], "stages": node["model"]["stages"][: stage - 1]}
-    return {**node, "model": model, "from_stage": None, "trainer": None, "logger": None, "tracking": None}
-
-
-def predict_validation(net: nn.Module, datamodule: Any) -> Validation:
-    """Apply a network to the validation photographs, in float32 and in their order.
+def validation_batches(datamodule: Any) -> Iterator[tuple[NDArray[Any], Sequence[str], NDArray[np.integer]]]:
+    """Give the validation images of a DataModule, in their order.
 
     Args:
-        net: Normalised images to logits.
-        datamodule: Ours; or somebody else's, whose images are uint8, or float in [0, 1], and whose logits stand for
-            the features too.
+        datamodule: Ours, whose images come all at once; or somebody else's, whose are uint8, or float in [0, 1].
+
+    Yields:
+        Pixels (B,H,W,3) in [0, 255], what the images are called, and labels (B,).
     """
     if hasattr(datamodule, "val"):
-        found = predict_logits(net, datamodule.val.pixels, datamodule.val.paths)
-        return Validation(found.logits, found.features, datamodule.val.labels.numpy())
-    logits, labels = [], []
-    for images, truth, *_ in datamodule.val_dataloader():
+        yield datamodule.val.pixels, datamodule.val.paths, datamodule.val.labels.numpy()
+        return
+    for images, labels, *_ in datamodule.val_dataloader():
         names = [f"image {number} of a batch" for number in range(len(images))]
-        logits.append(predict_logits(net, _as_stored(images), names).logits)
-        labels.append(truth.numpy())
-    return Validation(np.concatenate(logits), np.concatenate(logits), np.concatenate(labels))
-
-
-def some_pixels(datamodule: Any) -> np.ndarray:
-    """Take a few validation images, (N,H,W,3) in [0, 255]."""
-    if hasattr(datamodule, "val"):
-        return np.asarray(datamodule.val.pixels[:2])
-    return _as_stored(next(iter(datamodule.val_dataloader()))[0][:2])
-
-
-def _as_stored(images: Tensor) -> np.ndarray:
-    """Turn images (B,3,H,W) of somebody else into pixels (B,H,W,3) in [0, 255]."""
-    pixels: np.ndarray = as_pixels(images).permute(0, 2, 3, 1).numpy()
-    return pixels
+        yield as_pixels(images).permute(0, 2, 3, 1).numpy(), names, labels.numpy()
 
 
 def write_model(
@@ -247,7 +227,10 @@ def write_model(
     Returns:
         What ``run.json`` holds.
     """
-    validation = predict_validation(net, datamodule)
+    batches = [
+        (*predict_logits(net, pixels, names), labels) for pixels, names, labels in validation_batches(datamodule)
+    ]
+    validation = Validation(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))
     out.mkdir(parents=True, exist_ok=True)
     split = getattr(datamodule, "split", None)
     record = {
@@ -284,11 +267,15 @@ def final_figures(rows: Sequence[dict[str, Any]], validation: Validation) -> dic
     With ``trainer.check_val_every_n_epoch`` the last epoch may have no validation, or none may: what the final network
     makes of the validation photographs then stands for it.
     """
-    of_truth = np.take_along_axis(log_softmax(validation.logits, axis=1), validation.labels[:, None], axis=1)
     acc = float((validation.logits.argmax(axis=1) == validation.labels).mean())
-    figures = {"train/loss": math.nan, "train/acc": math.nan, "val/loss": -float(of_truth.mean()), "val/acc": acc}
-    measured = {name: value for row in rows for name, value in row.items() if name in figures and value == value}
-    return figures | measured
+    loss = -float(_log_likelihoods(validation.logits, validation.labels).mean())
+    figures = {"train/loss": math.nan, "train/acc": math.nan, "val/loss": loss, "val/acc": acc}
+    return figures | {name: value for row in rows for name, value in row.items() if name in figures and value == value}
+
+
+def _log_likelihoods(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.floating]:
+    """Give the logarithm of the probability of each true class, (N,1)."""
+    return np.take_along_axis(log_softmax(logits, axis=1), labels[:, None], axis=1)
 
 
 def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
@@ -309,7 +296,7 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
     wide = logits.astype(np.float64)
 
     def loss(log_temperature: float) -> float:
-        of_truth = np.take_along_axis(log_softmax(wide / np.exp(log_temperature), axis=1), labels[:, None], axis=1)
+        of_truth = _log_likelihoods(wide / np.exp(log_temperature), labels)
         return float(-of_truth.sum() + 0.5 * log_temperature**2)
 
     low, high = np.log(TEMPERATURES)

@@ -21,8 +21,7 @@ from flowers.config.schema import Stage
 from flowers.data.augment import Augment, AugmentParams, as_pixels, erase, mix_batch, normalise, transform
 from flowers.data.datamodule import UNBALANCED, Batch, PhotoDataModule, PhotoDataset, class_weights
 from flowers.errors import UserError
-from flowers.models.nets import Net, build_network, layer_groups
-from flowers.models.weights import start_from
+from flowers.models.nets import Net, build_network, layer_groups, start_from
 from flowers.training.feature_bank import FeatureBank, apply_part, frozen_border
 from flowers.training.stages import (
     check_stages,
@@ -208,8 +207,7 @@ class Classifier(lightning.LightningModule):
         self._use_bank(index)
 
     def _draw(self, epoch: int, count: int) -> AugmentParams:
-        own = self.augment if isinstance(self.augment, Augment) else None
-        alpha = (own.mixup_alpha or own.cutmix_alpha) if own else 0
+        alpha = getattr(self.augment, "mixup_alpha", 0) or getattr(self.augment, "cutmix_alpha", 0)
         return AugmentParams(count, seed=self.seed, epoch=epoch, mixup_alpha=alpha)
 
     def _use_bank(self, index: int) -> None:

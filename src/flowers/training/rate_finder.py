@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from lightning import Callback, LightningModule, Trainer
@@ -59,21 +59,7 @@ def smoothed(losses: Sequence[float]) -> NDArray[np.float64]:
     return means / (1 - SMOOTHING ** np.arange(1, len(losses) + 1))
 
 
-class Suggestions(NamedTuple):
-    """Rates that a sweep suggests.
-
-    Attributes:
-        steepest: Where the loss falls fastest.
-        valley: Two thirds down the longest fall (fastai's default).
-        minimum_10: A tenth of where the loss is lowest.
-    """
-
-    steepest: float
-    valley: float
-    minimum_10: float
-
-
-def suggest(rates: Sequence[float], losses: Sequence[float]) -> Suggestions | None:
+def suggest(rates: Sequence[float], losses: NDArray[np.float64]) -> dict[str, float]:
     """Read suggestions off a sweep.
 
     Args:
@@ -81,18 +67,19 @@ def suggest(rates: Sequence[float], losses: Sequence[float]) -> Suggestions | No
         losses: (N,) smoothed, in nats.
 
     Returns:
-        The suggestions; None if the loss never fell, or too few steps are finite.
+        Three rates: ``steepest``, where the loss falls fastest; ``valley``, two thirds down the longest fall (fastai's
+        default); ``minimum_10``, a tenth of where the loss is lowest. Empty if it never fell, or too few are finite.
     """
     finite = np.isfinite(losses)
-    logs, values = np.log(np.asarray(rates)[finite]), np.asarray(losses)[finite]
+    logs, values = np.log(np.asarray(rates)[finite]), losses[finite]
     if len(values) < 3 or values.argmin() == 0:
-        return None
+        return {}
     lowest = int(values.argmin())
-    slope = np.gradient(values[: lowest + 1], logs[: lowest + 1])
+    steepest = int(np.gradient(values[: lowest + 1], logs[: lowest + 1]).argmin())
     first, length = _longest_fall(values)
-    valley = first + int(length * 2 / 3)
-    steepest, middle, bottom = (float(np.exp(logs[i])) for i in (int(slope.argmin()), valley, lowest))
-    return Suggestions(steepest, middle, bottom / 10)
+    places = {"steepest": steepest, "valley": first + int(length * 2 / 3), "minimum_10": lowest}
+    found = {name: float(np.exp(logs[place])) for name, place in places.items()}
+    return {**found, "minimum_10": found["minimum_10"] / 10}
 
 
 def _longest_fall(values: NDArray[np.float64]) -> tuple[int, int]:

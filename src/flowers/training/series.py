@@ -4,6 +4,7 @@ What is done of a series lies in ``runs/series/<key>``, where the key is a diges
 same command finds it again, whatever ended the one before.
 """
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -20,9 +21,10 @@ from flowers.config.compose import change
 from flowers.config.provenance import split_digest
 from flowers.config.schema import Settings
 from flowers.curation.split_table import write_splits
+from flowers.errors import UserError
 from flowers.models.inference import calibrated
 from flowers.models.trained import VALIDATION
-from flowers.training.checkpoints import resume_key
+from flowers.training.checkpoints import locked, resume_key
 
 
 @dataclass(frozen=True)
@@ -56,15 +58,11 @@ class Done:
     folder: Path
     run: dict[str, Any]
 
-    def final(self, name: str) -> float:
-        """Give a figure of the last epoch, for example ``val/acc``."""
-        return float(self.run["final"][name])
-
     def outcome(self) -> dict[str, Any]:
         """Give what tables of series have in common: figures of the last epoch, time, where it lies and is recorded."""
         return {
-            "val/acc": self.final("val/acc"),
-            "val/loss": self.final("val/loss"),
+            "val/acc": self.run["final"]["val/acc"],
+            "val/loss": self.run["final"]["val/loss"],
             "train_s": self.run["train_s"],
             "model": str(self.folder),
             "mlflow_run_id": self.run["mlflow_run_id"],
@@ -84,17 +82,28 @@ class Done:
             return calibrated(arrays["logits"], temperature=1.0)
 
 
-def series_folder(kind: str, recipes: Sequence[Settings], split: pd.DataFrame) -> Path:
-    """Name the folder of a series.
+@contextlib.contextmanager
+def open_series(command: str, recipes: Sequence[Settings], split: pd.DataFrame) -> Iterator[Path]:
+    """Make or find the folder of a series, and keep it to this process.
 
     Args:
-        kind: What is done with the recipes.
+        command: What trains the recipes.
         recipes: What is trained.
         split: The photographs that all members are made of. Numbers of folds have to be in its column `split`.
+
+    Yields:
+        The folder.
+
+    Raises:
+        UserError: If a recipe would go on from a stage, or another process does the same series already.
     """
+    if any(recipe.from_stage != 1 for recipe in recipes):
+        raise UserError(f"{command} trains each time from the start; leave out from_stage.")
     digest = split_digest(split)
-    decisive = [kind, [resume_key(each, digest) for each in recipes], [dict(each.tracking) for each in recipes]]
-    return Path("runs/series") / hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
+    decisive = [command, [resume_key(each, digest) for each in recipes], [dict(each.tracking) for each in recipes]]
+    work = Path("runs/series") / hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
+    with locked(work, command):
+        yield work
 
 
 def train_members(work: Path, root: Path, members: Sequence[Member], train: Callable[..., float]) -> Iterator[Done]:

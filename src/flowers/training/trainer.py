@@ -25,11 +25,6 @@ from flowers.training.stages import rates_at, stage_at, total_epochs
 METRICS = ("train/loss", "train/acc", "val/loss", "val/acc")
 """The figures of an epoch, spelt the same in Lightning, MLflow, history.csv and run.json."""
 
-COLUMNS = 80
-"""Of a terminal, which the bar fits into."""
-
-Row = dict[str, float | int | str]
-
 
 def make_trainer(node: Mapping[str, Any], folder: Path, **given: Any) -> Trainer:
     """Make the Trainer that a configuration describes.
@@ -124,7 +119,7 @@ class History(Callback):
 
     def __init__(self, lines: bool = False) -> None:
         """Choose whether each row is printed as it is made."""
-        self.rows: list[Row] = []
+        self.rows: list[dict[str, Any]] = []
         self.lines = lines
         self._started_s, self._validated = 0.0, False
 
@@ -146,7 +141,7 @@ class History(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Make the row of the epoch that has just ended, and tell it in a line if that is wanted."""
         epoch, stages, groups = trainer.current_epoch, pl_module.stages, pl_module.groups
-        row: Row = {"epoch": epoch + 1, "stage": pl_module.stage.name}
+        row: dict[str, Any] = {"epoch": epoch + 1, "stage": pl_module.stage.name}
         # An epoch without validation (check_val_every_n_epoch) has no figures of it; Lightning keeps the last ones.
         for name in METRICS:
             known = self._validated or name.startswith("train/")
@@ -216,7 +211,7 @@ class Bar(TQDMProgressBar):
     def init_train_tqdm(self) -> Tqdm:
         """Leave room for the words, and no more."""
         bar = super().init_train_tqdm()
-        bar.ncols, bar.dynamic_ncols = COLUMNS, False
+        bar.ncols, bar.dynamic_ncols = 80, False
         bar.bar_format = "{desc} {percentage:3.0f}%|{bar}|{postfix}"
         return bar
 
