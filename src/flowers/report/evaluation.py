@@ -216,7 +216,8 @@ def read_run(evaluation: Path) -> Run:
     ood = read_csv(evaluation / "outliers/ood.csv", remedy, **as_text) if "ood" in scores else None
     corruptions = read_csv(corrupted, remedy) if corrupted.is_file() else None
     named = {*predictions["label"], *predictions["prediction"]}
-    if classes != run["classes"] or named - set(classes) or not predictions["path"].equals(outliers.get("path")):
+    same = list(outliers.get("path", [])) == list(predictions["path"])
+    if classes != run["classes"] or named - set(classes) or not same:
         raise UserError(f"{evaluation} has files of different models or versions: {remedy}.")
     no_pictures = Pictures([], np.empty((0, 0, 0, 3), np.uint8))
     return Run(
