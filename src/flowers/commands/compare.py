@@ -40,16 +40,17 @@ def main() -> None:
     with exit_on_user_error():
         arguments = read_arguments(Arguments)
 
-        if arguments.experiments is not None:
-            named = arguments.experiments
-            folders = [Path(str(each)) for each in (named if isinstance(named, list) else [named])]
-            ranking, out = _compare_own(folders, arguments.baselines, arguments.out_dir)
-        else:
+        if arguments.experiments is None:
             for key in ("baselines", "out_dir"):
                 if getattr(arguments, key) is not None:
                     raise UserError(f"{key}=… goes with experiments=[DIR,DIR]: give both, or neither.")
-            ranking = compare(experiments_of(arguments.params), arguments.artifacts)
             out = arguments.artifacts / "compare"
+            ranking = compare(experiments_of(arguments.params), arguments.artifacts)
+        else:
+            out = _own_out_dir(arguments)
+            named = arguments.experiments if isinstance(arguments.experiments, list) else [arguments.experiments]
+            ranking = _rank(own_places([Path(str(each)) for each in named]), arguments.baselines, same_training=False)
+            write(ranking, out)
         print(table(ranking), notes(ranking), f"\nThe evidence: {out / 'index.html'}", sep="\n")
 
 
@@ -80,9 +81,10 @@ def compare(names: Sequence[str], artifacts: Path) -> Ranking:
     return ranking
 
 
-def _compare_own(folders: Sequence[Path], baselines: Path | None, out: Path | None) -> tuple[Ranking, Path]:
-    """Rank trainings that a person names by their folders."""
-    if not folders:
+def _own_out_dir(arguments: Arguments) -> Path:
+    """Check what a person gives to compare trainings of their own, and tell where the comparison lands."""
+    out, baselines = arguments.out_dir, arguments.baselines
+    if arguments.experiments == []:
         raise UserError("experiments=[] names no folder: give those that `train` wrote, as experiments=[DIR,DIR].")
     if out is None:
         raise UserError("experiments=… needs a folder for the comparison: give out_dir=OUT.")
@@ -90,10 +92,7 @@ def _compare_own(folders: Sequence[Path], baselines: Path | None, out: Path | No
         raise UserError(f"{out} holds an index.html that is no comparison: name another out_dir.")
     if baselines is not None and not baselines.is_dir():
         raise UserError(f"{baselines} is no folder: name one that `flowers baselines` wrote.")
-    places = own_places(folders)
-    ranking = _rank(places, baselines, same_training=False)
-    write(ranking, out)
-    return ranking, out
+    return out
 
 
 def _rank(places: Sequence[Place], baselines: Path | None, same_training: bool) -> Ranking:

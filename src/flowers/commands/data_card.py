@@ -22,6 +22,7 @@ from flowers.curation.split_table import read_splits
 from flowers.data.pixels import open_store
 from flowers.errors import UserError
 from flowers.report.data_card import describe, write_card
+from flowers.tracking.runs import tracked_run
 
 PIPELINE = Path("artifacts")
 THUMBNAIL_PX = 96
@@ -39,9 +40,8 @@ def card(settings: Settings) -> Path:
     Raises:
         UserError: If the photographs or their split cannot be used.
     """
-    contents = look_into(read_data(settings))
+    contents, out = look_into(read_data(settings)), Path(settings.out_dir) / "card"
     root = contents.root
-    out = Path(settings.out_dir) / "card"
     out.mkdir(parents=True, exist_ok=True)
     (out / "card.json").write_text(json.dumps(contents.found, indent=2) + "\n", encoding="utf-8")
     source = settings.data.source or {}
@@ -50,17 +50,11 @@ def card(settings: Settings) -> Path:
     text = "" if licence is None else licence.read_text(encoding="utf-8", errors="replace")
     write_card(contents.found, contents.table, contents.pixels, origin, text, out / "index.html")
     if settings.tracking.enabled:
-        _record(settings, out)
+        with tracked_run(settings, f"{settings.data.name} card", {"kind": "card"}) as run:
+            for name in ("index.html", "card.json"):
+                run.log_file(out / name, "card")
     print(f"{out / 'index.html'}: {len(contents.table)} photographs of {root}", flush=True)
     return out / "index.html"
-
-
-def _record(settings: Settings, out: Path) -> None:
-    from flowers.tracking.runs import tracked_run
-
-    with tracked_run(settings, f"{settings.data.name} card", {"kind": "card"}) as run:
-        for name in ("index.html", "card.json"):
-            run.log_file(out / name, "card")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ the same command goes on where it was ended. Writes ``learning_curve.csv`` (a ro
 The other keys are those of ``flowers train``: ``flowers train --help`` lists them.
 """
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,13 +29,18 @@ import pandas as pd
 from flowers.commands.train import train
 from flowers.config.cli import exit_on_user_error, take_keys
 from flowers.config.compose import change, compose_config, read_data, read_settings, with_seed
+from flowers.config.provenance import describe
 from flowers.config.schema import Settings
 from flowers.curation.prepare import photographs_of
 from flowers.curation.splits import subset_split
 from flowers.errors import UserError
-from flowers.report.curves import Curve, curves_of, describe_curves, write_curves
+from flowers.evaluation.scores import clipped, mean_interval
+from flowers.report.curves import Curve, finding, save_figure, sizes_figure
+from flowers.report.html import percent
 from flowers.tracking.runs import series_run
 from flowers.training.series import Member, open_series, train_members
+
+COVERS = "other seeds, each with shares of its own of the same photographs: t-interval over the seeds"
 
 
 @dataclass
@@ -79,10 +85,10 @@ def learning_curve(recipes: Sequence[Settings], sizes: Sequence[float], seeds: i
                 for each in train_members(work, root, members, train)
             ]
         )
-        curves = curves_of(rows)
+        curves = _curves_of(rows)
         val = int((table["split"] == "val").sum())
-        files = write_curves(curves, rows, table, first, None if run is None else run.run_id, out)
-        print(f"{describe_curves(curves, val)}\nThe figure: {out}/learning_curve.png", flush=True)
+        files = _write(curves, rows, table, first, None if run is None else run.run_id, out)
+        print(f"{_words(curves, val)}\nThe figure: {out}/learning_curve.png", flush=True)
         if run is not None:
             for curve in curves:
                 for count, mean in zip(curve.counts, curve.means, strict=True):
@@ -91,6 +97,67 @@ def learning_curve(recipes: Sequence[Settings], sizes: Sequence[float], seeds: i
             for file in files:
                 run.log_file(file, "learning_curve")
     return curves
+
+
+def _curves_of(trained: pd.DataFrame) -> list[Curve]:
+    """Arrange what was measured as a curve for each recipe, in the recipes' order.
+
+    Args:
+        trained: A row for each training: `experiment`, `train_frac`, `train_count` and `val/acc`.
+    """
+    curves = []
+    for name, of_recipe in trained.astype({"train_count": int}).groupby("experiment", sort=False):
+        of_size = of_recipe.groupby("train_frac", sort=False)
+        # Groups of copies make shares of different seeds differ by a photograph or two.
+        counts = of_size["train_count"].mean().round().astype(int).tolist()
+        curves.append(Curve(str(name), counts, of_size["val/acc"].agg(list).tolist()))
+    return curves
+
+
+def _write(
+    curves: Sequence[Curve], trained: pd.DataFrame, split: pd.DataFrame, recipe: Settings, parent: str | None, out: Path
+) -> list[Path]:
+    """Write ``.csv``, a row for each training, ``.json``, and the figure as ``.png`` and ``.svg``; list the files."""
+    stem, where, val = out / "learning_curve", describe(split), int((split["split"] == "val").sum())
+    seeds = len(curves[0].values[0])
+    points = {
+        curve.name: [
+            {"train_count": count, "seeds": len(values), **clipped(mean_interval(values))._asdict()}
+            for count, values in zip(curve.counts, curve.values, strict=True)
+        ]
+        for curve in curves
+    }
+    about = {
+        "dataset": recipe.data.name,
+        "seed": recipe.seed,
+        "measured": "val/acc",
+        "val_count": val,
+        "interval_covers": COVERS if seeds > 1 else None,
+        "finding": finding(curves),
+        "curves": points,
+        **{name: where[name] for name in ("git_commit", "data_sha256", "split_sha256", "processor", "versions")},
+        "mlflow_run_id": parent,
+    }
+    trained.to_csv(stem.with_suffix(".csv"), index=False, float_format="%.6g")
+    stem.with_suffix(".json").write_text(json.dumps(about, indent=2) + "\n")
+    own = f"mean and span of {seeds} seeds.\nEach seed draws its own smaller sets. "
+    spread = own if seeds > 1 else "one training each.\n"
+    caption = (
+        f"Accuracy on the same {val:,} validation photographs, not on the test; {spread}"
+        "All trainings take equally many optimiser steps."
+    )
+    figure = sizes_figure(curves, f"{recipe.data.name}: what more photographs are worth", caption)
+    return [stem.with_suffix(".csv"), stem.with_suffix(".json"), *save_figure(figure, stem)]
+
+
+def _words(curves: Sequence[Curve], val: int) -> str:
+    """Lay the curves out for a terminal: a row for each size."""
+    seeds = len(curves[0].values[0])
+    columns = {curve.name: list(map(percent, curve.means)) for curve in curves}
+    table = pd.DataFrame({"photographs": curves[0].counts, **columns}).to_string(index=False)
+    spread = f"mean of {seeds} seeds" if seeds > 1 else "one training each"
+    said = finding(curves)
+    return f"\n{table}\n\nAccuracy on {val} validation photographs, {spread}." + (f"\n{said}." if said else "")
 
 
 def _check(recipes: Sequence[Settings], sizes: Sequence[float], seeds: int) -> None:

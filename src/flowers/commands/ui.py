@@ -44,10 +44,8 @@ def check_port(host: str, port: int) -> None:
     if not 0 < port < 65536:
         raise UserError(f"port={port} is no port; give a number from 1 to 65535, like 5000.")
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as attempt:
-            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what has just ended does not count
-            attempt.bind(address)
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        socket.create_server(address[:2], family=family).close()
     except (socket.gaierror, UnicodeError) as error:
         raise UserError(f"host={host} is not known ({error}); leave it out to serve this machine.") from error
     except OSError as error:
@@ -95,9 +93,8 @@ def prepare(uri: str, base: str) -> list[str]:
 
 def server_command(arguments: Arguments) -> list[str]:
     """Write the command that serves the pages."""
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", arguments.uri]
-    command += ["--registry-store-uri", arguments.uri]
-    command += ["--host", arguments.host, "--port", str(arguments.port)]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", arguments.host, "--port", str(arguments.port)]
+    command += ["--backend-store-uri", arguments.uri, "--registry-store-uri", arguments.uri]
     # One person looks: one process starts sooner than four, and they need no log of each other's visits.
     command += ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
     file = sqlite_file(arguments.uri)

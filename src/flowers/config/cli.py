@@ -16,13 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from flowers.config.compose import (
-    CONF_DIR,
-    complete_words,
-    explain_hydra_errors,
-    groups,
-    read_settings,
-)
+from flowers.config.compose import CONF_DIR, complete_words, explain_hydra_errors, groups, read_settings
 from flowers.config.schema import Configuration, Settings
 from flowers.errors import UserError, suggestion
 

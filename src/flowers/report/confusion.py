@@ -14,19 +14,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.transforms import IdentityTransform
 from numpy.typing import NDArray
 
-from flowers.report.style import (
-    DPI,
-    FAINT,
-    INK,
-    PAPER,
-    RIGHT,
-    TICK_PT,
-    TITLE_PT,
-    WRONG,
-    cut_text,
-    text_width_in,
-    write,
-)
+from flowers.report.style import DPI, FAINT, INK, PAPER, RIGHT, TICK_PT, TITLE_PT, WRONG, cut_text, text_width_in, write
 
 COUNTED_CLASSES = 25
 """Up to this many classes every cell says its count; beyond, only the worst errors do."""

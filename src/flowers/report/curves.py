@@ -1,6 +1,5 @@
 """Curves: of a training, of several trainings, of a learning-rate sweep, and of accuracy against photographs."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,36 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from flowers.config.provenance import describe
-from flowers.config.schema import Settings
-from flowers.evaluation.scores import clipped, mean_interval
+from flowers.report import style
 from flowers.report.html import percent
-from flowers.report.style import (
-    CAPTION_PT,
-    COLOURS,
-    DASHED,
-    FAINT,
-    HEADING_PT,
-    INK,
-    LABEL_PT,
-    MARKERS,
-    RIGHT,
-    TICK_PT,
-    WIDTH_IN,
-    WRONG,
-    EndLabel,
-    cut_text,
-    label_ends,
-    open_figure,
-    open_panel,
-    show_shares,
-    text_width_in,
-    write,
-)
 
 MEMORISING_FRAC = 0.05
 """From this lead of the training over the validation accuracy on, the page speaks of memorising."""
-COVERS = "other seeds, each with shares of its own of the same photographs: t-interval over the seeds"
 
 
 def stage_starts(history: pd.DataFrame) -> list[tuple[int, str]]:
@@ -63,32 +37,34 @@ def curves_figure(history: pd.DataFrame, stage_starts: Sequence[tuple[int, str]]
     Returns:
         The figure; its background is opaque white.
     """
-    figure = open_figure(WIDTH_IN, 3.8, title)
+    figure = style.open_figure(style.WIDTH_IN, 3.8, title)
     for left, metric, heading in ((0.05, "loss", "loss (nats)"), (0.555, "acc", "accuracy")):
-        axes = open_panel(figure, (left, 0.13, 0.335, 0.58), below="epoch")
-        axes.tick_params(axis="x", length=3, color=FAINT)
+        axes = style.open_panel(figure, (left, 0.13, 0.335, 0.58), below="epoch")
+        axes.tick_params(axis="x", length=3, color=style.FAINT)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
         _draw_curves(axes, history, metric)
         top = _draw_stages(axes, stage_starts)
-        write(axes, 0, top, heading, HEADING_PT, INK, va="bottom")
+        style.write(axes, 0, top, heading, style.HEADING_PT, style.INK, va="bottom")
     return figure
 
 
 def _draw_curves(axes: Axes, history: pd.DataFrame, metric: str) -> None:
     """Draw the training and the validation curve of one metric, and label their ends."""
     ends = []
-    for split, color, width in (("train", WRONG, 1.4), ("val", RIGHT, 2.4)):
+    for split, color, width in (("train", style.WRONG, 1.4), ("val", style.RIGHT, 2.4)):
         curve = history[["epoch", f"{split}/{metric}"]].dropna().to_numpy(float)
         if len(curve):
             marker = "o" if len(curve) <= 12 else ""
             axes.plot(*curve.T, color=color, lw=width, marker=marker, ms=width * 2, clip_on=False)
             last = curve[-1, 1]
-            ends.append(EndLabel(last, f"{split} {last:.3f}" if metric == "loss" else f"{split} {last:.1%}", color))
+            ends.append(
+                style.EndLabel(last, f"{split} {last:.3f}" if metric == "loss" else f"{split} {last:.1%}", color)
+            )
     if metric == "loss":
         axes.set_ylim(bottom=0)
     else:
-        show_shares(axes, decimals=0 if np.ptp(axes.get_ylim()) > 0.05 else 1)
-    label_ends(axes, ends)
+        style.show_shares(axes, decimals=0 if np.ptp(axes.get_ylim()) > 0.05 else 1)
+    style.label_ends(axes, ends)
 
 
 def _draw_stages(axes: Axes, stage_starts: Sequence[tuple[int, str]]) -> float:
@@ -99,18 +75,18 @@ def _draw_stages(axes: Axes, stage_starts: Sequence[tuple[int, str]]) -> float:
     """
     low, high = axes.get_xlim()
     axes.set_xlim(low, high)
-    width_in = axes.get_position().width * WIDTH_IN
+    width_in = axes.get_position().width * style.WIDTH_IN
     ends = [-1.0] * 3  # of the last name in each row, from the lowest row on
     used = 1
     for number, (epoch, name) in enumerate(stage_starts):
         at = (epoch - 0.5 - low) / (high - low) if number else 0.0
         row = next((row for row, end in enumerate(ends) if end <= at), int(np.argmin(ends)))
-        ends[row] = at + (text_width_in(name, CAPTION_PT) + 0.1) / width_in
+        ends[row] = at + (style.text_width_in(name, style.CAPTION_PT) + 0.1) / width_in
         used = max(used, row + 1)
         height = 1.05 + 0.068 * row
         if number:
-            axes.axvline(epoch - 0.5, ymax=height + 0.03, color=FAINT, lw=1, ls=DASHED, clip_on=False)
-        write(axes, at + (0.012 if number else 0), height, name, CAPTION_PT, FAINT, va="center")
+            axes.axvline(epoch - 0.5, ymax=height + 0.03, color=style.FAINT, lw=1, ls=style.DASHED, clip_on=False)
+        style.write(axes, at + (0.012 if number else 0), height, name, style.CAPTION_PT, style.FAINT, va="center")
     return 1.05 + 0.068 * used
 
 
@@ -125,21 +101,21 @@ def side_by_side_figure(histories: Mapping[str, pd.DataFrame], chosen: str, titl
     Returns:
         The figure; its background is opaque white.
     """
-    figure = open_figure(WIDTH_IN, 3.9, title)
-    axes = open_panel(figure, (0.055, 0.13, 0.66, 0.68), "accuracy on validation photographs", "epoch")
+    figure = style.open_figure(style.WIDTH_IN, 3.9, title)
+    axes = style.open_panel(figure, (0.055, 0.13, 0.66, 0.68), "accuracy on validation photographs", "epoch")
     ends, epochs = [], []
     for name, history in histories.items():
         curve = history[["epoch", "val/acc"]].dropna().to_numpy(float)
-        color, width = (RIGHT, 2.4) if name == chosen else (FAINT, 1.2)
+        color, width = (style.RIGHT, 2.4) if name == chosen else (style.FAINT, 1.2)
         marker, zorder = "o" if len(curve) <= 2 else "", 3 if name == chosen else 2
         axes.plot(*curve.T, color=color, lw=width, marker=marker, zorder=zorder)
-        text = f"{curve[-1, 1]:.1%}  {cut_text(name, 1.6, LABEL_PT)}"
-        ends.append(EndLabel(curve[-1, 1], text, color, bold=name == chosen))
+        text = f"{curve[-1, 1]:.1%}  {style.cut_text(name, 1.6, style.LABEL_PT)}"
+        ends.append(style.EndLabel(curve[-1, 1], text, color, bold=name == chosen))
         epochs.append(curve[-1, 0])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
-    show_shares(axes)
+    style.show_shares(axes)
     _, last = axes.set_xlim(axes.get_xlim())
-    for epoch, end, label in zip(epochs, ends, label_ends(axes, ends, x=1.06), strict=True):
+    for epoch, end, label in zip(epochs, ends, style.label_ends(axes, ends, x=1.06), strict=True):
         x, y = axes.transLimits.inverted().transform((1.05, label.get_position()[1]))
         axes.plot([epoch, last, x], [end.value, end.value, y], color=end.color, lw=0.6, ls=":", clip_on=False)
     return figure
@@ -159,19 +135,19 @@ def rates_figure(
     Returns:
         The figure; its background is opaque white.
     """
-    figure = open_figure(7.2, 4.2, title, left_in=0.65)
-    axes = open_panel(figure, (0.09, 0.13, 0.86, 0.64), below="learning rate of the head")
+    figure = style.open_figure(7.2, 4.2, title, left_in=0.65)
+    axes = style.open_panel(figure, (0.09, 0.13, 0.86, 0.64), below="learning rate of the head")
     axes.set_xscale("log")
-    write(axes, 0, 1.12, "loss (nats), smoothed", HEADING_PT, INK, va="bottom")
-    axes.plot(rates, losses, color=RIGHT, lw=2.4)
+    style.write(axes, 0, 1.12, "loss (nats), smoothed", style.HEADING_PT, style.INK, va="bottom")
+    axes.plot(rates, losses, color=style.RIGHT, lw=2.4)
     finite = losses[np.isfinite(losses)]
     if len(finite):  # the divergence at the end must not flatten what is read
         low, start = float(finite.min()), float(finite[0])
         axes.set_ylim(low - 0.1 * (start - low) - 0.02, max(start + 0.5 * (start - low), low + 0.1))
     for number, (name, rate) in enumerate(sorted(suggestions.items(), key=lambda item: item[1])):
-        axes.axvline(rate, ymax=0.83, color=WRONG, lw=1.2, ls=DASHED)
+        axes.axvline(rate, ymax=0.83, color=style.WRONG, lw=1.2, ls=style.DASHED)
         look = {"ha": "center", "transform": axes.get_xaxis_transform()}
-        write(axes, rate, 1.03 - 0.075 * number, f"{name} {rate:.1e}", TICK_PT, WRONG, **look)
+        style.write(axes, rate, 1.03 - 0.075 * number, f"{name} {rate:.1e}", style.TICK_PT, style.WRONG, **look)
     return figure
 
 
@@ -226,28 +202,28 @@ def sizes_figure(curves: Sequence[Curve], title: str, caption: str) -> Figure:
     Returns:
         The figure; its background is opaque white.
     """
-    figure = open_figure(7.6, 4.9, title, finding(curves) or "", left_in=0.57)
-    write(figure, 0.075, 0.022, caption, CAPTION_PT, FAINT, va="bottom", linespacing=1.4)
-    axes = open_panel(figure, (0.075, 0.23, 0.685, 0.555), below="training photographs")
+    figure = style.open_figure(7.6, 4.9, title, finding(curves) or "", left_in=0.57)
+    style.write(figure, 0.075, 0.022, caption, style.CAPTION_PT, style.FAINT, va="bottom", linespacing=1.4)
+    axes = style.open_panel(figure, (0.075, 0.23, 0.685, 0.555), below="training photographs")
     axes.set_xscale("log")
     ends = []
     for number, curve in enumerate(curves):
-        color, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+        color, marker = style.COLOURS[number % len(style.COLOURS)], style.MARKERS[number % len(style.MARKERS)]
         axes.plot(curve.counts, curve.means, color=color, lw=2.2, marker=marker, ms=6.5, clip_on=False, zorder=3)
         if max(map(len, curve.values)) > 1:
             low, high = (list(map(pick, curve.values)) for pick in (min, max))
             axes.fill_between(curve.counts, low, high, color=color, alpha=0.14, lw=0, zorder=1)
             for count, each in zip(curve.counts, curve.values, strict=True):
                 axes.plot([count] * len(each), each, color=color, ls="", marker=marker, ms=3, alpha=0.55, clip_on=False)
-        ends.append(EndLabel(curve.means[-1], f"{curve.name}\n{percent(curve.means[-1])}", color))
+        ends.append(style.EndLabel(curve.means[-1], f"{curve.name}\n{percent(curve.means[-1])}", color))
     axes.xaxis.set_major_locator(FixedLocator(_apart(sorted({count for curve in curves for count in curve.counts}))))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.tick_params(axis="x", length=3, color=FAINT)
-    show_shares(axes, symbol=" %")
-    write(axes, 0, 1.04, "validation accuracy", HEADING_PT, INK, va="bottom")
-    widest_in = max(text_width_in(curve.name, LABEL_PT) for curve in curves) * 1.15  # bold
-    label_ends(axes, ends, size_pt=LABEL_PT * min(1, 1.6 / widest_in))
+    axes.tick_params(axis="x", length=3, color=style.FAINT)
+    style.show_shares(axes, symbol=" %")
+    style.write(axes, 0, 1.04, "validation accuracy", style.HEADING_PT, style.INK, va="bottom")
+    widest_in = max(style.text_width_in(curve.name, style.LABEL_PT) for curve in curves) * 1.15  # bold
+    style.label_ends(axes, ends, size_pt=style.LABEL_PT * min(1, 1.6 / widest_in))
     return figure
 
 
@@ -276,76 +252,3 @@ def save_figure(figure: Figure, stem: Path) -> list[Path]:
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": stem.name}):
         figure.savefig(vector, metadata={"Date": None})
     return [png, vector]
-
-
-def curves_of(trained: pd.DataFrame) -> list[Curve]:
-    """Arrange what was measured as a curve for each recipe, in the recipes' order.
-
-    Args:
-        trained: A row for each training: `experiment`, `train_frac`, `train_count` and `val/acc`.
-    """
-    curves = []
-    for name, of_recipe in trained.astype({"train_count": int}).groupby("experiment", sort=False):
-        of_size = of_recipe.groupby("train_frac", sort=False)
-        # Groups of copies make shares of different seeds differ by a photograph or two.
-        counts = of_size["train_count"].mean().round().astype(int).tolist()
-        curves.append(Curve(str(name), counts, of_size["val/acc"].agg(list).tolist()))
-    return curves
-
-
-def write_curves(
-    curves: Sequence[Curve], trained: pd.DataFrame, split: pd.DataFrame, recipe: Settings, parent: str | None, out: Path
-) -> list[Path]:
-    """Write a learning curve: ``.csv``, a row for each training, ``.json``, and the figure as ``.png`` and ``.svg``.
-
-    Args:
-        curves: From :func:`curves_of`.
-        trained: The trainings.
-        split: The training and validation photographs.
-        recipe: The first one.
-        parent: The series' MLflow run.
-        out: Folder for the files.
-
-    Returns:
-        The files.
-    """
-    stem, where, val = out / "learning_curve", describe(split), int((split["split"] == "val").sum())
-    seeds = len(curves[0].values[0])
-    points = {
-        curve.name: [
-            {"train_count": count, "seeds": len(values), **clipped(mean_interval(values))._asdict()}
-            for count, values in zip(curve.counts, curve.values, strict=True)
-        ]
-        for curve in curves
-    }
-    about = {
-        "dataset": recipe.data.name,
-        "seed": recipe.seed,
-        "measured": "val/acc",
-        "val_count": val,
-        "interval_covers": COVERS if seeds > 1 else None,
-        "finding": finding(curves),
-        "curves": points,
-        **{name: where[name] for name in ("git_commit", "data_sha256", "split_sha256", "processor", "versions")},
-        "mlflow_run_id": parent,
-    }
-    trained.to_csv(stem.with_suffix(".csv"), index=False, float_format="%.6g")
-    stem.with_suffix(".json").write_text(json.dumps(about, indent=2) + "\n")
-    own = f"mean and span of {seeds} seeds.\nEach seed draws its own smaller sets. "
-    spread = own if seeds > 1 else "one training each.\n"
-    caption = (
-        f"Accuracy on the same {val:,} validation photographs, not on the test; {spread}"
-        "All trainings take equally many optimiser steps."
-    )
-    figure = sizes_figure(curves, f"{recipe.data.name}: what more photographs are worth", caption)
-    return [stem.with_suffix(".csv"), stem.with_suffix(".json"), *save_figure(figure, stem)]
-
-
-def describe_curves(curves: Sequence[Curve], val: int) -> str:
-    """Lay the curves out for a terminal: a row for each size."""
-    seeds = len(curves[0].values[0])
-    columns = {curve.name: list(map(percent, curve.means)) for curve in curves}
-    table = pd.DataFrame({"photographs": curves[0].counts, **columns}).to_string(index=False)
-    spread = f"mean of {seeds} seeds" if seeds > 1 else "one training each"
-    said = finding(curves)
-    return f"\n{table}\n\nAccuracy on {val} validation photographs, {spread}." + (f"\n{said}." if said else "")

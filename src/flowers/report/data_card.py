@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from flowers.report.html import sentences, write_page
-from flowers.report.image_grid import tile
+from flowers.report.image_grid import MONTAGE_COLUMNS, side_by_side
 from flowers.report.style import DPI, PAPER, RIGHT, WIDTH_IN, open_panel
 
 SPLITS = ("train", "val", "test")
@@ -26,8 +26,6 @@ CUES = {
     "aspect": "width divided by height",
     "brightness": "mean brightness",
 }
-MONTAGE_COLUMNS = 12
-_GAP_PX = 4
 
 
 def write_card(
@@ -77,15 +75,9 @@ def montage(table: pd.DataFrame, pixels: np.ndarray, label: str, rows: int) -> n
     Returns:
         One picture, (H,W,4) uint8, with nothing between the photographs.
     """
-    mine = (table["label"] == label) & (table["split"] == "train")
-    chosen = table.reset_index(drop=True)[mine.to_numpy()].sort_values("sha256").drop_duplicates("group")
-    return side_by_side(pixels[chosen.index[: rows * MONTAGE_COLUMNS].to_numpy()])
-
-
-def side_by_side(pixels: np.ndarray) -> np.ndarray:
-    """Set images (N,H,H,3) into rows of :data:`MONTAGE_COLUMNS`, with nothing between them, as one image (h,w,4)."""
-    opaque = np.full((*pixels.shape[:3], 1), 255, np.uint8)
-    return tile(np.concatenate([pixels, opaque], axis=3), MONTAGE_COLUMNS, _GAP_PX, blank=0)
+    mine = table.reset_index(drop=True).query("label == @label and split == 'train'")
+    chosen = mine.sort_values("sha256").drop_duplicates("group").index[: rows * MONTAGE_COLUMNS]
+    return side_by_side(pixels[chosen])
 
 
 def sizes_figure(table: pd.DataFrame) -> Figure:

@@ -34,9 +34,9 @@ from flowers.evaluation.selection import OOD_SHOWN, Pictures, choose_shown
 from flowers.explain.explanation_set import ExplanationSet
 from flowers.report.confusion import COUNTED_CLASSES, confusion_figure, worst_confusions
 from flowers.report.curves import MEMORISING_FRAC, curves_figure, stage_starts
-from flowers.report.data_card import side_by_side
 from flowers.report.explanations import describe_explanations, explanation_figures
 from flowers.report.html import picture_address, sentences, write_page
+from flowers.report.image_grid import side_by_side
 from flowers.report.reliability import corruptions_figure, coverage_figure, ood_figure, reliability_figure
 
 LISTED = 3000
@@ -127,15 +127,13 @@ def figures_of(run: Run) -> dict[str, Figure]:
     found = {"confusion": confusion_figure(run.counts, run.classes, title)}
     if elsewhere is not None:
         return found
-    title = f"Confidence and accuracy: {count} test photographs"
-    found["reliability"] = reliability_figure(run.confidence, run.right, title)
-    selective = run.scores["selective_prediction"]
-    found["coverage"] = coverage_figure(run.confidence, run.right, selective, "Selective prediction")
+    title, answers = f"Confidence and accuracy: {count} test photographs", (run.confidence, run.right)
+    found["reliability"] = reliability_figure(*answers, title)
+    found["coverage"] = coverage_figure(*answers, run.scores["selective_prediction"], "Selective prediction")
     if len(run.history):
         found["curves"] = curves_figure(run.history, stage_starts(run.history), f"Training of {run.name}")
     if run.ood is not None:
-        title = f"Test photographs, and those of {run.scores['ood']['data']}"
-        found["ood"] = ood_figure(run.outliers, run.ood, title)
+        found["ood"] = ood_figure(run.outliers, run.ood, f"Test photographs, and those of {run.scores['ood']['data']}")
     if run.corruptions is not None:
         chance = float(run.predictions["label"].value_counts(normalize=True).iloc[0])
         title = f"{run.name}: {count} test photographs, corrupted"

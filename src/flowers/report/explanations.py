@@ -10,20 +10,8 @@ from matplotlib.figure import Figure
 from flowers.explain.adversarial import AdversarialExample
 from flowers.explain.attribution import METHODS, verdict
 from flowers.explain.explanation_set import ExplanationSet
+from flowers.report import style
 from flowers.report.image_grid import Panel, map_pictures, montage, strip, weight_pictures
-from flowers.report.style import (
-    DASHED,
-    DPI,
-    FAINT,
-    INK,
-    PAPER,
-    RIGHT,
-    WRONG,
-    EndLabel,
-    label_ends,
-    open_figure,
-    open_panel,
-)
 
 _TILE_PX = 56
 _CAPTION_LETTERS = 26
@@ -43,7 +31,7 @@ def sheet(strips: Sequence[Sequence[Panel]]) -> Figure:
     """Set strips below one another, each picture under its caption."""
     columns, side, head = max(map(len, strips)), 1.5, 0.42
     height = len(strips) * (side + head)
-    figure = Figure(figsize=(columns * (side + 0.12), height), dpi=DPI, facecolor=PAPER)
+    figure = Figure(figsize=(columns * (side + 0.12), height), dpi=style.DPI, facecolor=style.PAPER)
     for row, panels in enumerate(strips):
         for column, panel in enumerate(panels):
             bottom = height - row * (side + head) - head - side
@@ -54,7 +42,7 @@ def sheet(strips: Sequence[Sequence[Panel]]) -> Figure:
             words, cut = panel.caption, panel.caption.rfind(" ", 0, _CAPTION_LETTERS)
             if len(words) > _CAPTION_LETTERS and cut > 0:  # at most two lines
                 words = f"{words[:cut]}\n{words[cut + 1 :]}"
-            axes.set_title(words, fontsize=6.5, color=INK, loc="left", pad=2, parse_math=False)
+            axes.set_title(words, fontsize=6.5, color=style.INK, loc="left", pad=2, parse_math=False)
     return figure
 
 
@@ -69,23 +57,26 @@ def attack_figure(table: pd.DataFrame, chance: float, title: str) -> Figure:
     Returns:
         The figure; its background is opaque white.
     """
-    figure = open_figure(8.4, 4.2, title)
+    figure = style.open_figure(8.4, 4.2, title)
     below = "change of each colour of each pixel, in levels of 255"
-    axes = open_panel(figure, (0.075, 0.15, 0.66, 0.66), "accuracy, with its 95 % interval", below)
+    axes = style.open_panel(figure, (0.075, 0.15, 0.66, 0.66), "accuracy, with its 95 % interval", below)
     strengths = sorted(table["strength"].unique())
     axes.set(xlim=(-0.3, len(strengths) - 0.7), ylim=(0, 1.02))
     axes.set_xticks(range(len(strengths)), [f"{strength:g}" for strength in strengths])
     axes.yaxis.set_major_formatter("{x:.0%}")
-    axes.axhline(chance, color=FAINT, lw=1.2, ls=DASHED)
-    ends = [EndLabel(chance, f"most frequent class {chance:.0%}", FAINT)]
-    for change, color, words in (("noise", RIGHT, "random directions"), ("gradient", WRONG, "against the network")):
+    axes.axhline(chance, color=style.FAINT, lw=1.2, ls=style.DASHED)
+    ends = [style.EndLabel(chance, f"most frequent class {chance:.0%}", style.FAINT)]
+    for change, color, words in (
+        ("noise", style.RIGHT, "random directions"),
+        ("gradient", style.WRONG, "against the network"),
+    ):
         rows = table[table["change"] == change].sort_values("strength")
         at = [strengths.index(strength) for strength in rows["strength"]]
         axes.fill_between(at, rows["acc_low"], rows["acc_high"], color=color, alpha=0.15, lw=0)
         axes.plot(at, rows["acc"], color=color, lw=2.2, marker="o", ms=5, clip_on=False)
         last = float(rows["acc"].iloc[-1])
-        ends.append(EndLabel(last, f"{words} {last:.0%}", color))
-    label_ends(axes, ends)
+        ends.append(style.EndLabel(last, f"{words} {last:.0%}", color))
+    style.label_ends(axes, ends)
     return figure
 
 

@@ -13,6 +13,9 @@ from flowers.report.style import CAPTION_PT, DPI, INK, PAPER, WIDTH_IN, cut_text
 
 Picture = NDArray[np.uint8]
 
+MONTAGE_COLUMNS = 12
+"""Photographs in a row of a montage."""
+
 _GAP_IN = 0.1
 _LINE_IN = 0.16
 _HEAT = colormaps["inferno"]  # even steps of lightness, told apart with every common colour blindness
@@ -80,6 +83,12 @@ def tile(images: Sequence[Picture] | Picture, columns: int, gap_px: int, blank: 
         top, left = number // columns * height, number % columns * width
         sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
     return sheet
+
+
+def side_by_side(pixels: np.ndarray) -> np.ndarray:
+    """Set images (N,H,H,3) into rows of :data:`MONTAGE_COLUMNS`, with nothing between them, as one image (h,w,4)."""
+    opaque = np.full((*pixels.shape[:3], 1), 255, np.uint8)
+    return tile(np.concatenate([pixels, opaque], axis=3), MONTAGE_COLUMNS, gap_px=4, blank=0)
 
 
 @dataclass(frozen=True)

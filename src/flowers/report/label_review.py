@@ -61,11 +61,8 @@ class Review:
     def decisions(self) -> dict[str, dict[str, str]]:
         """Look up the last decision on each suspect."""
         edits = self.edits.read()
-        return {
-            path: {name: getattr(edits[path], name) for name in ("decision", "by", "when")}
-            for path in (suspect.path for suspect in self.suspects)
-            if path in edits
-        }
+        found = {suspect.path: edits[suspect.path] for suspect in self.suspects if suspect.path in edits}
+        return {path: {"decision": each.decision, "by": each.by, "when": each.when} for path, each in found.items()}
 
 
 def open_port(port: int) -> socket.socket:

@@ -12,8 +12,7 @@ import numpy as np
 from flowers.evaluation.result_files import aligned
 from flowers.evaluation.results import Baseline, Experiment
 from flowers.evaluation.significance import Ranking
-from flowers.report import confusion as matrix
-from flowers.report.confusion import confusion_figure
+from flowers.report.confusion import confusion_figure, worst_confusions
 from flowers.report.curves import curves_figure, stage_starts
 from flowers.report.findings import baseline_findings, findings, order_findings
 from flowers.report.html import duration, magnitude, percent, points, svg, write_page
@@ -94,7 +93,7 @@ def _section(number: int, experiment: Experiment, folder: Path) -> dict[str, Any
         "curves": svg(curves, f"curves-{number}") if len(experiment.history) else None,
         "worst": [
             (experiment.classes[row], experiment.classes[column], count, int(experiment.counts[row].sum()))
-            for row, column, count in matrix.worst_confusions(experiment.counts, WORST_LISTED)
+            for row, column, count in worst_confusions(experiment.counts, WORST_LISTED)
         ],
     }
 

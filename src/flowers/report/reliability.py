@@ -13,21 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from flowers.evaluation.calibration import DIAGRAM_BINS, reliability, risk_coverage
-from flowers.report.style import (
-    DASHED,
-    FAINT,
-    HEADING_PT,
-    INK,
-    LABEL_PT,
-    PAPER,
-    RIGHT,
-    TICK_PT,
-    WRONG,
-    open_figure,
-    open_panel,
-    spread_out,
-    write,
-)
+from flowers.report import style
 
 _COLUMNS = 3
 
@@ -41,25 +27,27 @@ def reliability_figure(confidence: NDArray[np.floating], right: NDArray[np.bool_
         title: One line.
     """
     table = reliability(confidence, right)
-    figure = open_figure(5.2, 5.2, title, "On the dashed line, accuracy equals confidence.")
-    axes = open_panel(figure, (0.115, 0.37, 0.83, 0.44), "accuracy, with its 95 % interval")
-    axes.plot([0, 1], [0, 1], color=FAINT, lw=1.2, ls=DASHED, zorder=1)
-    axes.vlines(table["confidence"], table["acc_low"], table["acc_high"], color=RIGHT, lw=5, alpha=0.35)
-    axes.plot(table["confidence"], table["acc"], color=RIGHT, lw=1.6, marker="o", ms=5.5)
+    figure = style.open_figure(5.2, 5.2, title, "On the dashed line, accuracy equals confidence.")
+    axes = style.open_panel(figure, (0.115, 0.37, 0.83, 0.44), "accuracy, with its 95 % interval")
+    axes.plot([0, 1], [0, 1], color=style.FAINT, lw=1.2, ls=style.DASHED, zorder=1)
+    axes.vlines(table["confidence"], table["acc_low"], table["acc_high"], color=style.RIGHT, lw=5, alpha=0.35)
+    axes.plot(table["confidence"], table["acc"], color=style.RIGHT, lw=1.6, marker="o", ms=5.5)
     axes.set_ylim(0, 1.02)
     axes.yaxis.set_major_formatter("{x:.0%}")
     below = "confidence (probability of the predicted class)"
-    counts = open_panel(figure, (0.115, 0.1, 0.83, 0.14), "photographs", below)
+    counts = style.open_panel(figure, (0.115, 0.1, 0.83, 0.14), "photographs", below)
     edges = np.linspace(0, 1, DIAGRAM_BINS + 1).tolist()
-    counts.hist([confidence[right], confidence[~right]], edges, stacked=True, color=[RIGHT, WRONG], rwidth=0.9)
+    counts.hist(
+        [confidence[right], confidence[~right]], edges, stacked=True, color=[style.RIGHT, style.WRONG], rwidth=0.9
+    )
     counts.locator_params(axis="y", nbins=3, integer=True)
     for panel in (axes, counts):
         panel.set(xlim=(0, 1), xticks=np.linspace(0, 1, 6))
         panel.xaxis.set_major_formatter("{x:.0%}")
     wrong = int((~right).sum())
     # The colours of the words are the bars' colours.
-    for place, words, color in ((0.8, f"{len(right) - wrong} right", RIGHT), (1, f"{wrong} wrong", WRONG)):
-        write(counts, place, 1.12, words, TICK_PT, color, ha="right", weight="bold")
+    for place, words, color in ((0.8, f"{len(right) - wrong} right", style.RIGHT), (1, f"{wrong} wrong", style.WRONG)):
+        style.write(counts, place, 1.12, words, style.TICK_PT, color, ha="right", weight="bold")
     return figure
 
 
@@ -75,20 +63,25 @@ def coverage_figure(
         title: One line.
     """
     curve = risk_coverage(confidence, right)
-    figure = open_figure(5.2, 5.2, title, "From the left, the most confident predictions first.")
+    figure = style.open_figure(5.2, 5.2, title, "From the left, the most confident predictions first.")
     below = "photographs that get a prediction"
-    axes = open_panel(figure, (0.115, 0.12, 0.83, 0.69), "errors among the predictions made", below)
-    axes.step(curve["coverage"], curve["risk"], where="post", color=RIGHT, lw=2)
+    axes = style.open_panel(figure, (0.115, 0.12, 0.83, 0.69), "errors among the predictions made", below)
+    axes.step(curve["coverage"], curve["risk"], where="post", color=style.RIGHT, lw=2)
     top = max(float(curve["risk"].max()), 0.01) * 1.15
     axes.set(xlim=(0, 1), ylim=(0, top))
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.yaxis.set_major_formatter("{x:.0%}" if top > 0.05 else "{x:.1%}")
-    marks = [(row["coverage"], 1 - row["acc"], row["wanted"]) for row in selective if row["acc"] is not None]
-    heights = spread_out([risk / top + 0.05 for _, risk, _ in marks], 0.05)
-    look: dict[str, Any] = {"transform": axes.transData, "ha": "right", "va": "center", "weight": "bold"}
-    for (coverage, risk, wanted), height in zip(marks, heights, strict=True):
-        axes.plot(coverage, risk, marker="o", ms=7, color=WRONG, zorder=3, clip_on=False)
-        write(axes, coverage - 0.015, height * top, f"for {wanted:.0%}", TICK_PT, WRONG, **look)
+    # One point may serve several wanted accuracies, and its label then names them all.
+    marks: dict[tuple[float, float], list[str]] = {}
+    for row in selective:
+        if row["acc"] is not None:
+            marks.setdefault((row["coverage"], 1 - row["acc"]), []).append(f"{row['wanted']:.0%}")
+    heights = style.spread_out([risk / top + 0.05 for _, risk in marks], 0.05)
+    look: dict[str, Any] = {"transform": axes.transData, "va": "center", "weight": "bold"}
+    for ((coverage, risk), wanted), height in zip(marks.items(), heights, strict=True):
+        axes.plot(coverage, risk, marker="o", ms=7, color=style.WRONG, zorder=3, clip_on=False)
+        at, side = (coverage - 0.015, "right") if coverage > 0.06 + 0.09 * len(wanted) else (coverage + 0.015, "left")
+        style.write(axes, at, height * top, f"for {', '.join(wanted)}", style.TICK_PT, style.WRONG, ha=side, **look)
     return figure
 
 
@@ -100,18 +93,23 @@ def ood_figure(ordinary: pd.DataFrame, others: pd.DataFrame, title: str) -> Figu
         others: Photographs of other things, with the same column.
         title: One line.
     """
-    figure = open_figure(8.2, 3.4, title, "The further to the right, the less a photograph resembles those trained on.")
-    axes = open_panel(figure, (0.06, 0.15, 0.9, 0.58), "share of photographs", "out-of-distribution score (nats)")
+    figure = style.open_figure(
+        8.2, 3.4, title, "The further to the right, the less a photograph resembles those trained on."
+    )
+    axes = style.open_panel(figure, (0.06, 0.15, 0.9, 0.58), "share of photographs", "out-of-distribution score (nats)")
     both = np.concatenate([ordinary["outlier"], others["outlier"]])
     edges = np.linspace(both.min(), np.quantile(both, 0.995), 31)
-    for table, color, name, place in ((ordinary, RIGHT, "test", 0.72), (others, WRONG, "out-of-distribution", 1.0)):
+    for table, color, name, place in (
+        (ordinary, style.RIGHT, "test", 0.72),
+        (others, style.WRONG, "out-of-distribution", 1.0),
+    ):
         counts, _ = np.histogram(table["outlier"].clip(edges[0], edges[-1]), edges)
         shares = counts / len(table)
         axes.stairs(shares, edges, color=color, alpha=0.35, fill=True)
         axes.stairs(shares, edges, color=color, lw=1.6)
-        write(axes, place, 1.06, f"{len(table)} {name}", LABEL_PT, color, ha="right", weight="bold")
+        style.write(axes, place, 1.06, f"{len(table)} {name}", style.LABEL_PT, color, ha="right", weight="bold")
     axes.yaxis.set_major_formatter("{x:.0%}")
-    axes.tick_params(axis="x", labelcolor=INK)
+    axes.tick_params(axis="x", labelcolor=style.INK)
     return figure
 
 
@@ -134,12 +132,12 @@ def corruptions_figure(
     width, height, side = 11.4, 3.75, 0.066
     total = rows * height + 0.95
     subtitle = "accuracy with its 95 % interval; dashed: always predicting the most frequent class"
-    figure = open_figure(width, total, title, subtitle)
+    figure = style.open_figure(width, total, title, subtitle)
     clean = table[table["strength"] == 0]
     for number, (name, photographs) in enumerate(examples.items()):
         row, column = divmod(number, _COLUMNS)
         left, base = 0.045 + column * 0.325, (rows - 1 - row) * height
-        panel = open_panel(figure, (left, (base + 1.4) / total, 0.28, 1.95 / total))
+        panel = style.open_panel(figure, (left, (base + 1.4) / total, 0.28, 1.95 / total))
         points = pd.concat([clean, table[table["corruption"] == name].sort_values("strength")])
         _draw_corruption(panel, points, chance, name)
         for place, photograph in enumerate(photographs):
@@ -156,11 +154,11 @@ def _draw_corruption(axes: Axes, points: pd.DataFrame, chance: float, name: str)
     axes.set(xlim=(-0.5, len(points) - 0.5), ylim=(0, 1.09), yticks=[0, 0.25, 0.5, 0.75, 1])
     axes.yaxis.set_major_formatter("{x:.0%}")
     axes.set_xticks(range(len(points)), points["setting"], parse_math=False)
-    axes.set_title(name, fontsize=HEADING_PT, color=INK, loc="left", pad=8, parse_math=False)
-    axes.axhline(chance, color=FAINT, lw=1.2, ls=DASHED)
-    axes.vlines(range(len(points)), points["acc_low"], points["acc_high"], color=RIGHT, lw=6, alpha=0.35)
-    axes.plot(range(len(points)), points["acc"], color=RIGHT, lw=2, marker="o", ms=5)
+    axes.set_title(name, fontsize=style.HEADING_PT, color=style.INK, loc="left", pad=8, parse_math=False)
+    axes.axhline(chance, color=style.FAINT, lw=1.2, ls=style.DASHED)
+    axes.vlines(range(len(points)), points["acc_low"], points["acc_high"], color=style.RIGHT, lw=6, alpha=0.35)
+    axes.plot(range(len(points)), points["acc"], color=style.RIGHT, lw=2, marker="o", ms=5)
     look: dict[str, Any] = {"transform": axes.transData, "ha": "center", "va": "bottom", "weight": "bold"}
-    box = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
+    box = {"facecolor": style.PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
     for x, (acc, high) in enumerate(zip(points["acc"], points["acc_high"], strict=True)):
-        write(axes, x, high + 0.025, f"{acc:.0%}", TICK_PT, INK, bbox=box, **look)
+        style.write(axes, x, high + 0.025, f"{acc:.0%}", style.TICK_PT, style.INK, bbox=box, **look)
