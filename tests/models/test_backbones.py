@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from flowers.errors import UserError
 from flowers.models.backbones import Backbone
-from flowers.models.nets import layer_groups, load_weights, save_weights, start_from
+from flowers.models.nets import layer_groups, save_weights, start_from
+from flowers.models.trained import load_weights
 
 SHARED = Path(__file__).parents[3] / "shared/weights/mobilenetv2_100.tf_in1k.safetensors"
 

@@ -11,7 +11,8 @@ from torch import nn
 
 from flowers.config.provenance import file_digest
 from flowers.errors import UserError
-from flowers.models.nets import load_weights, save_weights, start_from
+from flowers.models.nets import save_weights, start_from
+from flowers.models.trained import load_weights
 
 NETS = ("linear", "mlp", "cnn", "resnet_small")
 Make = Callable[..., Any]

@@ -181,5 +181,4 @@ def _is_equal(model: nn.Module, row: dict[str, nn.Module]) -> bool:
 def _probe(module: nn.Module, side_px: int, method: str = "forward") -> Tensor:
     """Apply a method of a network to noise; the network is in ``eval()`` afterwards."""
     noise = torch.randn(1, 3, side_px, side_px, generator=torch.Generator().manual_seed(0))
-    output: Tensor = getattr(module.eval(), method)(noise)
-    return output
+    return getattr(module.eval(), method)(noise)

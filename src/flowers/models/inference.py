@@ -133,8 +133,7 @@ class PixelLogits(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map upright RGB pixels (B,3,H,W) float32 in [0, 255] to logits (B,K)."""
-        logits: Tensor = self.net(normalise(pixels, self.mean, self.std)) / self.temperature
-        return logits
+        return self.net(normalise(pixels, self.mean, self.std)) / self.temperature
 
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h

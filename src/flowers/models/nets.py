@@ -235,21 +235,6 @@ def save_weights(net: nn.Module, path: Path) -> None:
     path.write_bytes(save(tensors))
 
 
-def load_weights(net: nn.Module, path: Path) -> None:
-    """Read a network that was saved whole.
-
-    Raises:
-        UserError: If the file is missing, damaged or of another architecture.
-    """
-    tensors = _read_tensors(path)
-    if wrong := _first_difference(tensors, net.state_dict()):
-        raise UserError(
-            f"{path} holds another architecture than its config.yaml describes (first difference: '{wrong}'); "
-            "put the two files of one training side by side again."
-        )
-    net.load_state_dict(tensors)
-
-
 def start_from(net: Any, source: str, sha256: str | None) -> list[str]:
     """Give a network the weights of another training, for transfer.
 
@@ -274,7 +259,7 @@ def start_from(net: Any, source: str, sha256: str | None) -> list[str]:
             )
         tensors = net.pretrained_tensors()
     else:
-        tensors = _read_tensors(Path(source))
+        tensors = read_tensors(Path(source))
         if sha256 is not None and (found := file_digest(Path(source))) != sha256:
             raise UserError(
                 f"{source} has the digest {found[:12]}… where weights_sha256 says {sha256[:12]}…; run compose again, "
@@ -291,7 +276,7 @@ def start_from(net: Any, source: str, sha256: str | None) -> list[str]:
         # What has no place here is the published classifier.
         tensors = {names[name]: tensor for name, tensor in tensors.items() if name in names}
     body = {name: tensor for name, tensor in tensors.items() if not name.startswith(head)}
-    if wrong := _first_difference(body, own):
+    if wrong := first_difference(body, own):
         raise UserError(
             f"{source} does not fit the network of this recipe (first difference: '{wrong}'); `weights` must come from "
             "a training with the same `model`, or be published for it."
@@ -300,8 +285,12 @@ def start_from(net: Any, source: str, sha256: str | None) -> list[str]:
     return sorted(body)
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file, or one of PyTorch without running what it may contain."""
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file, or one of PyTorch without running what it may contain.
+
+    Raises:
+        UserError: If the file is missing or damaged.
+    """
     if not path.is_file():
         raise UserError(
             f"the weights file {path} does not exist; name one that does, or make the project's own with "
@@ -327,7 +316,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     return {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
 
 
-def _first_difference(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str | None:
+def first_difference(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str | None:
     """Find a name that only one side has, or that has another shape there."""
     theirs, ours = ({(name, tensor.shape) for name, tensor in each.items()} for each in (tensors, own))
     return min((name for name, _ in theirs ^ ours), default=None)

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from flowers.config.check import OFFERED
 from flowers.config.compose import read_settings
 from flowers.config.schema import Settings
 from flowers.errors import UserError
 from flowers.models.inference import VALIDATION, Validation
-from flowers.models.nets import build_network, load_weights
+from flowers.models.nets import build_network, first_difference, read_tensors
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,21 @@ def open_model(folder: Path, allow: Sequence[str] = ()) -> TrainedModel:
     load_weights(net, folder / "model.safetensors")
     validation = _read_validation(folder / VALIDATION, len(classes))
     return TrainedModel(folder, net.eval(), classes, settings, run, float(run.get("temperature", 1.0)), validation)
+
+
+def load_weights(net: nn.Module, path: Path) -> None:
+    """Read a network that was saved whole.
+
+    Raises:
+        UserError: If the file is missing, damaged or of another architecture.
+    """
+    tensors = read_tensors(path)
+    if wrong := first_difference(tensors, net.state_dict()):
+        raise UserError(
+            f"{path} holds another architecture than its config.yaml describes (first difference: '{wrong}'); "
+            "put the two files of one training side by side again."
+        )
+    net.load_state_dict(tensors)
 
 
 def _read_validation(file: Path, num_classes: int) -> Validation | None:

@@ -149,7 +149,7 @@ class Classifier(lightning.LightningModule):
         self.apply_trained = torch.compile(apply_part) if compile else apply_part
         self.last_losses = torch.empty(0)
         self.photographs: tuple[PhotoDataset, PhotoDataset] | None = None
-        self.train_count = self.border = self.view = 0
+        self.border = self.view = 0
         self.bank: FeatureBank | None = None
         self.val_bank: FeatureBank | None = None
         self._bank_stage = -1
@@ -168,8 +168,7 @@ class Classifier(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make the optimiser once, over all groups, with rates that every step sets anew."""
-        optimizer: torch.optim.Optimizer = self.optimizer(optimizer_groups(self.net, self.weight_decay))
-        return optimizer
+        return self.optimizer(optimizer_groups(self.net, self.weight_decay))
 
     def on_fit_start(self) -> None:
         """Fit the stage table to the Trainer's epochs, and the loss to the classes' sizes."""
@@ -177,7 +176,6 @@ class Classifier(lightning.LightningModule):
         self._bank_stage = -1
         found = getattr(self.trainer, "datamodule", None)
         self.photographs = (found.train, found.val) if isinstance(found, PhotoDataModule) else None
-        self.train_count = 0 if self.photographs is None else len(self.photographs[0])
         if self.class_weights != UNBALANCED:
             if self.photographs is None or not hasattr(self.loss, "weight"):
                 raise UserError(
@@ -199,11 +197,12 @@ class Classifier(lightning.LightningModule):
             self.averaged.eval()
         for module, dropout in self._dropouts:
             module.p = dropout if self.stage.dropout is None else self.stage.dropout
-        self.border = frozen_border(self.net, trained) if self.train_count else 0
-        self.draws = self.view_draws = self._draw(epoch, self.train_count)
+        count = 0 if self.photographs is None else len(self.photographs[0])
+        self.border = frozen_border(self.net, trained) if count else 0
+        self.draws = self.view_draws = self._draw(epoch, count)
         if self.border and self.stage.views:
             self.view = (epoch - first_epoch) % self.stage.views
-            self.view_draws = self._draw(first_epoch + self.view, self.train_count)
+            self.view_draws = self._draw(first_epoch + self.view, count)
         self._use_bank(index)
 
     def _draw(self, epoch: int, count: int) -> AugmentParams:
@@ -265,21 +264,19 @@ class Classifier(lightning.LightningModule):
         logits = self._trained(activations)
         losses = self.loss(logits, targets)
         self._measure("train", losses, logits, labels, batch_idx)
-        loss: Tensor = losses.mean()
-        return loss
+        return losses.mean()
 
     def _trained(self, activations: Tensor) -> Tensor:
         """Apply the part that trains, compiled or not; where the compiler fails, warn once and go on without."""
         try:
-            logits = self.apply_trained(self.net, self.border, None, activations)
+            return self.apply_trained(self.net, self.border, None, activations).float()
         except Exception as error:  # no C++ compiler, an operator it does not know …
             if self.apply_trained is apply_part:
                 raise
             reason = " ".join(str(error).split())[:160]
             print(f"flowers: torch.compile failed ({reason}); training goes on without it.", file=sys.stderr)
             self.apply_trained = apply_part
-            logits = apply_part(self.net, self.border, None, activations)
-        return logits.float()
+            return self._trained(activations)
 
     def _measure(self, split: str, losses: Tensor, logits: Tensor, labels: Tensor, batch_idx: int) -> None:
         """Count a batch in the loss and the accuracy of its split."""
@@ -356,8 +353,7 @@ class Classifier(lightning.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B,3,H,W), uint8 or float in [0, 1], to logits (B,K) of the network that is saved."""
-        logits: Tensor = self.final_net(normalise(as_pixels(images).to(self.device), self.mean, self.std))
-        return logits.float()
+        return self.final_net(normalise(as_pixels(images).to(self.device), self.mean, self.std)).float()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Score a batch of the test, without calibration."""
@@ -366,8 +362,7 @@ class Classifier(lightning.LightningModule):
 
     def predict_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """Classify a batch, or images alone: probabilities (B,K), without calibration."""
-        probabilities: Tensor = self(batch if isinstance(batch, Tensor) else batch[0]).softmax(dim=1)
-        return probabilities
+        return self(batch if isinstance(batch, Tensor) else batch[0]).softmax(dim=1)
 
 
 def _equal_parts(net: nn.Module, other: nn.Module, border: int) -> bool:

@@ -33,8 +33,7 @@ def frozen_border(net: nn.Module, trained: Sequence[str]) -> int:
 def apply_part(net: nn.Module, first: int, last: int | None, activations: Tensor) -> Tensor:
     """Apply the children ``first`` … ``last - 1`` of a network in order."""
     if first == 0 and last is None:
-        whole: Tensor = net(activations)
-        return whole
+        return net(activations)
     for child in list(net.children())[first:last]:
         activations = child(activations)
     return activations

@@ -54,8 +54,7 @@ def make_trainer(node: Mapping[str, Any], folder: Path, **given: Any) -> Trainer
     chosen = {"precision": precision, "default_root_dir": str(folder), **given}
     if str(node.get("max_time")).count(":") == 2:  # Lightning wants days before hours, minutes and seconds
         chosen["max_time"] = f"00:{node['max_time']}"
-    trainer: Trainer = instantiate("trainer", node, **chosen)
-    return trainer
+    return instantiate("trainer", node, **chosen)
 
 
 @contextlib.contextmanager
@@ -65,28 +64,24 @@ def quiet_lightning() -> Iterator[None]:
     Raises:
         KeyboardInterrupt: At Ctrl-C, of which Lightning makes a SystemExit.
     """
-    # Where mlflow has been imported, the older package's name speaks for Lightning.
-    names = ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning_fabric")
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
     unfounded = (
         "does not have many workers",  # batches are slices of decoded pixels: workers would only take the processor
         "number of training batches",  # a few dozen batches an epoch are what small data sets have
         "Encountered `nan` values",  # the history says it in a sentence when a training diverges
         "LeafSpec.*is deprecated",  # Lightning calls what torch has renamed
     )
-    with warnings.catch_warnings():
+    with contextlib.ExitStack() as restored, warnings.catch_warnings():
+        # Where mlflow has been imported, the older package's name speaks for Lightning.
+        for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning_fabric"):
+            logger = logging.getLogger(name)
+            restored.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.ERROR)
         for words in unfounded:
             warnings.filterwarnings("ignore", message=f".*{words}")
         try:
             yield
         except SystemExit as error:
             raise KeyboardInterrupt from error
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
 
 
 def resolve_precision(precision: str, accelerator: str) -> str:
