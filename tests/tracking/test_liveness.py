@@ -1,5 +1,6 @@
 """A run without a process is known for dead, and no other."""
 
+import fcntl
 import json
 import os
 import signal
@@ -102,6 +103,19 @@ def test_only_this_machine_is_believed(changes: dict[str, str], dead: bool, tmp_
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     assert bool(orphans(tmp_path)) == dead
     assert file.exists() != dead
+
+
+@pytest.mark.parametrize(("ended_s", "ended_ms"), [(None, None), (12.5, 12500)])
+def test_file_of_an_earlier_version_is_read(ended_s: float | None, ended_ms: int | None, tmp_path: Path) -> None:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    file = tmp_path / store.RUNNING / "run.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"host": "elsewhere", "boot": boot, "status": "KILLED", "ended_s": ended_s}))
+    with file.open() as held:
+        fcntl.flock(held, fcntl.LOCK_SH)  # as its process did
+        assert orphans(tmp_path) == []
+    assert orphans(tmp_path) == [("run", "KILLED", ended_ms)]
+    assert not (tmp_path / store.RUNNING).exists()
 
 
 def test_unreadable_file_is_left(tmp_path: Path) -> None:

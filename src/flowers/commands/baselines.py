@@ -38,6 +38,7 @@ from flowers.evaluation.result_files import aligned, write_results
 from flowers.evaluation.scores import score
 from flowers.models.inference import keep_freed_memory, predict_logits
 from flowers.models.nets import build_network, start_from
+from flowers.tracking.runs import tracked_run
 
 Ways = Mapping[str, Callable[[np.ndarray, np.ndarray, np.ndarray, int], Baseline]]
 """By name, functions from rows, labels and folds of the training photographs and K to what is fitted on them."""
@@ -250,8 +251,6 @@ def table(metrics: dict[str, dict[str, Any]]) -> str:
 
 def _record(settings: Settings, out: Path, metrics: dict[str, dict[str, Any]]) -> None:
     """Put the results into one MLflow run."""
-    from flowers.tracking.runs import tracked_run
-
     figures = {
         f"baseline/{name}/{key.removeprefix('test/').replace('/', '_')}": value
         for name, each in metrics.items()

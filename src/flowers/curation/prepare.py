@@ -71,6 +71,14 @@ def remembered_scan(root: Path, strict: bool, cache_dir: Path) -> tuple[pd.DataF
     return manifest, remembered
 
 
+def refused_files(data: Data, root: Path) -> pd.DataFrame:
+    """List path, label and reason of the files below `root` that intake refused; none if the split was made earlier."""
+    if data.split_csv is not None:
+        return pd.DataFrame()
+    manifest, _ = remembered_scan(root, data.strict, Path(data.cache_dir))
+    return manifest.loc[manifest["status"] == "refused", ["path", "label", "reason"]]
+
+
 def _listing(root: Path) -> list[tuple[str, int, int]]:
     """List name, size and time of change of every file in the class folders; what vanishes meanwhile is left out."""
     # A class folder may be a link, which rglob would not follow from above.

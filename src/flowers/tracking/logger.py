@@ -29,13 +29,14 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from flowers.config.provenance import git_commit, split_digest
-from flowers.curation.prepare import remembered_scan
+from flowers.curation.prepare import refused_files
+from flowers.data.datamodule import PhotoDataModule
 from flowers.errors import UserError
 from flowers.models.inference import PixelLogits
 from flowers.tracking.store import OpenRun, current_store, store_access
 from flowers.tracking.summary import PARENT_VARIABLE, flat, run_name, run_note, short_params
 from flowers.training.checkpoints import read_note, write_note
-from flowers.training.stages import describe_stages, rates_at, stage_at
+from flowers.training.stages import describe_stages, stage_metrics
 from flowers.training.trainer import History
 
 
@@ -144,14 +145,14 @@ class MLflowLogger(Logger, Callback):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Record metrics at their epoch, counted from 1, if they tell one, or at the step."""
         epoch, run = metrics.get("epoch"), self._open()
+        values = {_allowed(name): value for name, value in metrics.items() if name != "epoch"}
         # Lightning always tells the epoch; what comes twice in one is of steps.
-        self._of_steps |= {name for name in metrics if epoch is None or self._last_epoch.get(name) == epoch}
-        self._last_epoch |= dict.fromkeys(metrics, epoch)
-        of_steps = {_allowed(name): metrics[name] for name in metrics if name in self._of_steps - {"epoch"}}
-        if of_steps:
+        self._of_steps |= {name for name in values if epoch is None or self._last_epoch.get(name) == epoch}
+        self._last_epoch |= dict.fromkeys(values, epoch)
+        if of_steps := {name: values[name] for name in values if name in self._of_steps}:
             self._queue.add(partial(run.log_metrics, of_steps, step))
         if epoch is not None:
-            self._log_new({name: metrics[name] for name in metrics.keys() - self._of_steps - {"epoch"}}, int(epoch) + 1)
+            self._log_new({name: values[name] for name in values if name not in self._of_steps}, int(epoch) + 1)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -173,15 +174,17 @@ class MLflowLogger(Logger, Callback):
         if self._closed:  # by an earlier fit, whose run goes on
             self._run, self._closed = None, False
         run, split, stages = self._open(), self._split(), getattr(pl_module, "stages", None)
+        photographs: Any = trainer.datamodule  # type: ignore[attr-defined]
         if stages:
             self._queue.add(partial(run.log_tags, {"stages": describe_stages(stages)}))
         if split is not None:
-            root = Path(getattr(trainer.datamodule, "root", "."))  # type: ignore[attr-defined]
+            root = Path(getattr(photographs, "root", "."))
             name = (self._config.get("data") or {}).get("name", self._experiment)
             self._queue.add(lambda: run.client.log_inputs(run.run_id, data_sets(split, root, name)))
-            refused = refused_files(self._config.get("data") or {}, root)
+        if isinstance(photographs, PhotoDataModule):
+            refused = refused_files(photographs.data, photographs.root)
             if not refused.empty:
-                self._queue.add(partial(run.log_text, refused.to_csv(index=False), "refused.csv"))
+                self._queue.add(partial(run.client.log_text, run.run_id, refused.to_csv(index=False), "refused.csv"))
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -214,7 +217,7 @@ class MLflowLogger(Logger, Callback):
             files = [out / name for name in ("run.json", "history.csv", "split.csv")]
             records = [partial(run.log_file, file) for file in files if file.exists()]
             scorer = nn.Sequential(PixelLogits(net, temperature), nn.Softmax(dim=1))
-            self._queue.add(*records, lambda: log_model(run, scorer, pixels, classes))
+            self._queue.add(*records, partial(log_model, run, scorer, pixels, classes))
             self._queue.give_up(f"; {out} is whole")
         except Exception as error:  # torch cannot export every network
             print(f"flowers: the MLflow run lacks the model: {error}; {out} is whole.", file=sys.stderr)
@@ -224,31 +227,35 @@ class MLflowLogger(Logger, Callback):
         """Open or continue the run, unless it is open."""
         if self._run is not None:
             return self._run
-        config, split, folder, known = self._config, self._split(), self._folder(), None
+        config, split, folder, known = self._config, self._split(), self._folder(), self.run_id
         if folder is not None:
             note = read_note(folder)
             # In a folder whose training has finished, only a checkpoint means that the same one goes on.
-            known = note.get("run_id") if self._resumed or not note.get("finished") else None
-        commit = git_commit()
+            if self._resumed or not note.get("finished"):
+                known = known or note.get("run_id")
+        commit, count = git_commit(), None
         tags = {"recipe": config.get("name"), "git_commit": commit or "unknown", **self._tags}
-        tags |= {"split": None if split is None else split_digest(split)}
         tags |= {MLFLOW_PARENT_RUN_ID: os.environ.get(PARENT_VARIABLE)}
-        count = None if split is None else int((split["split"] == "train").sum())
+        if split is not None:
+            tags["split"], count = split_digest(split), int((split["split"] == "train").sum())
         self._run = run = OpenRun(
             self._uri,
             self._experiment,
             self._run_name or run_name(config),
             {key: str(value) for key, value in tags.items() if value},
-            run_id=self.run_id or known,
+            run_id=known,
             note=run_note(config, commit, count) if config else None,
             system_metrics_s=self._system_metrics_s,
         )
         self.run_id = run.run_id
         if folder is not None:
             write_note(folder, {"run_id": run.run_id})
-        self._queue.add(partial(self._remember, run))
+        with store_access(self._uri):
+            for name in run.before.data.metrics if run.before else ():  # so that nothing is told twice
+                self._recorded[name] |= {point.step for point in run.client.get_metric_history(run.run_id, name)}
         if config:
-            self._queue.add(partial(run.log_text, OmegaConf.to_yaml(OmegaConf.create(config)), "config.yaml"))
+            text = OmegaConf.to_yaml(OmegaConf.create(config))
+            self._queue.add(partial(run.client.log_text, run.run_id, text, "config.yaml"))
             self._queue.add(partial(run.log_params, short_params(config)))
         return run
 
@@ -256,11 +263,6 @@ class MLflowLogger(Logger, Callback):
         """Find the folder that keeps the run's id; Lightning's default, the working folder, belongs to no training."""
         folder = None if self._trainer is None else Path(self._trainer.default_root_dir)
         return None if folder is None or folder.resolve() == Path.cwd() else folder
-
-    def _remember(self, run: OpenRun) -> None:
-        """Read what a continued run has, so that nothing is told twice."""
-        for name in run.before.data.metrics if run.before is not None else ():
-            self._recorded[name] |= {point.step for point in run.client.get_metric_history(run.run_id, name)}
 
     def _split(self) -> pd.DataFrame | None:
         split = getattr(getattr(self._trainer, "datamodule", None), "split", None)
@@ -277,8 +279,8 @@ class MLflowLogger(Logger, Callback):
 
     def _log_new(self, metrics: Mapping[str, Any], step: int) -> None:
         """Record the metrics that are numbers and not there yet."""
-        new = {_allowed(name): value for name, value in metrics.items() if not isinstance(value, str)}
-        new = {name: value for name, value in new.items() if step not in self._recorded[name]}
+        new = {name: metrics[name] for name in metrics if step not in self._recorded[name]}
+        new = {name: value for name, value in new.items() if not isinstance(value, str)}
         for name in new:
             self._recorded[name].add(step)
         if new:
@@ -305,37 +307,11 @@ def data_sets(split: pd.DataFrame, root: Path, name: str) -> list[DatasetInput]:
     return inputs
 
 
-def refused_files(data: Mapping[str, Any], root: Path) -> pd.DataFrame:
-    """List path, label and reason of the files that intake refused, where the training made it on the way."""
-    if data.get("split_csv") is not None or not {"strict", "cache_dir"} <= data.keys():
-        return pd.DataFrame()
-    manifest, _ = remembered_scan(root, data["strict"], Path(data["cache_dir"]))
-    return manifest.loc[manifest["status"] == "refused", ["path", "label", "reason"]]
-
-
-def stage_metrics(epoch: int, module: Any, steps: int) -> dict[str, float]:
-    """Tell which stage an epoch, counted from 1, belongs to, and the rate of each layer group at its first step.
-
-    Returns:
-        Nothing for a training of a single stage and rate, or a module without ``stages`` and ``groups``.
-    """
-    stages, groups = getattr(module, "stages", None), getattr(module, "groups", None)
-    if not stages or not groups:
-        return {}
-    rates = rates_at(stages, groups, (epoch - 1) * steps, steps)
-    if len(stages) == 1 and len(set(rates.values())) == 1:
-        return {}
-    return {"stage": stage_at(stages, epoch - 1)[0] + 1} | {f"lr/{group}": rate for group, rate in rates.items()}
-
-
 def log_model(run: OpenRun, scorer: nn.Module, pixels: NDArray[np.uint8], classes: list[str]) -> None:
     """Record a network, with signature and input example, in a format that runs no code when it is loaded.
 
-    Args:
-        run: The run.
-        scorer: Pixels (B,3,H,W) float32 in [0, 255] to probabilities (B,K).
-        pixels: (N,H,W,3), of which two become the example, from which it is known that B may vary.
-        classes: Names of the K outputs.
+    The network makes probabilities (B,K) of pixels (B,3,H,W) float32 in [0, 255]; two of the pixels (N,H,W,3) become
+    the example, from which it is known that B may vary.
     """
     two = np.resize(pixels, (2, *pixels.shape[1:]))
     examples = np.ascontiguousarray(two.transpose(0, 3, 1, 2), dtype=np.float32)

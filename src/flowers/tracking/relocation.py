@@ -10,29 +10,25 @@ import contextlib
 import os
 import re
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from flowers.errors import UserError
 
 FOLDER = "mlruns"
 SCHEMAS = {"dc11669786a5": "3.17"}
 """Versions of MLflow's tables (``alembic_version``) that this was tried with, and the MLflow that makes them."""
-_COLUMNS = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "source"),
-    ("model_versions", "storage_location"),
-)
+_COLUMNS = {
+    "experiments": ["artifact_location"],
+    "runs": ["artifact_uri"],
+    "logged_models": ["artifact_location"],
+    "model_versions": ["source", "storage_location"],
+}
 
 
 def relocate(database: Path, patience_s: float) -> set[Path]:
-    """Make the addresses in a store fit the folder that it is in.
-
-    Args:
-        database: The sqlite file.
-        patience_s: How long to wait for another program's lock.
+    """Make the addresses in a sqlite file fit the folder that it is in; wait so long for another program's lock.
 
     Returns:
         The folders that the addresses named before; empty if nothing had to be changed.
@@ -45,44 +41,37 @@ def relocate(database: Path, patience_s: float) -> set[Path]:
     if not here.is_dir():
         return set()
     with contextlib.closing(sqlite3.connect(database, timeout=patience_s, isolation_level=None)) as connection:
-        found = [(*place, address) for place in _COLUMNS for address in _addresses(connection, *place)]
-        parts = {address: _parts(address, here) for _, _, address in found}
+        found = list(_addresses(connection))
         # Other folders, of which at least one run or model is here; no two stores name these alike. A folder that leads
         # here through a link was not moved.
-        others = {root for root, _, _ in parts.values() if os.path.realpath(root) != str(here)}
-        moved = {root for root, rest, _ in parts.values() if rest.count("/") >= 2 and (here / rest).exists()} & others
+        moved = {root for *_, root, rest in found if rest.count("/") >= 2 and (here / rest).exists()}
+        moved = {root for root in moved if os.path.realpath(root) != str(here)}
         if not moved:
             return set()
-        _check_schema(connection, database, min(moved))
+        (version,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        if version not in SCHEMAS:
+            raise UserError(
+                f"the MLflow store {database} was moved here from {min(moved).parent}, but flowers cannot correct the "
+                f"addresses in tables of version {version}; move it back, install mlflow=={max(SCHEMAS.values())}.*, "
+                "or choose another store with tracking.uri=sqlite:///OTHER.db."
+            )
         connection.execute("BEGIN IMMEDIATE")
-        for table, column, address in found:
-            root, rest, new = parts[address]
-            if root in moved and ((here / rest).exists() or not (root / rest).exists()):  # not left behind
-                connection.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", [new, address])
+        for table, column, address, root, rest in found:
+            new = here / rest
+            if root in moved and (new.exists() or not (root / rest).exists()):  # not left behind
+                values = [new.as_uri() if address.startswith("file:") else str(new), address]
+                connection.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", values)
         connection.execute("COMMIT")
     return moved
 
 
-def _check_schema(connection: sqlite3.Connection, database: Path, old: Path) -> None:
-    (version,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    if version not in SCHEMAS:
-        raise UserError(
-            f"the MLflow store {database} was moved here from {old.parent}, but flowers cannot correct the addresses "
-            f"in tables of version {version}; move it back, install mlflow=={max(SCHEMAS.values())}.*, or choose "
-            "another store with tracking.uri=sqlite:///OTHER.db."
-        )
-
-
-def _addresses(connection: sqlite3.Connection, table: str, column: str) -> list[str]:
-    if all(row[1] != column for row in connection.execute(f"PRAGMA table_info({table})")):
-        return []
-    rows = connection.execute(f"SELECT DISTINCT {column} FROM {table} WHERE {column} LIKE '%/{FOLDER}/_%'")
-    return [address for (address,) in rows if address.startswith(("/", "file:///"))]
-
-
-def _parts(address: str, here: Path) -> tuple[Path, str, str]:
-    """Split an address into the folder of runs and the path below it, and write what it would be here."""
-    scheme = "file://" if address.startswith("file://") else ""
-    path = unquote(address.removeprefix(scheme)) if scheme else address
-    root, rest = re.fullmatch(rf"(.*/{FOLDER})/(.+)", path).groups()  # type: ignore[union-attr]
-    return Path(root), rest, f"{scheme}{quote(str(here / rest)) if scheme else here / rest}"
+def _addresses(connection: sqlite3.Connection) -> Iterator[tuple[str, str, str, Path, str]]:
+    """List table, column and address of what is in a folder of this machine; that folder, and the path below it."""
+    for table, columns in _COLUMNS.items():
+        known = {name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")}
+        for column in known.intersection(columns):
+            for (address,) in connection.execute(f"SELECT DISTINCT {column} FROM {table}"):
+                if parts := re.fullmatch(rf"(file://)?(/.*/{FOLDER})/(.+)", address or ""):
+                    scheme, root, rest = parts.groups()
+                    read = unquote if scheme else str
+                    yield table, column, address, Path(read(root)), read(rest)

@@ -25,13 +25,7 @@ COLUMNS = ("name", "status", "started", "train/acc", "val/acc", "test/acc", "tes
 
 @contextlib.contextmanager
 def tracked_run(settings: Any, name: str, tags: Mapping[str, str], run_id: str | None = None) -> Iterator[OpenRun]:
-    """Open or continue a run, and close it with the status that fits.
-
-    Args:
-        settings: Of the command, with the store and the data set, which the MLflow experiment is called by.
-        name: The run's, if it is opened.
-        tags: Of the run: its `recipe`, if it matters, and, if it is no training, of what `kind` it is.
-        run_id: The run to continue; a new one is opened if the store no longer has it.
+    """Open or continue a run, as :class:`OpenRun` does, of a command's store and data set; close it as it deserves.
 
     Raises:
         UserError: If the store cannot be used.
@@ -55,14 +49,7 @@ def tracked_run(settings: Any, name: str, tags: Mapping[str, str], run_id: str |
 def series_run(work: Path, settings: Any, name: str, tags: Mapping[str, str]) -> Iterator[OpenRun | None]:
     """Open a series' run, or the one that it had before an interruption; trainings become its children.
 
-    Args:
-        work: The series' folder, which keeps the run's id.
-        settings: As for :func:`tracked_run`.
-        name: Of the run.
-        tags: Of the run.
-
-    Yields:
-        The run; None without tracking.
+    Its folder `work` keeps the run's id. Without tracking there is no run.
 
     Raises:
         UserError: If the store cannot be used.
@@ -105,8 +92,7 @@ def list_trainings(uri: str, experiment: str, split: str) -> pd.DataFrame:
 
     Returns:
         A row with :data:`COLUMNS` for each that has finished an epoch, the best on the validation first: metrics in
-        [0, 1] of the last epoch, those of the test empty where it was not read; `started` in UTC. No rows if there is
-        no such store or experiment.
+        [0, 1] of the last epoch, those of the test empty where it was not read; `started` in UTC.
 
     Raises:
         UserError: If the store cannot be used.

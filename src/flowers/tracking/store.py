@@ -8,6 +8,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import shlex
 import socket
 import sqlite3
@@ -42,13 +43,12 @@ RUNNING = Path("mlruns/.running")
 """Where the locks of runs are, beside the store. The name is hidden, so that MLflow takes it for no experiment."""
 _ADVICE = {
     "database is locked": "is locked by another program; close that program",
-    "database schema": "was written by another version of MLflow; back it up and run `mlflow db upgrade {uri}`",
-    "Can't locate revision": "was written by another version of MLflow; back it up and run `mlflow db upgrade {uri}`",
-    "not a database": "is not a readable database; restore it from a backup",
-    "malformed": "is not a readable database; restore it from a backup",
-    "readonly database": "cannot be written; change its permissions",
-    "unable to open database": "cannot be written; change its permissions",
+    "database schema|Can't locate revision": "was written by another version of MLflow; back it up and run "
+    "`mlflow db upgrade {uri}`",
+    "not a database|malformed": "is not a readable database; restore it from a backup",
+    "readonly database|unable to open database": "cannot be written; change its permissions",
 }
+"""What to do about an error, by what its text contains."""
 
 for _noisy in ("mlflow", "alembic"):  # they announce each start of what they were told to start
     logging.getLogger(_noisy).setLevel(logging.WARNING)
@@ -71,11 +71,12 @@ def store_access(uri: str, key: str = "tracking.uri") -> Iterator[None]:
                 connection.execute("BEGIN IMMEDIATE")
         yield
     except (MlflowException, DatabaseError, sqlite3.DatabaseError) as error:
-        text = str(error)
-        unknown = f"cannot be used ({text.strip().splitlines()[0]}); correct that"
-        advice = next((advice for sign, advice in _ADVICE.items() if sign in text), unknown).replace("{uri}", uri)
+        text = str(error).strip()
+        unknown = f"cannot be used ({text.splitlines()[0]}); correct that"
+        advice = next((advice for signs, advice in _ADVICE.items() if re.search(signs, text)), unknown)
         raise UserError(
-            f"the MLflow store {uri} {advice}, or choose another store with {key}=sqlite:///OTHER.db."
+            f"the MLflow store {uri} {advice.replace('{uri}', uri)}, or choose another store with "
+            f"{key}=sqlite:///OTHER.db."
         ) from error
 
 
@@ -109,15 +110,15 @@ class OpenRun:
         note: str | None = None,
         system_metrics_s: float = 0,
     ) -> None:
-        """Open a run, or continue one.
+        """Continue a run, by its `run_id`; open one if there is none, or the store no longer has it.
 
         Args:
             uri: The store.
             experiment: The MLflow experiment, made if it is new.
-            name: The run's name, if it is opened; null: MLflow makes one up.
-            tags: Set on the run.
-            run_id: The run to continue; a new one is opened if the store no longer has it.
-            note: What its page says about it, if it is opened; null: the command that was given.
+            name: Of a new run; None: MLflow makes one up.
+            tags: Of the run: its `recipe`, if it matters, and, if it is no training, of what `kind` it is.
+            run_id: The run to continue.
+            note: What the page of a new run says; None: the command that was given.
             system_metrics_s: Seconds between two samples of processor and memory use; 0: none.
 
         Raises:
@@ -154,8 +155,7 @@ class OpenRun:
         """Record parameters, cut to 250 characters; those of a continued run stay, as MLflow refuses to change them."""
         known = self.client.get_run(self.run_id).data.params
         new = [Param(key, str(value)[:250]) for key, value in params.items() if key not in known]
-        for first in range(0, len(new), 100):  # as many as MLflow takes at once
-            self.client.log_batch(self.run_id, params=new[first : first + 100])
+        self.client.log_batch(self.run_id, params=new)
 
     def log_tags(self, tags: Mapping[str, str]) -> None:
         """Label the run."""
@@ -165,25 +165,18 @@ class OpenRun:
         """Record a file as it is."""
         self.client.log_artifact(self.run_id, str(path), folder)
 
-    def log_text(self, text: str, name: str) -> None:
-        """Record a text under a file name."""
-        self.client.log_text(self.run_id, text, name)
-
     def log_table(self, table: pd.DataFrame, name: str) -> None:
         """Record a table that the run's page shows, in place of an earlier one; ``name`` ends in ``.json``."""
-        known = {each.path for each in self.client.list_artifacts(self.run_id, name.rpartition("/")[0] or None)}
-        if name in known:  # MLflow would add the rows to those that are there
-            self.log_text(table.to_json(orient="split", index=False), name)
+        known = self.client.list_artifacts(self.run_id, name.rpartition("/")[0] or None)
+        if any(each.path == name for each in known):  # MLflow would add the rows to those that are there
+            self.client.log_text(self.run_id, table.to_json(orient="split", index=False), name)
         else:
             self.client.log_table(self.run_id, table, name)
 
     def close(self, status: str, ended_ms: int | None = None, *, quiet: bool = False) -> None:
-        """Close the run. If the store cannot be told, that is said, and whoever opens it next tells it.
+        """Close the run: FINISHED, FAILED or KILLED, now or at a time in milliseconds since 1970.
 
-        Args:
-            status: FINISHED, FAILED or KILLED.
-            ended_ms: When it ended, in milliseconds since 1970; null: now.
-            quiet: Say nothing.
+        If the store cannot be told, that is said, unless `quiet`, and whoever opens it next tells it.
         """
         own, *parents = self._held or [hold(self.uri, self.run_id)]  # none if it is closed a second time
         untold: dict[str, Any] = {}
@@ -193,7 +186,7 @@ class OpenRun:
                     self._monitor.finish()
                 self.client.set_terminated(self.run_id, status, end_time=ended_ms)
         except UserError as error:
-            untold = {"status": status, "ended_ms": int(time.time() * 1000) if ended_ms is None else ended_ms}
+            untold = {"status": status, "ended_ms": ended_ms or int(time.time() * 1000)}
             if not quiet:
                 print(f"flowers: {error} It is told how the run ended when it is next used.", file=sys.stderr)
         release(own, **untold)
@@ -206,7 +199,7 @@ def _command() -> str:
     """Write, for a run's page, the command that was given; outside a command of ours there is nothing to write."""
     if not sys.argv[0].startswith("flowers "):
         return ""
-    words = [sys.argv[0], *(shlex.quote(word) for word in sys.argv[1:])]
+    words = [sys.argv[0], *map(shlex.quote, sys.argv[1:])]
     return "\n".join(["```", " \\\n  ".join(words), "```"])  # in short lines, as the page does not break them
 
 
@@ -260,10 +253,9 @@ _locks: dict[Path, int] = {}  # file descriptors by file
 
 
 def hold(uri: str, run_id: str) -> Path | None:
-    """Show that this process adds to a run, until it ends or calls :func:`release`.
+    """Show that this process adds to a run, until it ends or calls :func:`release`; return the file that shows it.
 
-    Returns:
-        The file that shows it; None on a server, or where no file can be written.
+    None on a server, or where no file can be written.
     """
     store = sqlite_file(uri)
     if store is None:
@@ -294,9 +286,8 @@ def release(file: Path | None, **end: Any) -> None:
 def orphans(folder: Path) -> Generator[tuple[str, str, int | None]]:
     """Find the runs of the store in a folder that have no process; no other process can do so meanwhile.
 
-    Yields:
-        The run, how it ended, and when, in milliseconds since 1970; None if unknown. It is forgotten when the next one
-        is asked for, and found again if an error prevents that.
+    Yields the run, how it ended, and when, in milliseconds since 1970; None if unknown. A run is forgotten when the
+    next one is asked for, and found again if an error prevents that.
     """
     for file in sorted((folder / RUNNING).glob("*.json")):
         # An error means that the file is locked, gone by now, or unreadable.
@@ -305,7 +296,8 @@ def orphans(folder: Path) -> Generator[tuple[str, str, int | None]]:
             facts, run_id = json.load(opened), file.name.partition(".")[0]
             if facts.items() & _machine().items():
                 if len(list(file.parent.glob(f"{run_id}.*"))) == 1:  # no other process adds to it
-                    yield run_id, facts["status"], facts["ended_ms"]
+                    ended_s = facts.get("ended_s")  # which earlier versions wrote, in files without a process' own name
+                    yield run_id, facts["status"], round(1000 * ended_s) if ended_s else facts.get("ended_ms")
                 _remove(file)
 
 
@@ -318,4 +310,4 @@ def _remove(file: Path) -> None:
 def _machine() -> dict[str, str]:
     """Name this machine, and on Linux this start of its kernel, which its containers share."""
     boot = Path("/proc/sys/kernel/random/boot_id")
-    return {"host": socket.gethostname(), **({"boot": boot.read_text()} if boot.exists() else {})}
+    return {"host": socket.gethostname(), **({"boot": boot.read_text().strip()} if boot.exists() else {})}

@@ -44,27 +44,20 @@ def run_name(config: Mapping[str, Any]) -> str | None:
     A training that DVC starts is called by its recipe and the name that ``dvc exp show`` lists it under, one of a sweep
     by what the sweep varies.
     """
-    experiment = os.environ.get("DVC_EXP_NAME")
-    recipe = str(config.get("name") or "")
-    words = [recipe, *_changes(recipe), f"({experiment})" if experiment else ""]
-    name = " ".join(word for word in words if word)
-    return (name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…") or None
-
-
-def _changes(recipe: str) -> list[str]:
-    """List the command line's overrides that tell a run from others of its recipe; none outside a Hydra command."""
-    if not HydraConfig.initialized():
-        return []
-    hydra, changes = HydraConfig.get(), []
-    for word in hydra.overrides.task:
+    recipe, experiment = str(config.get("name") or ""), os.environ.get("DVC_EXP_NAME")
+    words = [recipe]
+    for word in HydraConfig.get().overrides.task if HydraConfig.initialized() else ():
         key, _, value = word.partition("=")
         name = key.lstrip("+~")
         # What was given as it is, is the same in the whole sweep.
-        same = hydra.mode == RunMode.MULTIRUN and word in sys.argv
+        same = HydraConfig.get().mode == RunMode.MULTIRUN and word in sys.argv
         untold = name in _UNTOLD or name.partition(".")[0] in _UNTOLD_GROUPS or word == f"model={recipe}"
         if not same and not untold:
-            changes.append(f"{key.lstrip('+')}={value.rstrip('/').rpartition('/')[2]}" if value else word)
-    return changes
+            words.append(f"{key.lstrip('+')}={value.rstrip('/').rpartition('/')[2]}" if value else word)
+    if experiment:
+        words.append(f"({experiment})")
+    name = " ".join(filter(None, words))
+    return (name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…") or None
 
 
 def flat(node: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
@@ -98,12 +91,9 @@ def short_params(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run_note(config: Mapping[str, Any], commit: str | None, photographs: int | None) -> str:
-    """Write what a training's page says about it, in Markdown.
+    """Write what a training's page says about it, in Markdown; commit and number of photographs are None if unknown.
 
-    Args:
-        config: The resolved configuration.
-        commit: Of the project, with ``-dirty`` if its files differ; None if unknown.
-        photographs: How many it learns from; None if unknown.
+    The commit ends in ``-dirty`` if the project's files differ from it.
     """
     data, model = config.get("data") or {}, config.get("model") or {}
     epochs = sum(stage.get("epochs", 0) for stage in model.get("stages") or [])

@@ -225,6 +225,21 @@ def rates_at(stages: Sequence[Stage], groups: Sequence[str], step: int, steps_pe
     return {name: peaks.get(name, 0.0) * factor for name in groups}
 
 
+def stage_metrics(epoch: int, module: Any, steps: int) -> dict[str, float]:
+    """Tell which stage an epoch, counted from 1, belongs to, and the rate of each layer group at its first step.
+
+    Returns:
+        Nothing for a training of a single stage and rate, or a module without ``stages`` and ``groups``.
+    """
+    stages, groups = getattr(module, "stages", None), getattr(module, "groups", None)
+    if not stages or not groups:
+        return {}
+    rates = rates_at(stages, groups, (epoch - 1) * steps, steps)
+    if len(stages) == 1 and len(set(rates.values())) == 1:
+        return {}
+    return {"stage": stage_at(stages, epoch - 1)[0] + 1} | {f"lr/{group}": rate for group, rate in rates.items()}
+
+
 def check_stages(stages: Sequence[Stage], net: nn.Module) -> None:
     """Refuse a stage table that cannot be trained, before any time is spent.
 
