@@ -115,7 +115,7 @@ class MLflowLogger(Logger, Callback):
         self._queue = RetryQueue(uri)
         self._run: OpenRun | None = None
         self._trainer: Trainer | None = None
-        self._closed = self._resumed = False
+        self._closed = False
         self._config: dict[str, Any] = {}
         self._recorded: defaultdict[str, set[int]] = defaultdict(set)  # steps by metric
         self._last_epoch: dict[str, float | None] = {}  # by metric
@@ -163,10 +163,6 @@ class MLflowLogger(Logger, Callback):
             killed = status == "aborted" or isinstance(sys.exception(), KeyboardInterrupt)  # called failed by Lightning
             self._close("FINISHED" if status == "success" else "KILLED" if killed else "FAILED")
 
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Note that a training goes on."""
-        self._resumed = True
-
     @rank_zero_only
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open or continue the run, and tell what is about to be trained, and on what."""
@@ -176,7 +172,7 @@ class MLflowLogger(Logger, Callback):
         run, split, stages = self._open(), self._split(), getattr(pl_module, "stages", None)
         photographs: Any = trainer.datamodule  # type: ignore[attr-defined]
         if stages:
-            self._queue.add(partial(run.log_tags, {"stages": describe_stages(stages)}))
+            self._queue.add(partial(run.client.set_tag, run.run_id, "stages", describe_stages(stages)))
         if split is not None:
             root = Path(getattr(photographs, "root", "."))
             name = (self._config.get("data") or {}).get("name", self._experiment)
@@ -231,7 +227,7 @@ class MLflowLogger(Logger, Callback):
         if folder is not None:
             note = read_note(folder)
             # In a folder whose training has finished, only a checkpoint means that the same one goes on.
-            if self._resumed or not note.get("finished"):
+            if getattr(self._trainer, "ckpt_path", None) or not note.get("finished"):
                 known = known or note.get("run_id")
         commit, count = git_commit(), None
         tags = {"recipe": config.get("name"), "git_commit": commit or "unknown", **self._tags}

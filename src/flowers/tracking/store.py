@@ -135,7 +135,7 @@ class OpenRun:
             self.run_id, self.experiment_id = str(run.info.run_id), str(run.info.experiment_id)
             if self.before is not None:
                 self.client.update_run(self.run_id, status="RUNNING")
-                self.log_tags(tags)
+                self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
                 if ENDED in run.data.tags:
                     self.client.delete_tag(self.run_id, ENDED)
             if system_metrics_s > 0:
@@ -156,10 +156,6 @@ class OpenRun:
         known = self.client.get_run(self.run_id).data.params
         new = [Param(key, str(value)[:250]) for key, value in params.items() if key not in known]
         self.client.log_batch(self.run_id, params=new)
-
-    def log_tags(self, tags: Mapping[str, str]) -> None:
-        """Label the run."""
-        self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """Record a file as it is."""

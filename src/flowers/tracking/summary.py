@@ -155,8 +155,8 @@ class SweepSummary(Callback):
         if self._failed:
             print(f"\n{self._failed} of {self._failed + len(table)} trainings failed")
         if not table.empty:
-            print(f"\n{len(table)} trainings, best first:\n{table.to_string(index=False, float_format='%.4f')}")
-            print(f"best: {table['overrides'][0]}", flush=True)
+            ranking = table.to_string(index=False, float_format="%.4f")
+            print(f"\n{len(table)} trainings, best first:\n{ranking}\nbest: {table['overrides'][0]}", flush=True)
         folder = Path(config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         table.to_csv(folder / "sweep.csv", index=False)
@@ -169,7 +169,8 @@ class SweepSummary(Callback):
             with store_access(self._run.uri):
                 self._run.log_table(table, "sweep.json")
                 if not table.empty:
-                    self._run.log_tags({f"best.{name}": table[name][0] for name in ("overrides", "out_dir")})
+                    for name in ("overrides", "out_dir"):
+                        self._run.client.set_tag(self._run.run_id, f"best.{name}", table[name][0])
                     self._run.log_metrics({"best/val/acc": table["val/acc"][0]})
         except UserError as error:
             print(f"flowers: {error} The sweep's own run there is incomplete.", file=sys.stderr)
