@@ -69,7 +69,9 @@ def score(
         ValueError: The shapes disagree, there is no photograph, a label is no class, or rows are no
             probabilities.
     """
-    _check(labels, probabilities, classes)
+    if not len(labels):
+        raise ValueError("there is no photograph to score")
+    check_predictions(labels, probabilities, len(classes))
     probabilities = probabilities.astype(np.float64)
     # From the most probable class down; ties go to the lower class number.
     by_rank = np.argsort(-probabilities, axis=1, kind="stable")
@@ -163,20 +165,29 @@ def _overall(
     return np.stack([(ranks == 0).mean(axis=1), losses.mean(axis=1), macro_f1, (ranks < 2).mean(axis=1)], axis=1)
 
 
-def _check(labels: NDArray[np.integer], probabilities: NDArray[np.floating], classes: list[str]) -> None:
-    """Refuse what would score as nonsense."""
-    if len(labels) == 0:
-        raise ValueError("there is no photograph to score")
-    if labels.shape != (len(labels),) or probabilities.shape != (len(labels), len(classes)):
+def check_predictions(labels: NDArray[np.integer], probabilities: NDArray[np.floating], num_classes: int) -> None:
+    """Refuse what would score as nonsense.
+
+    Args:
+        labels: True classes, (N,).
+        probabilities: (N, K).
+        num_classes: K.
+
+    Raises:
+        ValueError: The shapes disagree, a label is no class, or rows are no probabilities.
+    """
+    if labels.shape != (len(labels),) or probabilities.shape != (len(labels), num_classes):
         raise ValueError(
             f"labels of shape {labels.shape} and probabilities of shape {probabilities.shape} "
-            f"do not fit {len(classes)} classes"
+            f"do not fit {num_classes} classes"
         )
-    if labels.min() < 0 or labels.max() >= len(classes):
-        raise ValueError(f"labels reach from {labels.min()} to {labels.max()} with {len(classes)} classes")
+    if ((labels < 0) | (labels >= num_classes)).any():
+        raise ValueError(
+            f"labels reach from {labels.min()} to {labels.max()}: one is none of the {num_classes} classes"
+        )
     # Written so that NaN fails too.
-    if not (probabilities.min() >= 0 and np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1).max() < 1e-3):
-        raise ValueError("the rows of probabilities must be in [0, 1] and sum to 1")
+    if not ((probabilities >= 0).all() and (np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1) < 1e-3).all()):
+        raise ValueError("a row of probabilities is not finite, is not in [0, 1] or does not sum to 1")
 
 
 class Mean(NamedTuple):

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from flowers.evaluation.scores import check_predictions
+
 SHOWN = 600
 """Test photographs that have a thumbnail at most, which bounds the page's size."""
 OOD_SHOWN = 12
@@ -58,14 +60,9 @@ def choose(labels: NDArray[np.integer], probabilities: NDArray[np.floating], cou
         Their numbers in [0, N); a list may be empty (there may be no mistake, for example).
 
     Raises:
-        ValueError: The shapes disagree, a label is no class, or a probability is not finite.
+        ValueError: The shapes disagree, a label is no class, or rows are no probabilities.
     """
-    if probabilities.ndim != 2 or labels.shape != (len(probabilities),):
-        raise ValueError(f"labels {labels.shape} do not fit probabilities {probabilities.shape}")
-    if len(labels) and not 0 <= labels.min() <= labels.max() < probabilities.shape[1]:
-        raise ValueError(f"a label is none of the {probabilities.shape[1]} classes")
-    if not np.isfinite(probabilities).all():
-        raise ValueError("a probability is not finite")
+    check_predictions(labels, probabilities, probabilities.shape[-1])
     right, of_truth = _judge(labels, probabilities)
     by_loss, surest = (np.argsort(values, kind="stable") for values in (of_truth, -of_truth))
     worst = by_loss[~right[by_loss]][:count]
