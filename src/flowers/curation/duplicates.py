@@ -63,21 +63,18 @@ def near_duplicates(manifest: pd.DataFrame, most_bits: int) -> pd.DataFrame:
         close[:, :2] = different.index.to_numpy()[close[:, :2]]
         pairs += [twins, close]
     one, other, bits = np.concatenate(pairs).T
-    columns = {"bits": bits}
-    for side, rows in (("a", one), ("b", other)):
-        for column in ("path", "label", "sha256"):
-            columns[f"{column}_{side}"] = table[column].to_numpy()[rows]
-    found = pd.DataFrame(columns, columns=COLUMNS)
+    table = table.drop(columns="dhash")
+    sides = [table.loc[rows].add_suffix(side).reset_index(drop=True) for rows, side in ((one, "_a"), (other, "_b"))]
+    found = pd.concat(sides, axis=1).assign(bits=bits)[COLUMNS]
     return found.sort_values(["bits", "path_a", "path_b"], ignore_index=True)
 
 
 def _to_first(values: pd.Series) -> np.ndarray:
     """Pair each repeated value with its first: (M,3) int64 of two index labels and 0."""
-    first = values.drop_duplicates()
-    rows = values.map(pd.Series(first.index, index=first.to_numpy()))
-    repeated = values.duplicated()
-    pairs = [rows[repeated], values.index[repeated], np.zeros(int(repeated.sum()))]
-    return np.stack([np.asarray(column, dtype=np.int64) for column in pairs], axis=1)
+    rows = values.index.to_series()
+    first = rows.groupby(values).transform("first")
+    pairs = pd.DataFrame({"first": first, "again": rows, "bits": 0}, dtype=np.int64)
+    return pairs[first < rows].to_numpy()
 
 
 def close_pairs(hashes: np.ndarray, most_bits: int) -> np.ndarray:

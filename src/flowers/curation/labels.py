@@ -91,19 +91,15 @@ def rank_suspects(table: pd.DataFrame, probabilities: NDArray[np.floating], clas
     place = pd.Series(losses).rank(method="first", ascending=False).to_numpy()
     large = (place <= np.ceil(LOSSES_FRAC * len(labels))) & (others.max(axis=1) > own)
 
-    result = pd.DataFrame(
-        {
-            "path": table["path"].to_numpy(),
-            "label": table["label"].to_numpy(),
-            "suggested": [classes[i] for i in suggested],
-            "probability_given": own,
-            "probability_suggested": probabilities[rows, suggested],
-            "loss": losses,
-            "why": np.select([copied, wrong], [COPIES, CONFIDENT], LOSS),
-            "order": np.select([copied, wrong], [0, 1], 2),
-            "group": np.where(copied, table["group"], ""),
-            "margin": own - probabilities[rows, suggested],
-        }
+    result = table[["path", "label"]].assign(
+        suggested=[classes[i] for i in suggested],
+        probability_given=own,
+        probability_suggested=probabilities[rows, suggested],
+        loss=losses,
+        why=np.select([copied, wrong], [COPIES, CONFIDENT], LOSS),
+        order=np.select([copied, wrong], [0, 1], 2),
+        group=np.where(copied, table["group"], ""),
+        margin=own - probabilities[rows, suggested],
     )
     result = result[copied | wrong | large].sort_values(["order", "group", "margin", "path"], ignore_index=True)
     result["rank"] = np.arange(1, len(result) + 1)

@@ -86,12 +86,6 @@ class Form:
     """How often the species looks like this, relative to its other forms."""
 
 
-def read_species(file: Path) -> dict[str, tuple[Form, ...]]:
-    """Read a table of species: the forms that each one has."""
-    table: dict[str, list[dict[str, Any]]] = yaml.safe_load(file.read_text(encoding="utf-8"))["species"]
-    return {name: tuple(_read_form(**form) for form in forms) for name, forms in table.items()}
-
-
 def _read_form(
     palettes: list[str], rings: list[dict[str, Any]], disc: dict[str, Any] | None = None, **others: Any
 ) -> Form:
@@ -108,7 +102,9 @@ def interpolate_rings(outer: dict[str, Any], inner: dict[str, Any], rings: int) 
     return [Ring(**{name: a if name == "tint" else a + (b - a) * t for name, a, b in pairs}) for t in steps]
 
 
-SPECIES = read_species(Path(__file__).with_name("species.yaml"))
+_TABLE = yaml.safe_load(Path(__file__).with_name("species.yaml").read_text(encoding="utf-8"))["species"]
+SPECIES = {str(name): tuple(_read_form(**form) for form in forms) for name, forms in _TABLE.items()}
+"""The forms that each species has."""
 
 
 def rgb(colours: str) -> Array:

@@ -172,8 +172,7 @@ def draw_obstructions(image: Image.Image, rng: Rng, amount: float, domain: str) 
             turn, reach, half = rng.uniform(0, np.pi), 0.3 * size, rng.uniform(0.02, 0.045) * size
             along = np.array([np.cos(turn), np.sin(turn)]) * reach
             sideways = np.array([-np.sin(turn), np.cos(turn)]) * half
-            offsets = [along + sideways, along - sideways, -along - sideways, -along + sideways]
-            corners = np.array([x, y]) + np.stack(offsets)
+            corners = np.add((x, y), [along + sideways, along - sideways, -along - sideways, -along + sideways])
             pen.polygon(corners.ravel().tolist(), fill=(*pick_colour(rng, COLOURS["tapes"], 4), 235))
             continue
         kind = rng.choice(("blades", "leaf", "bar", "fingers"), p=(0.46, 0.3, 0.14, 0.1))
@@ -219,13 +218,11 @@ def warp(layer: Image.Image, rng: Rng, amount: float) -> Image.Image:
     shift_x = wave[0, 0] * np.sin(5 * t[:, None] + phase[0]) + wave[0, 1] * np.sin(7 * t[None, :] + phase[1])
     shift_y = wave[1, 0] * np.sin(7 * t[:, None] + phase[2]) + wave[1, 1] * np.sin(5 * t[None, :] + phase[3])
     xs, ys = (t[None, :] + shift_x) * size, (t[:, None] + shift_y) * size
+    edge, points = np.round(t * size).astype(int).tolist(), np.stack([xs, ys], -1)
     mesh = []
-    edge = np.round(t * size).astype(int).tolist()
-    for i in range(cells):
-        for j in range(cells):
-            corners = ((i, j), (i + 1, j), (i + 1, j + 1), (i, j + 1))
-            quad = tuple(float(c) for a, b in corners for c in (xs[a, b], ys[a, b]))
-            mesh.append(((edge[j], edge[i], edge[j + 1], edge[i + 1]), quad))
+    for i, j in np.ndindex(cells, cells):
+        quad = points[[i, i + 1, i + 1, i], [j, j, j + 1, j + 1]].ravel().tolist()
+        mesh.append(((edge[j], edge[i], edge[j + 1], edge[i + 1]), quad))
     return layer.transform(layer.size, Image.Transform.MESH, mesh, Image.Resampling.BILINEAR)
 
 
