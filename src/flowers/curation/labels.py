@@ -197,26 +197,23 @@ def apply_label_edits(manifest: pd.DataFrame, edits: dict[str, LabelEdit]) -> pd
     """
     if not edits:
         return manifest
-    row_of = {path: row for row, path in enumerate(manifest["path"])}
-    classes = sorted(manifest.loc[manifest["status"] == "ok", "label"].unique())
-    labels, statuses, reasons = (list(manifest[name]) for name in ("label", "status", "reason"))
+    edited = manifest.set_index("path")
+    classes = sorted(edited.loc[edited["status"] == "ok", "label"].unique())
     for path, edit in edits.items():
-        if path not in row_of:
-            raise UserError(f"there is a decision on {path}, but no such photograph: {suggestion(path, row_of)}")
-        row = row_of[path]
-        if edit.decision == "drop" and statuses[row] == "ok":
+        if path not in edited.index:
+            raise UserError(f"there is a decision on {path}, but no such photograph: {suggestion(path, edited.index)}")
+        if edit.decision == "drop" and edited.loc[path, "status"] == "ok":
             day = datetime.fromisoformat(edit.when).astimezone(UTC).date()
-            statuses[row], reasons[row] = "dropped", f"dropped by {edit.by} on {day}"
+            edited.loc[path, ["status", "reason"]] = "dropped", f"dropped by {edit.by} on {day}"
         elif edit.decision.startswith(RELABEL):
             label = edit.decision.removeprefix(RELABEL)
             if label not in classes:
                 raise UserError(f"a decision gives {path} the class '{label}': {suggestion(label, classes)}")
-            labels[row] = label
-    edited = manifest.assign(label=labels, status=statuses, reason=reasons)
+            edited.loc[path, "label"] = label
     left = edited.loc[edited["status"] == "ok", "label"].unique()
     if len(left) < 2:
         raise UserError("the decisions leave photographs of fewer than two classes; take some of them back.")
-    return edited
+    return edited.reset_index()
 
 
 class LabelEditFile:

@@ -14,9 +14,12 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
+from flowers.config.provenance import file_digest
 from flowers.errors import UserError, suggestion
-from flowers.sources.downloads import DIGITS, digest_of, fetch
+from flowers.sources.downloads import fetch
 
+DIGITS = {"md5": 32, "sha256": 64}
+"""How long each kind of digest is, in hexadecimal digits."""
 MOST_INFLATION = 20
 """How many times its size an archive may unpack to: photographs hardly compress."""
 SMALL_BYTES = 64 << 20
@@ -114,7 +117,7 @@ def find_in_dvc_cache(md5: str) -> Path | None:
     try:
         cache = Path(Config(dvc_dir=str(project))["cache"].get("dir", project / "cache"))
         found = cache / "files" / "md5" / md5[:2] / md5[2:]
-        return found if digest_of(found, md5) == md5 else None
+        return found if file_digest(found, md5) == md5 else None
     except (ConfigError, OSError):  # what is wrong with its configuration, DVC itself will say
         return None
 

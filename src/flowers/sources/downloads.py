@@ -4,7 +4,6 @@ pooch downloads and checks files as well, but it cannot resume a broken transfer
 """
 
 import contextlib
-import hashlib
 import os
 import re
 import sys
@@ -19,10 +18,9 @@ from tqdm import tqdm
 from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError
 from urllib3.util import Retry
 
+from flowers.config.provenance import file_digest
 from flowers.errors import UserError
 
-DIGITS = {"md5": 32, "sha256": 64}
-"""How long each kind of digest is, in hexadecimal digits."""
 CHUNK_BYTES = 1 << 18
 MOST_BYTES = 1 << 36
 """Where no size is pinned, a server that sends more than this is left."""
@@ -126,7 +124,7 @@ def fetch(url: str, target: Path, digest: str, size_bytes: int | None, policy: R
                 if not target.exists():
                     _transfer(download)
                     return target
-        found = digest_of(target, digest)
+        found = file_digest(target, digest)
     except OSError as error:  # of the file system: those of the network have become other errors before
         kept = f"; {download.received_bytes():,} bytes are kept" if os.access(download.part, os.R_OK) else ""
         raise UserError(
@@ -138,12 +136,6 @@ def fetch(url: str, target: Path, digest: str, size_bytes: int | None, policy: R
             f"{target} has the digest {found}, where {digest} is pinned for {url}; move it away to fetch it again."
         )
     return target
-
-
-def digest_of(path: Path, like: str) -> str:
-    """Compute a file's digest of the kind that another one is: md5 if that has 32 digits, else sha256."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5" if len(like) == DIGITS["md5"] else "sha256").hexdigest()
 
 
 def _lock(target: Path) -> AcquireReturnProxy:
@@ -167,7 +159,7 @@ def _transfer(download: Download) -> None:
             is_resumed = download.received_bytes() > 0
             try:
                 attempt(session, download)
-                found = digest_of(download.part, download.digest)
+                found = file_digest(download.part, download.digest)
                 if found == download.digest.lower():
                     break
                 download.discard()
