@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flowers.evaluation.scores import Mean, clipped, mean_interval
+from flowers.evaluation.scores import Mean, mean_interval
 
 
 def test_independent_values_against_the_table() -> None:
@@ -21,7 +21,7 @@ def test_overlapping_training_sets_widen_the_interval() -> None:
 
 def test_a_single_value_has_no_interval() -> None:
     assert mean_interval([0.5]) == Mean(0.5, None, None, None)
-    assert clipped(mean_interval([0.5])) == Mean(0.5, None, None, None)
+    assert mean_interval([0.5], share=True) == Mean(0.5, None, None, None)
 
 
 def test_equal_values_have_an_interval_without_width() -> None:
@@ -29,11 +29,11 @@ def test_equal_values_have_an_interval_without_width() -> None:
 
 
 def test_shares_end_at_0_and_1() -> None:
-    found = clipped(mean_interval([0.97, 0.99, 1.0]))
+    found = mean_interval([0.97, 0.99, 1.0], share=True)
     assert found.high == 1
     assert found.low is not None
     assert 0.9 < found.low < 0.97
-    assert clipped(mean_interval([0.0, 0.1])).low == 0
+    assert mean_interval([0.0, 0.1], share=True).low == 0
 
 
 def test_no_value_is_refused() -> None:

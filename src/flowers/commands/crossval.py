@@ -26,7 +26,7 @@ from flowers.config.schema import Settings
 from flowers.curation.prepare import photographs_of
 from flowers.curation.splits import fold_split, numbered_folds
 from flowers.errors import UserError
-from flowers.evaluation.scores import clipped, mean_interval
+from flowers.evaluation.scores import mean_interval
 from flowers.report.html import duration, percent
 from flowers.tracking.runs import series_run
 from flowers.training.series import Member, open_series, train_members
@@ -145,8 +145,9 @@ def summarise(rows: pd.DataFrame, answers: pd.DataFrame, folds: int | None, seed
     """
     of_unit = rows.groupby("seed" if folds is None else "fold", sort=False)[["val/acc", "val/loss"]].mean()
     overlap = 0.0 if folds is None else 1 / (folds - 1)
-    found = {str(name): mean_interval(values.tolist(), overlap) for name, values in of_unit.items()}
-    found["val/acc"] = clipped(found["val/acc"])
+    found = {
+        str(name): mean_interval(values.tolist(), overlap, share=name == "val/acc") for name, values in of_unit.items()
+    }
     return {
         "folds": folds,
         "seeds": seeds,

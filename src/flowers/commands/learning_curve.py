@@ -34,7 +34,7 @@ from flowers.config.schema import Settings
 from flowers.curation.prepare import photographs_of
 from flowers.curation.splits import subset_split
 from flowers.errors import UserError
-from flowers.evaluation.scores import clipped, mean_interval
+from flowers.evaluation.scores import mean_interval
 from flowers.report.curves import Curve, finding, save_figure, sizes_figure
 from flowers.report.html import percent
 from flowers.tracking.runs import series_run
@@ -122,7 +122,7 @@ def _write(
     seeds = len(curves[0].values[0])
     points = {
         curve.name: [
-            {"train_count": count, "seeds": len(values), **clipped(mean_interval(values))._asdict()}
+            {"train_count": count, "seeds": len(values), **mean_interval(values, share=True)._asdict()}
             for count, values in zip(curve.counts, curve.values, strict=True)
         ]
         for curve in curves

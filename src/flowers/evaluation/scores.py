@@ -206,7 +206,7 @@ class Mean(NamedTuple):
     high: float | None
 
 
-def mean_interval(values: Sequence[float], overlap: float = 0.0) -> Mean:
+def mean_interval(values: Sequence[float], overlap: float = 0.0, share: bool = False) -> Mean:
     """Give a mean with its 95 % t-interval.
 
     Trainings with other seeds are independent of each other: the variance of the mean is s²/J. The folds of a
@@ -218,6 +218,7 @@ def mean_interval(values: Sequence[float], overlap: float = 0.0) -> Mean:
     Args:
         values: J figures, one or more.
         overlap: n_val / n_train for folds, which is 1 / (J - 1); 0 for independent values.
+        share: They are shares, so that the interval ends at 0 and 1, which no share can pass.
 
     Returns:
         The mean, with None for what a single value does not tell.
@@ -231,11 +232,5 @@ def mean_interval(values: Sequence[float], overlap: float = 0.0) -> Mean:
         return Mean(mean, None, None, None)
     sd = statistics.stdev(values)
     half = float(student.ppf(0.975, count - 1)) * math.sqrt(1 / count + overlap) * sd
-    return Mean(mean, sd, mean - half, mean + half)
-
-
-def clipped(mean: Mean) -> Mean:
-    """Cut the interval of a share at 0 and 1, which no share can pass."""
-    if mean.low is None or mean.high is None:
-        return mean
-    return mean._replace(low=max(mean.low, 0.0), high=min(mean.high, 1.0))
+    low, high = mean - half, mean + half
+    return Mean(mean, sd, max(low, 0.0), min(high, 1.0)) if share else Mean(mean, sd, low, high)
