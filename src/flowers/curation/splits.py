@@ -125,7 +125,7 @@ def _rank(groups: Iterable[str], *salt: object) -> list[str]:
 
 
 def _middles(sizes: dict[str, int], *salt: object) -> dict[str, float]:
-    """Order groups at random; say before the middle of each how many photographs there are."""
+    """Order groups at random, and say how many photographs stand before the middle of each."""
     ranked = _rank(sizes, *salt)
     counts = np.array([sizes[group] for group in ranked])
     return dict(zip(ranked, (counts.cumsum() - counts / 2).tolist(), strict=True))
@@ -264,9 +264,9 @@ def subset_split(table: pd.DataFrame, frac: float, seed: int) -> pd.DataFrame:
             )
     kept: set[str] = set()
     for sizes in _strata(train).values():
-        middles = _middles(sizes, "subset", seed)
-        # Rounded to whole groups: one counts as reached where its middle is. The first stays in any case.
-        kept |= {group for group in middles if middles[group] <= frac * sum(sizes.values())} | set(list(middles)[:1])
+        middles, wanted = _middles(sizes, "subset", seed), frac * sum(sizes.values())
+        # Rounded to whole groups: one counts as reached where its middle is. The first is kept in any case.
+        kept.update(group for rank, group in enumerate(middles) if rank == 0 or middles[group] <= wanted)
     chosen = train["group"].isin(kept)
     missing = set(train["label"]) - set(train.loc[chosen, "label"])
     if missing:
