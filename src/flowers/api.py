@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from flowers.commands.data_card import look_into
 from flowers.config.compose import change, compose_config, instantiate, names_in, read_data, read_settings
 from flowers.config.schema import Settings
-from flowers.data.augment import Augment, AugmentParams, erase, transform
+from flowers.data.augment import Augment, AugmentParams, transform
 from flowers.data.pixels import open_store
 from flowers.errors import UserError, suggestion
 from flowers.evaluation.results import Place, comparable, own_places, read_experiments
@@ -305,8 +305,6 @@ def augmented_views(
     views = []
     for epoch in epochs:
         draws = AugmentParams(count, seed=seed, epoch=epoch - 1, mixup_alpha=0)
-        view = transform(images, draws.uniform[places], augment, mean, std)
-        if augment.erase_frac:
-            view = erase(view, draws.box[places], augment.erase_frac)
+        view = transform(images, draws.uniform[places], draws.box[places], augment, mean, std)
         views.append(((view + BLANK) * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1))
     return torch.stack(views).numpy()

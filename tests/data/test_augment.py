@@ -22,6 +22,7 @@ STRONG = replace(
     contrast=0.4,
     saturation=0.4,
 )
+NO_BOX = torch.empty(0)  # where nothing is erased, nobody looks at it
 MEAN, STD = torch.tensor([0.2, 0.4, 0.6]), torch.tensor([0.1, 0.2, 0.3])
 FLIP, ROTATION, ZOOM, ASPECT, SHIFT_X, SHIFT_Y, BRIGHTNESS, CONTRAST, SATURATION = range(9)
 
@@ -42,14 +43,14 @@ def middling(count: int, **columns: float) -> Tensor:
 
 def augmented(images: Tensor, uniform: Tensor, **changes: Any) -> Tensor:
     """The pixels of a transformed batch, in [0, 1]."""
-    prepared = transform(images, uniform, replace(NOTHING, **changes), MEAN, STD)
+    prepared = transform(images, uniform, NO_BOX, replace(NOTHING, **changes), MEAN, STD)
     return prepared * STD.view(3, 1, 1) + MEAN.view(3, 1, 1)
 
 
 def test_no_augmentation_is_plain_preparation() -> None:
     images = photographs(5)
     uniform = AugmentParams(5, seed=0, epoch=0, mixup_alpha=0).uniform
-    plain = transform(images, uniform, NOTHING, MEAN, STD)
+    plain = transform(images, uniform, NO_BOX, NOTHING, MEAN, STD)
     assert torch.allclose(plain, normalise(images, MEAN, STD), atol=1e-5)
     by_hand = (images[2, 1, 3, 4].item() / 255 - 0.4) / 0.2
     assert plain[2, 1, 3, 4].item() == pytest.approx(by_hand, abs=1e-5)
@@ -150,13 +151,14 @@ def test_the_strongest_changes_reach_their_limits_and_no_farther() -> None:
 
 
 def test_an_image_fares_alike_in_any_batch_and_place() -> None:
-    images, uniform = photographs(12), AugmentParams(12, seed=2, epoch=4, mixup_alpha=0).uniform
-    together = transform(images, uniform, STRONG, MEAN, STD)
+    images, draws = photographs(12), AugmentParams(12, seed=2, epoch=4, mixup_alpha=0)
+    uniform, box, strong = draws.uniform, draws.box, replace(STRONG, erase_frac=0.2)
+    together = transform(images, uniform, box, strong, MEAN, STD)
     order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
-    shuffled = transform(images[order], uniform[order], STRONG, MEAN, STD)
+    shuffled = transform(images[order], uniform[order], box[order], strong, MEAN, STD)
     assert torch.allclose(shuffled, together[order], atol=1e-5)
-    alone = torch.cat([transform(images[k, None], uniform[k, None], STRONG, MEAN, STD) for k in range(12)])
-    assert torch.allclose(alone, together, atol=1e-5)
+    alone = [transform(images[k, None], uniform[k, None], box[k, None], strong, MEAN, STD) for k in range(12)]
+    assert torch.allclose(torch.cat(alone), together, atol=1e-5)
     assert float((together - normalise(images, MEAN, STD)).abs().mean()) > 0.1
 
 

@@ -89,12 +89,13 @@ class AugmentParams:
         self.box = torch.from_numpy(boxes.random((count, 4), dtype=np.float32))
 
 
-def transform(images: Tensor, uniform: Tensor, augment: Augment, mean: Tensor, std: Tensor) -> Tensor:
+def transform(images: Tensor, uniform: Tensor, box: Tensor, augment: Augment, mean: Tensor, std: Tensor) -> Tensor:
     """Augment and normalise a batch.
 
     Args:
         images: (B,3,H,W) uint8.
         uniform: (B,9) float32 in [0, 1), the batch's rows of :class:`AugmentParams`.
+        box: (B,4) likewise.
         augment: How strong each change may be.
         mean: (3,) of pixels in [0, 1].
         std: (3,) likewise.
@@ -109,7 +110,8 @@ def transform(images: Tensor, uniform: Tensor, augment: Augment, mean: Tensor, s
     matrix, offset = _colour(pixels, uniform, augment)
     matrix, offset = matrix / std[:, None], (offset - mean) / std
     flat = pixels.flatten(2)  # (B,3,H,W) -> (B,3,H*W)
-    return torch.baddbmm(offset[:, :, None], matrix, flat).view_as(pixels)
+    changed = torch.baddbmm(offset[:, :, None], matrix, flat).view_as(pixels)
+    return erase(changed, box, augment.erase_frac) if augment.erase_frac else changed
 
 
 def as_pixels(images: Tensor) -> Tensor:

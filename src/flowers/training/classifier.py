@@ -18,7 +18,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from flowers.config.compose import instantiate
 from flowers.config.provenance import derive_seed
 from flowers.config.schema import Stage
-from flowers.data.augment import Augment, AugmentParams, as_pixels, erase, mix_batch, normalise, transform
+from flowers.data.augment import Augment, AugmentParams, as_pixels, mix_batch, normalise, transform
 from flowers.data.datamodule import UNBALANCED, Batch, PhotoDataModule, PhotoDataset, class_weights
 from flowers.errors import UserError
 from flowers.models.nets import Net, build_network, layer_groups, start_from
@@ -152,7 +152,6 @@ class Classifier(lightning.LightningModule):
         self.border = self.view = 0
         self.bank: FeatureBank | None = None
         self.val_bank: FeatureBank | None = None
-        self._bank_stage = -1
         self._dropouts = [(module, module.p) for module in built.modules() if isinstance(module, nn.Dropout)]
         self.measures = nn.ModuleDict()
         for split in ("train", "val", "test"):
@@ -298,10 +297,8 @@ class Classifier(lightning.LightningModule):
             elif not isinstance(self.augment, Augment):
                 images = normalise(self._change_each(images, rows), self.mean, self.std)
             else:
-                uniform = self.view_draws.uniform[rows].to(self.device)
-                images = transform(images, uniform, self.augment, self.mean, self.std)
-                if self.augment.erase_frac:
-                    images = erase(images, self.view_draws.box[rows].to(self.device), self.augment.erase_frac)
+                uniform, box = (each[rows].to(self.device) for each in (self.view_draws.uniform, self.view_draws.box))
+                images = transform(images, uniform, box, self.augment, self.mean, self.std)
         # A float32 batch keeps the channels-last layout of the stored pixels, whatever happened to it above.
         return images.contiguous(memory_format=torch.channels_last)
 
