@@ -1,1 +1,1 @@
-"""What MLflow remembers: a logger, the store, tags and names (`naming.py`). The only room that imports mlflow."""
+"""What MLflow remembers: a logger, the store, runs and their names. The only room that imports mlflow."""

@@ -132,12 +132,12 @@ class OpenRun:
             if run is None:
                 tagged = resolve_tags({**tags, MLFLOW_RUN_NOTE: note or _command()})
                 run = self.client.create_run(experiment_id, run_name=name, tags=tagged)
-            self.run_id, self.experiment_id = str(run.info.run_id), str(run.info.experiment_id)
-            if self.before is not None:
-                self.client.update_run(self.run_id, status="RUNNING")
-                self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+            else:
+                self.client.update_run(run_id, status="RUNNING")
+                self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
                 if ENDED in run.data.tags:
-                    self.client.delete_tag(self.run_id, ENDED)
+                    self.client.delete_tag(run_id, ENDED)
+            self.run_id, self.experiment_id = str(run.info.run_id), str(run.info.experiment_id)
             if system_metrics_s > 0:
                 resumed, sample_s = self.before is not None, max(system_metrics_s, 1)
                 self._monitor = SystemMetricsMonitor(self.run_id, sample_s, resume_logging=resumed, tracking_uri=uri)
@@ -195,8 +195,8 @@ def _command() -> str:
     """Write, for a run's page, the command that was given; outside a command of ours there is nothing to write."""
     if not sys.argv[0].startswith("flowers "):
         return ""
-    words = [sys.argv[0], *map(shlex.quote, sys.argv[1:])]
-    return "\n".join(["```", " \\\n  ".join(words), "```"])  # in short lines, as the page does not break them
+    words = " \\\n  ".join([sys.argv[0], *map(shlex.quote, sys.argv[1:])])  # as the page does not break long lines
+    return f"```\n{words}\n```"
 
 
 def find_run(client: mlflow.MlflowClient, run_id: str) -> Any:
