@@ -154,7 +154,7 @@ def test_from_the_page_to_the_split(
     manifest["label"] = manifest["path"].str.partition("/")[0]
     manifest["sha256"] = [f"{row:016x}" + "0" * 48 for row in range(len(manifest))]
     manifest["dhash"] = [hashlib.sha512(path.encode()).hexdigest() for path in manifest["path"]]
-    manifest = manifest.assign(status="ok", reason="")
+    manifest = manifest.assign(width_px=40, height_px=40, status="ok", reason="")
     (tmp_path / "artifacts/download").mkdir(parents=True)
     manifest.to_csv(tmp_path / "artifacts/download/manifest.csv", index=False)
     split(make_settings("data.decisions=decisions.csv"))

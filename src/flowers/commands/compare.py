@@ -7,7 +7,6 @@ called none. Reads what the stages `evaluate` and `baselines` wrote, and measure
 given by the folder that `train` wrote and `evaluate` measured; `baselines=DIR` adds baselines.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -15,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from flowers.config.cli import exit_on_user_error, read_arguments
+from flowers.config.compose import read_params
 from flowers.errors import UserError
+from flowers.evaluation.result_files import write_json
 from flowers.evaluation.results import Experiment, Place, own_places, read_baselines, read_experiments, stage_place
 from flowers.evaluation.significance import Ranking, rank
 from flowers.report.leaderboard import COLUMNS, PAIR_COLUMNS, leaderboard, notes, table, write_comparison
@@ -75,9 +75,8 @@ def compare(names: Sequence[str], artifacts: Path) -> Ranking:
         _write_plots(experiment, artifacts / "compare" / "plots")
         # For `dvc metrics`, which shows a row for each file.
         overall = {key: value for key, value in experiment.scores.items() if "/" in key}
-        metrics_json = artifacts / "compare/metrics" / f"{experiment.name}.json"
-        metrics_json.parent.mkdir(exist_ok=True)
-        metrics_json.write_text(json.dumps(overall, indent=2) + "\n")
+        (artifacts / "compare/metrics").mkdir(exist_ok=True)
+        write_json(artifacts / "compare/metrics" / f"{experiment.name}.json", overall)
     return ranking
 
 
@@ -154,15 +153,7 @@ def experiments_of(params: Path) -> list[str]:
     Raises:
         UserError: There is no such file, or no such list in it.
     """
-    if not params.is_file():
-        raise UserError(
-            f"{params} is not in this folder: call this in the project's folder, or name it with params=FILE."
-        )
-    try:
-        content = yaml.safe_load(params.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{params} is no valid YAML: {' '.join(str(error).split())}.") from error
-    names = content.get("experiments") if isinstance(content, dict) else None
+    names = read_params(params).get("experiments")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise UserError(f"{params} must have a key `experiments` with a list of at least one name.")
     return names

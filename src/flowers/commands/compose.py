@@ -8,12 +8,12 @@ others.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from flowers.config.cli import exit_on_user_error, read_arguments
-from flowers.config.compose import as_dict, change, compose_config, read_settings
+from flowers.config.compose import as_dict, change, compose_config, read_params, read_settings
 from flowers.config.provenance import file_digest
 from flowers.config.schema import HUB
 from flowers.errors import UserError, suggestion
@@ -106,8 +106,5 @@ def main() -> None:
     """Compose what params.yaml names."""
     with exit_on_user_error():
         arguments = read_arguments(Arguments)
-        if not arguments.params.is_file():
-            raise UserError(f"{arguments.params} does not exist; call this in the project's folder.")
-        params = cast("DictConfig", OmegaConf.load(arguments.params))
-        for file in compose(as_dict(params, resolve=False), arguments.out_dir):
+        for file in compose(read_params(arguments.params), arguments.out_dir):
             print(file)

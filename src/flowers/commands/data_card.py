@@ -5,7 +5,6 @@ has downloaded and split under the data set's name is shown with that split; oth
 as a training would.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from flowers.curation.prepare import find_photographs, remembered_scan
 from flowers.curation.split_table import read_splits
 from flowers.data.pixels import open_store
 from flowers.errors import UserError
+from flowers.evaluation.result_files import write_json
 from flowers.report.data_card import describe, write_card
 from flowers.tracking.runs import tracked_run
 
@@ -43,7 +43,7 @@ def card(settings: Settings) -> Path:
     contents, out = look_into(read_data(settings)), Path(settings.out_dir) / "card"
     root = contents.root
     out.mkdir(parents=True, exist_ok=True)
-    (out / "card.json").write_text(json.dumps(contents.found, indent=2) + "\n", encoding="utf-8")
+    write_json(out / "card.json", contents.found)
     source = settings.data.source or {}
     origin = {"folder": str(root), **{key.strip("_"): str(value) for key, value in source.items()}}
     licence = next((root / name for name in LICENCES if (root / name).is_file()), None)

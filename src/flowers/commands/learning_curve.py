@@ -18,7 +18,6 @@ the same command goes on where it was ended. Writes ``learning_curve.csv`` (a ro
 The other keys are those of ``flowers train``: ``flowers train --help`` lists them.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -34,6 +33,7 @@ from flowers.config.schema import Settings
 from flowers.curation.prepare import photographs_of
 from flowers.curation.splits import subset_split
 from flowers.errors import UserError
+from flowers.evaluation.result_files import write_json
 from flowers.evaluation.scores import mean_interval
 from flowers.report.curves import Curve, finding, save_figure, sizes_figure
 from flowers.report.html import percent
@@ -139,7 +139,7 @@ def _write(
         "mlflow_run_id": parent,
     }
     trained.to_csv(stem.with_suffix(".csv"), index=False, float_format="%.6g")
-    stem.with_suffix(".json").write_text(json.dumps(about, indent=2) + "\n")
+    write_json(stem.with_suffix(".json"), about)
     own = f"mean and span of {seeds} seeds.\nEach seed draws its own smaller sets. "
     spread = own if seeds > 1 else "one training each.\n"
     caption = (

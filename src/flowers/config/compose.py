@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import hydra
+import yaml
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
 from hydra.errors import CompactHydraException, InstantiationException, MissingConfigException
@@ -237,6 +238,23 @@ def instantiate(key: str, node: Any, **given: Any) -> Any:
             raise error.__cause__ from error
         reason = " ".join(str(error.__cause__ or error).split())
         raise UserError(f"'{key}' cannot be built: {reason}; correct the recipe or the override.") from error
+
+
+def read_params(file: Path) -> dict[str, Any]:
+    """Read params.yaml, unchecked; whatever else than keys and values it holds is left out.
+
+    Raises:
+        UserError: If there is no such file, or it is no YAML.
+    """
+    if not file.is_file():
+        raise UserError(
+            f"{file} is not in this folder: call this in the project's folder, or name it with params=FILE."
+        )
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    except yaml.YAMLError as error:
+        raise UserError(f"{file} is no valid YAML: {' '.join(str(error).split())}.") from error
+    return {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}
 
 
 def find_source(source: Mapping[str, Any]) -> Any:

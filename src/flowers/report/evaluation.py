@@ -17,19 +17,7 @@ from omegaconf import OmegaConf
 from flowers.config.provenance import remake_command
 from flowers.curation.split_table import read_splits
 from flowers.errors import UserError
-from flowers.evaluation.result_files import (
-    EXPLANATIONS,
-    PICTURES,
-    TRAINED,
-    check_exists,
-    read_answers,
-    read_confusion,
-    read_csv,
-    read_history,
-    read_json,
-    read_probabilities,
-    read_record,
-)
+from flowers.evaluation import result_files
 from flowers.evaluation.selection import OOD_SHOWN, Pictures, choose_shown
 from flowers.explain.explanation_set import ExplanationSet
 from flowers.report.confusion import COUNTED_CLASSES, confusion_figure, worst_confusions
@@ -196,28 +184,30 @@ def read_run(evaluation: Path) -> Run:
     Raises:
         UserError: If a file is missing or is not what its stage writes.
     """
-    remedy, trained = remedy_of(evaluation), evaluation / TRAINED
+    remedy, trained = remedy_of(evaluation), evaluation / result_files.TRAINED
     needed = ("test/ece_limit", "selective_prediction", "per_class", "model")
-    scores = read_json(evaluation / "metrics.json", needed, remedy)
-    run = read_json(trained / "run.json", ("classes", "final"), remedy)
+    scores = result_files.read_json(evaluation / "metrics.json", needed, remedy)
+    run = result_files.read_json(trained / "run.json", ("classes", "final"), remedy)
     config, settings = _read_config(trained / "config.yaml", remedy)
-    classes, counts = read_confusion(evaluation / "confusion.csv", remedy)
-    predictions = read_answers(evaluation / "predictions.csv", remedy).reset_index()
+    classes, counts = result_files.read_confusion(evaluation / "confusion.csv", remedy)
+    predictions = result_files.read_answers(evaluation / "predictions.csv", remedy).reset_index()
     # A class may be called NA, which is no gap.
     as_text: dict[str, Any] = {
         "dtype": {"path": str, "prediction": str},
         "keep_default_na": False,
         "na_values": {"distance": "", "ood_percentile": ""},
     }
-    corrupted, explained = evaluation / "corruptions.csv", evaluation / EXPLANATIONS
-    outliers = read_csv(evaluation / "outliers/test.csv", remedy, **as_text)
-    ood = read_csv(evaluation / "outliers/ood.csv", remedy, **as_text) if "ood" in scores else None
-    corruptions = read_csv(corrupted, remedy) if corrupted.is_file() else None
+    corrupted, explained = evaluation / "corruptions.csv", evaluation / result_files.EXPLANATIONS
+    outliers = result_files.read_csv(evaluation / "outliers/test.csv", remedy, **as_text)
+    ood = result_files.read_csv(evaluation / "outliers/ood.csv", remedy, **as_text) if "ood" in scores else None
+    corruptions = result_files.read_csv(corrupted, remedy) if corrupted.is_file() else None
     named = {*predictions["label"], *predictions["prediction"]}
     same = list(outliers.get("path", [])) == list(predictions["path"])
     if classes != run["classes"] or named - set(classes) or not same:
         raise UserError(f"{evaluation} has files of different models or versions: {remedy}.")
-    no_pictures = Pictures([], np.empty((0, 0, 0, 3), np.uint8))
+    pictures = Pictures([], np.empty((0, 0, 0, 3), np.uint8))
+    if "data" not in scores:
+        pictures = result_files.read_record(evaluation / result_files.PICTURES, Pictures, remedy)
     return Run(
         name=settings.name,
         classes=classes,
@@ -225,17 +215,17 @@ def read_run(evaluation: Path) -> Run:
         settings=settings,
         config=config,
         remake=remake_command(Path(scores["model"])),
-        history=read_history(trained / "history.csv", remedy),
+        history=result_files.read_history(trained / "history.csv", remedy),
         scores=scores,
         counts=counts,
         predictions=predictions,
-        probabilities=read_probabilities(evaluation / "predictions.csv", len(classes), remedy),
+        probabilities=result_files.read_probabilities(evaluation / "predictions.csv", len(classes), remedy),
         outliers=outliers,
         split=read_splits(trained / "split.csv"),
-        pictures=no_pictures if "data" in scores else read_record(evaluation / PICTURES, Pictures, remedy),
+        pictures=pictures,
         ood=ood,
         corruptions=corruptions,
-        explanations=read_record(explained, ExplanationSet, remedy) if explained.is_file() else None,
+        explanations=result_files.read_record(explained, ExplanationSet, remedy) if explained.is_file() else None,
     )
 
 
@@ -249,7 +239,7 @@ def remedy_of(evaluation: Path) -> str:
 
 def _read_config(path: Path, remedy: str) -> tuple[str, Any]:
     """Read the configuration of the training, as text and as `name`, `data` and `tracking`."""
-    check_exists(path, remedy)
+    result_files.check_exists(path, remedy)
     try:
         text = path.read_text(encoding="utf-8")
         config: Any = OmegaConf.create(text)

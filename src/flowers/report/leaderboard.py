@@ -10,7 +10,7 @@ from urllib.parse import quote
 import numpy as np
 
 from flowers.evaluation.result_files import aligned
-from flowers.evaluation.results import Baseline, Experiment
+from flowers.evaluation.results import Experiment
 from flowers.evaluation.significance import Ranking
 from flowers.report.confusion import confusion_figure, worst_confusions
 from flowers.report.curves import curves_figure, stage_starts
@@ -32,7 +32,7 @@ def write_comparison(ranking: Ranking, out: Path) -> None:
     """
     experiments = ranking.experiments
     # Baselines far behind the best one are left off the axis, which they would press the others together on.
-    low, high, ticks = _axis([bound for each in (*experiments, *ranking.baselines[:1]) for bound in each.interval])
+    ticks = _ticks([bound for each in (*experiments, *ranking.baselines[:1]) for bound in each.interval])
     write_page(
         out,
         "compare.html.jinja",
@@ -46,8 +46,8 @@ def write_comparison(ranking: Ranking, out: Path) -> None:
         apart=apart_by_class(ranking) if len(experiments) > 1 else [],
         sections=[_section(number, experiment, out.parent) for number, experiment in enumerate(experiments)],
         commits=sorted({short_commit(experiment.run["git_commit"]) for experiment in experiments}),
-        at=lambda value: f"{100 * max(value - low, 0) / (high - low):.2f}",
-        axis_low=low,
+        at=lambda value: f"{100 * max(value - ticks[0], 0) / (ticks[-1] - ticks[0]):.2f}",
+        axis_low=ticks[0],
         ticks=ticks,
         folded=len(experiments[0].classes) > _FOLDED_CLASSES,
     )
@@ -98,15 +98,14 @@ def _section(number: int, experiment: Experiment, folder: Path) -> dict[str, Any
     }
 
 
-def _axis(values: Sequence[float]) -> tuple[float, float, list[float]]:
-    """Choose an axis of accuracies that holds all values: lower end, upper end, ticks in between."""
+def _ticks(values: Sequence[float]) -> list[float]:
+    """Choose the ticks of an axis of accuracies that holds all values; it reaches from the first to the last one."""
     spread = max(max(values) - min(values), 0.01)
     step = next(step for step in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2) if spread / step <= 5 or step == 0.2)
     first, last = int(np.floor(min(values) / step)), int(np.ceil(max(values) / step))
     if first == last:
         first -= 1
-    ticks = [round(tick * step, 6) for tick in range(first, last + 1)]  # 12 * 0.05 would lie above 0.6
-    return ticks[0], ticks[-1], ticks
+    return [round(tick * step, 6) for tick in range(first, last + 1)]  # 12 * 0.05 would lie above 0.6
 
 
 COLUMNS = (
@@ -136,7 +135,25 @@ _WIDTH = 100
 def leaderboard(ranking: Ranking) -> list[list[Any]]:
     """Gather the rows of `leaderboard.csv`: for each experiment and baseline the cells of :data:`COLUMNS`, or None."""
     places = {experiment.name: place for place, experiment in enumerate(ranking.experiments, 1)}
-    return [_row(ranking, each, places.get(each.name)) for each in ranking.entries]
+    rows = []
+    for each in ranking.entries:
+        network = each.name in places
+        behind = ranking.pair(ranking.best.name, each.name) if each is not ranking.best else None
+        cells = [
+            places.get(each.name),
+            *(ranking.ranks[each.name] if network else (None, None)),
+            each.name,
+            "network" if network else "baseline",
+            each.acc,
+            *each.interval,
+            *((behind.difference, behind.low, behind.high, behind.p_holm) if behind else (0.0, 0.0, 0.0, None)),
+            " ".join(ranking.not_better_than(each.name)),
+            *(each.scores.get(key) for key in ("test/macro_f1", "test/top2_acc", "test/loss", "test/ece")),
+            *(each.final(key) for key in ("val/acc", "train/acc")),
+            *(each.run.get(key) for key in ("parameters", "train_s", "seed", "git_commit", "mlflow_run_id")),
+        ]
+        rows.append(cells)
+    return rows
 
 
 def table(ranking: Ranking) -> str:
@@ -184,23 +201,3 @@ def notes(ranking: Ranking) -> str:
         "In brackets: the baselines, for which no network is trained." if ranking.baselines else _WITHOUT_BASELINES
     )
     return "\n".join(["", *(textwrap.fill(line, _WIDTH, break_on_hyphens=False) for line in lines)])
-
-
-def _row(ranking: Ranking, each: Experiment | Baseline, place: int | None) -> list[Any]:
-    """Gather the cells of :data:`COLUMNS`."""
-    scores = each.scores
-    network = isinstance(each, Experiment)
-    behind = ranking.pair(ranking.best.name, each.name) if each is not ranking.best else None
-    return [
-        place,
-        *(ranking.ranks[each.name] if network else (None, None)),
-        each.name,
-        "network" if network else "baseline",
-        each.acc,
-        *each.interval,
-        *((behind.difference, behind.low, behind.high, behind.p_holm) if behind else (0.0, 0.0, 0.0, None)),
-        " ".join(ranking.not_better_than(each.name)),
-        *(scores.get(key) for key in ("test/macro_f1", "test/top2_acc", "test/loss", "test/ece")),
-        *(each.final(key) for key in ("val/acc", "train/acc")),
-        *(each.run.get(key) for key in ("parameters", "train_s", "seed", "git_commit", "mlflow_run_id")),
-    ]
