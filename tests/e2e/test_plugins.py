@@ -147,7 +147,7 @@ def test_parts_of_another_package_train_and_are_opened_again(package: Path, phot
 
 
 @pytest.mark.slow
-def test_another_package_gives_the_batches(package: Path, tmp_path: Path) -> None:
+def test_another_package_gives_the_batches(package: Path, photographs: Path, tmp_path: Path) -> None:
     (tmp_path / "conf/data").mkdir(parents=True)
     node = "_target_: mypackage.Noise\nclasses: [a, b, c]\nbatch_size: 4\n"
     (tmp_path / "conf/data/noise.yaml").write_text(node)
@@ -161,6 +161,11 @@ def test_another_package_gives_the_batches(package: Path, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out/model.safetensors").exists()
     assert len(pd.read_csv(tmp_path / "out/history.csv")) == 1
+    # What the network makes of others is compared with what it makes of the validation images.
+    words = ("model=out", f"photos={photographs}", "out=found.csv", "allow=[mypackage]")
+    done = run(package, tmp_path, "predict", *words)
+    assert done.returncode == 0, done.stderr
+    assert pd.read_csv(tmp_path / "found.csv")["ood_percentile"].between(0, 1).all()
 
 
 def test_a_class_that_is_not_there_is_said_before_anything_starts(package: Path, tmp_path: Path) -> None:
