@@ -13,9 +13,8 @@ from flowers.evaluation.scores import confusion, score
 from flowers.evaluation.significance import Ranking, rank
 from flowers.report import leaderboard
 from flowers.report.curves import stage_starts
-from flowers.report.findings import baseline_findings, findings, order_findings
 from flowers.report.html import duration, magnitude, percent
-from flowers.report.leaderboard import apart_by_class, write_comparison
+from flowers.report.leaderboard import apart_by_class, baseline_findings, findings, order_findings, write_comparison
 
 CLASSES = ["daisy", "roses", "tulips"]
 
