@@ -29,7 +29,7 @@ repro: $(READY)         ## download, split, train, evaluate and compare what par
 
 # Tests are shared out, the longest (whole runs) first: most of their time is one core's, starting Python and waiting.
 test: test-fast         ## the fast suite, then the slow one
-	python -m pytest tests/e2e tests -m slow -n logical --maxprocesses 4 --dist worksteal
+	python -m pytest tests/e2e/test_repro.py tests/e2e tests -m slow -n logical --maxprocesses 4 --dist worksteal
 
 test-fast: $(READY)     ## the fast suite alone
 	python -m pytest -m "not slow" -n logical --maxprocesses 4

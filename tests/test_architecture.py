@@ -58,3 +58,13 @@ def test_a_checkpoint_belongs_to_the_rooms_that_decide_a_training() -> None:
     reached_rooms = {file.relative_to(house.PACKAGE).parts[0] for file in house.training_files()}
     # The split's digest stands for what makes it; what is drawn and recorded decides nothing.
     assert set(checkpoints.ROOMS) == reached_rooms - {"commands", "errors.py", "report", "tracking"}
+
+
+def test_the_pipeline_takes_every_data_set() -> None:
+    """DVC finds a key that dvc.yaml names in the file itself, not in those that its defaults list names."""
+    keys = {
+        file: keys for each in STAGES["download"]["params"] if isinstance(each, dict) for file, keys in each.items()
+    }
+    needed = set(keys["conf/data/${dataset}.yaml"])
+    for file in (ROOT / "conf/data").glob("*.yaml"):
+        assert file.stem == "base" or needed <= yaml.safe_load(file.read_text()).keys(), file

@@ -1,4 +1,4 @@
-"""All explanations of a network: of the photographs that tell most, and of what it has learned to see."""
+"""Which photographs a page explains, by the methods of the other modules, and what the network has learned to see."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The leaderboard: experiments and baselines ranked, as a table, in words, and as a page with the evidence."""
+"""The leaderboard: a ranking as a table, in words, and as a page with the evidence (templates/compare.html.jinja)."""
 
 import itertools
 import os

@@ -1,4 +1,4 @@
-"""Figures of how far a network can be relied on.
+"""How far a network can be relied on, as figures: calibration, risk and coverage, out-of-distribution, corruptions.
 
 Calibration, selective prediction, out-of-distribution scores, and accuracy on corrupted photographs.
 """

@@ -22,7 +22,8 @@ from flowers.sources.archives import get, read_pin, unpack, whole_folder
 OFFICIAL = "official.csv"
 """A data set's own splits, beside its class folders: columns path, official_1, official_2 …"""
 
-_SPECIES: dict[str, list[str]] = yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
+_TABLE = Path(__file__).with_name("oxford_species.yaml")
+_SPECIES: dict[str, list[str]] = yaml.safe_load(_TABLE.read_text(encoding="utf-8"))
 OXFORD17, OXFORD102 = _SPECIES["oxford17"], _SPECIES["oxford102"]
 """Names of the species, by label: the first label is 1."""
 OXFORD17_EACH = 80

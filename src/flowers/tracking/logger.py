@@ -1,4 +1,4 @@
-"""MLflow as a logger of Lightning, which as a callback too tells all that belongs to a training."""
+"""MLflow as a logger of Lightning, and as a callback: parameters, metrics, tags and files of a training's run."""
 
 import atexit
 import contextlib

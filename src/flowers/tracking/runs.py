@@ -1,4 +1,4 @@
-"""The runs of MLflow that commands write and read.
+"""The runs of MLflow that commands other than train add to, open and list.
 
 One run stands for one experiment: the training opens it (:mod:`flowers.tracking.logger`), a training that was
 interrupted and started again continues it, and ``report`` adds the test to it. Other results have a run of their own.
