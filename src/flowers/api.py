@@ -27,7 +27,7 @@ from flowers.explain.attribution import Explanations, explain
 from flowers.models.inference import PixelLogits, calibrated
 from flowers.models.trained import TrainedModel, open_model
 from flowers.notebook import sentences
-from flowers.report import data_card, findings
+from flowers.report import data_card, leaderboard
 from flowers.report import evaluation as page
 from flowers.report.confusion import confusion_figure
 from flowers.report.curves import curves_figure, side_by_side_figure, stage_starts
@@ -157,7 +157,7 @@ class Evaluation:
     def ranking(self) -> list[str]:
         """Say which of the trainings beside this one are shown to be better than which, on the same test."""
         experiments, test = read_experiments(own_places(comparable(self._place.trained)))
-        return findings.findings(rank(experiments, [], test["truth"].to_numpy(), test["group"].to_numpy()))
+        return leaderboard.findings(rank(experiments, [], test["truth"].to_numpy(), test["group"].to_numpy()))
 
     def curves(self) -> Figure:
         """Draw how it learned."""
