@@ -38,6 +38,8 @@ from flowers.tracking.runs import list_trainings, read_curves
 if TYPE_CHECKING:
     from IPython.display import Markdown
 
+BLANK = 0.5
+"""What an erased box is filled with; a training fills it with its network's mean."""
 PIPELINE = Path("artifacts")
 SPLIT = "split/split.csv"
 
@@ -275,10 +277,6 @@ def find_training(folder: Path) -> Place:
     if not (folder / "validation.npz").is_file():
         raise UserError(f"{folder} is of an earlier version of flowers (it has no validation.npz): train again.")
     return own_places([folder])[0]
-
-
-BLANK = 0.5
-"""What an erased box is filled with; a training fills it with its network's mean."""
 
 
 def augmented_views(

@@ -12,6 +12,7 @@ from flowers.config.compose import as_dict, change
 from flowers.config.schema import Settings, Stage
 from flowers.data.datamodule import Batch
 from flowers.errors import UserError
+from flowers.tracking.store import read_note, write_note
 from flowers.training import checkpoints as resume
 from flowers.training.checkpoints import EpochCheckpoint, resume_key
 from flowers.training.classifier import Classifier
@@ -202,9 +203,9 @@ def test_the_key_changes_with_the_content_of_the_weights_to_start_from(make_sett
 
 def test_a_note_is_read_again_and_discarded_with_the_checkpoint(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "key"
-    assert resume.read_note(folder) == {}
-    resume.write_note(folder, {"run_id": "a1"})
-    assert resume.read_note(folder) == {"run_id": "a1"}
+    assert read_note(folder) == {}
+    write_note(folder, {"run_id": "a1"})
+    assert read_note(folder) == {"run_id": "a1"}
     resume.finish(folder, tmp_path)
     assert not folder.exists()
     resume.finish(folder, tmp_path)

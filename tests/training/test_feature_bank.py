@@ -9,13 +9,16 @@ from typing import Any, NoReturn
 import lightning
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from flowers.config.schema import Stage
 from flowers.errors import UserError
 from flowers.models.nets import Net
 from flowers.training.classifier import Classifier
 from flowers.training.feature_bank import BATCH, FeatureBank, apply_part, frozen_border
+from flowers.training.trainer import quiet_lightning
 
 GIB = 2**30
 MakeClassifier = Callable[..., Classifier]
@@ -132,3 +135,32 @@ def test_the_frozen_part_runs_once_per_view(
     # Whoever is given these photographs next gets them, and not what the bank has of them.
     assert classifier.val_bank is None
     assert all(batch.images.shape[1:] == (3, 32, 32) for batch in photographs.val_dataloader())
+
+
+def test_an_interrupted_fit_leaves_no_bank_to_the_next(
+    make_net: Callable[..., nn.Module], make_classifier: MakeClassifier, fit: Fit
+) -> None:
+    class Interruption(Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            raise RuntimeError("interrupted")
+
+    net = make_net("resnet_small")
+    classifier = make_classifier(net, [Stage("head", 2, "head", 1e-2)], features_gib=1)
+    with pytest.raises(RuntimeError, match="interrupted"):
+        fit(classifier, 2, Interruption())
+    net.train()  # else Lightning warns of what the interruption left frozen
+    seen: list[int] = []
+    net.get_submodule("stem").register_forward_pre_hook(lambda _, arguments: seen.append(len(arguments[0])))
+    others = TensorDataset(torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8), torch.arange(8) % 3)
+    with quiet_lightning():
+        trainer = lightning.Trainer(
+            accelerator="cpu",
+            max_epochs=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        trainer.fit(classifier, DataLoader(others, batch_size=4), DataLoader(others, batch_size=8))
+    assert seen == [4, 4, 8]

@@ -8,7 +8,6 @@ are never read. All trainings are children of one MLflow run; the same command g
 ``crossval.json``.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -26,10 +25,11 @@ from flowers.config.schema import Settings
 from flowers.curation.prepare import photographs_of
 from flowers.curation.splits import fold_split, numbered_folds
 from flowers.errors import UserError
+from flowers.evaluation.result_files import write_json
 from flowers.evaluation.scores import mean_interval
 from flowers.report.html import duration, percent
 from flowers.tracking.runs import series_run
-from flowers.training.series import Member, open_series, train_members
+from flowers.training.series import Member, open_series, refuse_from_stage, train_members
 
 
 @dataclass
@@ -65,6 +65,7 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
     folds, seeds = arguments.folds, arguments.seeds
     if seeds < 1 or (folds is None and seeds == 1):
         raise UserError(f"seeds={seeds} repeats nothing; give folds=5, or seeds=3, or both.")
+    refuse_from_stage("crossval", [settings])
     root, split = photographs_of(settings)
     if folds is None:
         table = split[split["split"] != "test"].reset_index(drop=True)
@@ -76,8 +77,8 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
     members = plan(settings, table, folds, seeds)
     title = f"{settings.name} crossval {_counted(folds, seeds)}"
     tags = {"kind": "crossval", "recipe": settings.name}
+    out.mkdir(parents=True, exist_ok=True)  # now, not after hours, is the time to learn that it cannot be made
     with open_series("crossval", [settings], identity) as work, series_run(work, settings, title, tags) as run:
-        out.mkdir(parents=True, exist_ok=True)  # now, not after hours, is the time to learn that it cannot be made
         done = list(train_members(work, root, members, train))
         rows = pd.DataFrame([{"fold": None, **each.member.tags, **each.outcome()} for each in done])
         classes = done[0].run["classes"]
@@ -97,7 +98,7 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
         # Not joined, for a class may be called label.
         answers = pd.concat([answers, pd.DataFrame(probabilities, columns=classes)], axis=1)
         answers.to_csv(out / "predictions.csv", index=False, float_format="%.6f")
-        (out / "crossval.json").write_text(json.dumps(about, indent=2) + "\n")
+        write_json(out / "crossval.json", about)
         print(_words(about, rows, out), flush=True)
         if run is not None:
             figures = {name: about[name] for name in ("val/acc", "val/loss", "pooled/acc")}

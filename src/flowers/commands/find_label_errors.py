@@ -6,7 +6,6 @@ seen them are sure to be of another class. Test photographs are neither trained 
 who decides.
 """
 
-import json
 import shutil
 from pathlib import Path
 
@@ -22,14 +21,15 @@ from flowers.curation.labels import confident_joint, rank_suspects
 from flowers.curation.prepare import photographs_of
 from flowers.curation.splits import fold_split
 from flowers.errors import UserError
+from flowers.evaluation.result_files import write_json
 from flowers.tracking.runs import tracked_run
-from flowers.training.series import Member, open_series, train_members
+from flowers.training.series import Member, open_series, refuse_from_stage, train_members
 
 
 def find_label_errors(settings: Settings) -> int:
     """Rank the labels of the training and validation photographs by how surely they are wrong.
 
-    An interrupted search goes on with the fold that it was in.
+    An interrupted search goes on with the fold that it was in: until all folds are judged, their networks are kept.
 
     Returns:
         The number of suspects.
@@ -37,6 +37,7 @@ def find_label_errors(settings: Settings) -> int:
     Raises:
         UserError: If something that the user gave cannot be used, or the folds cannot be trained on.
     """
+    refuse_from_stage("find_label_errors", [settings])
     root, split = photographs_of(settings)
     table = split[split["split"] != "test"].reset_index(drop=True)
     _check_folds(table)
@@ -71,7 +72,7 @@ def find_label_errors(settings: Settings) -> int:
     every = pd.concat([judged[["path", "label", "fold"]], pd.DataFrame(values, columns=classes)], axis=1)
     every.to_csv(out / "out_of_fold.csv", index=False, float_format="%.6f")
     found.to_csv(out / "suspects.csv", index=False, float_format="%.6f")
-    (out / "suspects.json").write_text(json.dumps(about, indent=2) + "\n")
+    write_json(out / "suspects.json", about)
     shutil.rmtree(work, ignore_errors=True)
     if settings.tracking.enabled:
         with tracked_run(settings, f"{settings.name} suspects", {"kind": "suspects", "recipe": settings.name}) as run:

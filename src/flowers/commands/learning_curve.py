@@ -18,6 +18,7 @@ the same command goes on where it was ended. Writes ``learning_curve.csv`` (a ro
 The other keys are those of ``flowers train``: ``flowers train --help`` lists them.
 """
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ from flowers.evaluation.scores import mean_interval
 from flowers.report.curves import Curve, finding, save_figure, sizes_figure
 from flowers.report.html import percent
 from flowers.tracking.runs import series_run
-from flowers.training.series import Member, open_series, train_members
+from flowers.training.series import Member, open_series, refuse_from_stage, train_members
 
 COVERS = "other seeds, each with shares of its own of the same photographs: t-interval over the seeds"
 
@@ -76,9 +77,10 @@ def learning_curve(recipes: Sequence[Settings], sizes: Sequence[float], seeds: i
     members = plan(recipes, table, sizes, seeds)
     title = f"learning curve of {' and '.join(recipe.name for recipe in recipes)}"
     tags = {"kind": "learning_curve"}
-    with open_series("learning_curve", recipes, table) as work, series_run(work, first, title, tags) as run:
+    with open_series("learning_curve", recipes, table) as work, contextlib.ExitStack() as stack:
         out = out or work
         out.mkdir(parents=True, exist_ok=True)  # now, not after hours, is the time to learn that it cannot be made
+        run = stack.enter_context(series_run(work, first, title, tags))
         rows = pd.DataFrame(
             [
                 {"experiment": each.run["name"], **each.member.tags, "epochs": each.run["epochs"], **each.outcome()}
@@ -161,6 +163,7 @@ def _words(curves: Sequence[Curve], val: int) -> str:
 
 
 def _check(recipes: Sequence[Settings], sizes: Sequence[float], seeds: int) -> None:
+    refuse_from_stage("learning_curve", recipes)
     if seeds < 1:
         raise UserError(f"seeds={seeds}; give seeds=1 or more.")
     if not sizes:

@@ -58,7 +58,8 @@ def lr_find(settings: Settings) -> float | None:
 
 
 def _sweep(settings: Settings, start: Path | None, folder: Path) -> RateSweep:
-    stage = {**as_dict(settings)["model"]["stages"][settings.from_stage - 1], "epochs": STEPS}  # of one step at least
+    stage = as_dict(settings)["model"]["stages"][settings.from_stage - 1]
+    stage["epochs"] = STEPS  # each has at least one step
     datamodule, model = build_training(change(settings, {"model.stages": [stage]}))
     if start is not None:
         state = torch.load(start, map_location="cpu", weights_only=True)["state_dict"]
@@ -71,8 +72,9 @@ def _sweep(settings: Settings, start: Path | None, folder: Path) -> RateSweep:
     sweep = RateSweep(peak_rates(stage["max_lr"], trained_groups(stage["train"], model.groups)))
     with quiet_lightning():
         trainer = make_trainer(
-            change(settings, {"trainer.max_epochs": STEPS}).trainer,
+            settings.trainer,
             folder,
+            max_epochs=STEPS,
             callbacks=[sweep],
             logger=False,
             enable_checkpointing=False,

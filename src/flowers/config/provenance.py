@@ -67,10 +67,10 @@ def describe(split: "pd.DataFrame | None") -> dict[str, Any]:
     }
 
 
-def file_digest(path: Path, like: str = "") -> str:
-    """Compute the digest of a file's bytes, in hexadecimal digits: md5 if `like` has the 32 of one, else sha256."""
+def file_digest(path: Path, algorithm: str = "sha256") -> str:
+    """Compute the digest of a file's bytes, in hexadecimal digits."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5" if len(like) == 32 else "sha256").hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def peak_memory_bytes() -> int:

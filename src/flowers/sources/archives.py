@@ -117,7 +117,7 @@ def find_in_dvc_cache(md5: str) -> Path | None:
     try:
         cache = Path(Config(dvc_dir=str(project))["cache"].get("dir", project / "cache"))
         found = cache / "files" / "md5" / md5[:2] / md5[2:]
-        return found if file_digest(found, md5) == md5 else None
+        return found if file_digest(found, "md5") == md5 else None
     except (ConfigError, OSError):  # what is wrong with its configuration, DVC itself will say
         return None
 

@@ -76,6 +76,11 @@ class Download:
     policy: RetryPolicy
 
     @property
+    def algorithm(self) -> str:
+        """What the digest was computed with, which its length tells."""
+        return "md5" if len(self.digest) == 32 else "sha256"
+
+    @property
     def part(self) -> Path:
         """The file that holds what was received so far."""
         return self.target.with_name(f"{self.target.name}.part")
@@ -124,7 +129,7 @@ def fetch(url: str, target: Path, digest: str, size_bytes: int | None, policy: R
                 if not target.exists():
                     _transfer(download)
                     return target
-        found = file_digest(target, digest)
+        found = file_digest(target, download.algorithm)
     except OSError as error:  # of the file system: those of the network have become other errors before
         kept = f"; {download.received_bytes():,} bytes are kept" if os.access(download.part, os.R_OK) else ""
         raise UserError(
@@ -159,7 +164,7 @@ def _transfer(download: Download) -> None:
             is_resumed = download.received_bytes() > 0
             try:
                 attempt(session, download)
-                found = file_digest(download.part, download.digest)
+                found = file_digest(download.part, download.algorithm)
                 if found == download.digest.lower():
                     break
                 download.discard()

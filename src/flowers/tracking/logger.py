@@ -8,7 +8,7 @@ import sys
 import warnings
 from argparse import Namespace
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,8 @@ from flowers.curation.prepare import refused_files
 from flowers.data.datamodule import PhotoDataModule
 from flowers.errors import UserError
 from flowers.models.inference import PixelLogits
-from flowers.tracking.store import OpenRun, current_store, store_access
+from flowers.tracking.store import OpenRun, current_store, read_note, store_access, write_note
 from flowers.tracking.summary import PARENT_VARIABLE, flat, run_name, run_note, short_params
-from flowers.training.checkpoints import read_note, write_note
 from flowers.training.stages import describe_stages, stage_metrics
 from flowers.training.trainer import History
 
@@ -246,14 +245,18 @@ class MLflowLogger(Logger, Callback):
         self.run_id = run.run_id
         if folder is not None:
             write_note(folder, {"run_id": run.run_id})
-        with store_access(self._uri):
-            for name in run.before.data.metrics if run.before else ():  # so that nothing is told twice
-                self._recorded[name] |= {point.step for point in run.client.get_metric_history(run.run_id, name)}
+        if run.before is not None:
+            self._queue.add(partial(self._remember, run, run.before.data.metrics))
         if config:
             text = OmegaConf.to_yaml(OmegaConf.create(config))
             self._queue.add(partial(run.client.log_text, run.run_id, text, "config.yaml"))
             self._queue.add(partial(run.log_params, short_params(config)))
         return run
+
+    def _remember(self, run: OpenRun, names: Iterable[str]) -> None:
+        """Read what a continued run has, so that nothing is told twice."""
+        for name in names:
+            self._recorded[name] |= {point.step for point in run.client.get_metric_history(run.run_id, name)}
 
     def _folder(self) -> Path | None:
         """Find the folder that keeps the run's id; Lightning's default, the working folder, belongs to no training."""

@@ -5,7 +5,6 @@ interrupted and started again continues it, and ``report`` adds the test to it. 
 """
 
 import contextlib
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ import mlflow
 import pandas as pd
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from flowers.tracking.store import OpenRun, current_store, repair, sqlite_file, store_access
+from flowers.tracking.store import OpenRun, current_store, read_note, repair, sqlite_file, store_access, write_note
 from flowers.tracking.summary import PARENT_VARIABLE
 
 EPOCH_METRICS = ("train/acc", "val/acc", "train/loss", "val/loss")
@@ -59,10 +58,8 @@ def series_run(work: Path, settings: Any, name: str, tags: Mapping[str, str]) ->
         return
     above = os.environ.get(PARENT_VARIABLE)  # of a sweep over series
     tags = {**tags, **({MLFLOW_PARENT_RUN_ID: above} if above else {})}
-    note = work / "note.json"
-    known = json.loads(note.read_text())["run_id"] if note.exists() else None
-    with tracked_run(settings, name, tags, known) as run:
-        note.write_text(json.dumps({"run_id": run.run_id}))
+    with tracked_run(settings, name, tags, read_note(work).get("run_id")) as run:
+        write_note(work, {"run_id": run.run_id})
         os.environ[PARENT_VARIABLE] = run.run_id
         try:
             yield run

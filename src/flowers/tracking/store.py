@@ -307,3 +307,15 @@ def _machine() -> dict[str, str]:
     """Name this machine, and on Linux this start of its kernel, which its containers share."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     return {"host": socket.gethostname(), **({"boot": boot.read_text().strip()} if boot.exists() else {})}
+
+
+def read_note(folder: Path) -> dict[str, Any]:
+    """Read from a folder which run stands for what is made in it, and whether that has `finished`."""
+    note = folder / "note.json"
+    return json.loads(note.read_text()) if note.exists() else {}
+
+
+def write_note(folder: Path, note: dict[str, Any]) -> None:
+    """Leave a note for a continuation in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "note.json").write_text(json.dumps(note))

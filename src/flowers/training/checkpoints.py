@@ -154,18 +154,6 @@ def finish(folder: Path, out: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def read_note(folder: Path) -> dict[str, Any]:
-    """Read what the interrupted run left for its continuation, for example its MLflow run."""
-    note = folder / "note.json"
-    return json.loads(note.read_text()) if note.exists() else {}
-
-
-def write_note(folder: Path, note: dict[str, Any]) -> None:
-    """Leave a note for a continuation."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "note.json").write_text(json.dumps(note))
-
-
 def check_free(out: Path, settings: Settings) -> None:
     """Refuse to put a training where a different one lies.
 

@@ -115,8 +115,6 @@ class Classifier(lightning.LightningModule):
         # As a checkpoint may hold them; what the training started from is no longer needed.
         self.hparams.update(stages=[vars(stage).copy() for stage in self.table], weights=None, weights_sha256=None)
         built = net if isinstance(net, nn.Module) else build_network(net, num_classes, image_px)
-        if weights is not None:
-            start_from(built, weights, weights_sha256)
         check_stages(self.table, built)
         self.net: nn.Module = built.to(memory_format=torch.channels_last)
         self.loss: nn.Module = loss if isinstance(loss, nn.Module) else instantiate("model.loss", loss)
@@ -134,6 +132,8 @@ class Classifier(lightning.LightningModule):
             self.optimizer([nn.Parameter(torch.zeros(1))])
         except (TypeError, ValueError) as error:
             raise UserError(f"'model.optimizer' cannot be built: {error}; correct the recipe.") from error
+        if weights is not None:  # after all checks, as they may have to be fetched
+            start_from(built, weights, weights_sha256)
         self.weight_decay = float(getattr(self.optimizer, "keywords", {}).get("weight_decay", 0))
         self.averaged: AveragedModel | None = None
         if ema_decay > 0:
@@ -172,7 +172,8 @@ class Classifier(lightning.LightningModule):
     def on_fit_start(self) -> None:
         """Fit the stage table to the Trainer's epochs, and the loss to the classes' sizes."""
         self.stages = scaled_stages(self.table, self.trainer.max_epochs or -1)
-        self._bank_stage = -1
+        # What an earlier fit, of other photographs perhaps, left when it was interrupted.
+        self._bank_stage, self.bank, self.val_bank = -1, None, None
         found = getattr(self.trainer, "datamodule", None)
         self.photographs = (found.train, found.val) if isinstance(found, PhotoDataModule) else None
         if self.class_weights != UNBALANCED:

@@ -22,8 +22,7 @@ from flowers.config.provenance import split_digest
 from flowers.config.schema import Settings
 from flowers.curation.split_table import write_splits
 from flowers.errors import UserError
-from flowers.models.inference import calibrated
-from flowers.models.trained import VALIDATION
+from flowers.models.inference import VALIDATION, calibrated
 from flowers.training.checkpoints import locked, resume_key
 
 
@@ -82,6 +81,12 @@ class Done:
             return calibrated(arrays["logits"], temperature=1.0)
 
 
+def refuse_from_stage(command: str, recipes: Sequence[Settings]) -> None:
+    """Refuse recipes that would go on from a stage, before their photographs are read."""
+    if any(recipe.from_stage != 1 for recipe in recipes):
+        raise UserError(f"{command} trains each time from the start; leave out from_stage.")
+
+
 @contextlib.contextmanager
 def open_series(command: str, recipes: Sequence[Settings], split: pd.DataFrame) -> Iterator[Path]:
     """Make or find the folder of a series, and keep it to this process.
@@ -95,10 +100,8 @@ def open_series(command: str, recipes: Sequence[Settings], split: pd.DataFrame) 
         The folder.
 
     Raises:
-        UserError: If a recipe would go on from a stage, or another process does the same series already.
+        UserError: If another process does the same series already.
     """
-    if any(recipe.from_stage != 1 for recipe in recipes):
-        raise UserError(f"{command} trains each time from the start; leave out from_stage.")
     digest = split_digest(split)
     decisive = [command, [resume_key(each, digest) for each in recipes], [dict(each.tracking) for each in recipes]]
     work = Path("runs/series") / hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
