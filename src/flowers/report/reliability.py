@@ -1,7 +1,4 @@
-"""How far a network can be relied on, as figures: calibration, risk and coverage, out-of-distribution, corruptions.
-
-Calibration, selective prediction, out-of-distribution scores, and accuracy on corrupted photographs.
-"""
+"""How far a network can be relied on, as figures: calibration, risk and coverage, out-of-distribution, corruptions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
