@@ -1,6 +1,5 @@
 """How long the intake of photographs of 1 megapixel takes, and whether its memory grows with their number."""
 
-import os
 import re
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from flowers.config.provenance import usable_processors
 from flowers.curation.manifest import scan
 from flowers.sources.synthetic.composition import Picture
 from flowers.sources.synthetic.sample import paint
@@ -63,7 +63,7 @@ def peak_kib() -> int:
 def main() -> None:
     """Print seconds and MiB."""
     begin = time.perf_counter()
-    manifest = scan(Path(sys.argv[1]), strict=True, workers=min(2, len(os.sched_getaffinity(0))))
+    manifest = scan(Path(sys.argv[1]), strict=True, workers=min(2, usable_processors()))
     assert manifest["sha256"].is_unique
     print(time.perf_counter() - begin, peak_kib() / 2**10)
 

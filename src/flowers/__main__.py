@@ -1,9 +1,17 @@
-"""The commands: ``flowers`` lists them, ``flowers COMMAND …`` runs one; ``python -m flowers`` does the same."""
+"""The commands: ``flowers`` lists them, ``flowers COMMAND …`` runs one; ``python -m flowers`` does the same.
+
+So does ``python src/flowers``, with the code beside this file, whichever is installed.
+"""
 
 import ast
 import importlib
+import io
+import os
 import sys
 from pathlib import Path
+
+if not __package__:  # `python src/flowers` took this folder for one of modules
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from flowers.errors import suggestion
 
@@ -84,6 +92,12 @@ def list_commands() -> None:
 
 def main() -> None:
     """List the commands, or run the one that the first word names."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # what it cannot show, as a pipe on Windows umlauts, is written as \u….
+            stream.reconfigure(errors="backslashreplace")
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # what Apple's GPU lacks, its processor does
     name, *words = sys.argv[1:] or ["--help"]
     files = {file.stem: file for file in command_files()}
     file = files.get(name.replace("-", "_"))

@@ -1,16 +1,20 @@
 """timm's networks become rows of layer groups that compute the same, and take weights from where they come."""
 
 import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
+from huggingface_hub import constants as hub
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from flowers.errors import UserError
+from flowers.models import backbones
 from flowers.models.backbones import Backbone
 from flowers.models.nets import layer_groups, save_weights, start_from
 from flowers.models.trained import load_weights
@@ -162,7 +166,49 @@ def test_what_does_not_exist_is_named(changes: dict[str, Any], said: str) -> Non
         build(**changes)
 
 
-def test_weights_that_cannot_be_fetched_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=["refused", "silent"])
+def no_hub(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Without a network: nobody listens at the hub's address, or nobody answers; the cache is empty."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        if request.param == "refused":
+            server.close()
+        monkeypatch.setattr(hub, "ENDPOINT", address)
+        monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(backbones, "_PATIENCE_S", 0.2)
+        yield address
+
+
+def test_without_a_network_the_sentence_comes_at_once(no_hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail(f"waits {seconds} s"))
+    with pytest.raises(
+        UserError, match=rf"test_resnet could not be fetched \({no_hub} cannot be reached.*weights=FILE"
+    ):
+        start_from(build(), "hub", None)
+    assert not hub.HF_HUB_OFFLINE  # the next call asks again
+    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match=r"\(HF_HUB_OFFLINE is set, and its cache .*weights=FILE"):
+        start_from(build(), "hub", None)
+
+
+@pytest.mark.parametrize("no_hub", ["refused"], indirect=True)
+def test_without_a_network_the_hubs_cache_is_used(no_hub: str, tmp_path: Path) -> None:
+    model, folder = published(), tmp_path / "cache/models--timm--test_resnet.r160_in1k"
+    for path in (folder / "refs", folder / "snapshots/0"):
+        path.mkdir(parents=True)
+    (folder / "refs/main").write_text("0")
+    save_file(
+        {key: tensor.contiguous() for key, tensor in model.state_dict().items()},
+        folder / "snapshots/0/model.safetensors",
+    )
+    net = build()
+    start_from(net, "hub", None)
+    theirs, ours = model.state_dict(), net.state_dict()
+    assert all(torch.equal(ours[own], theirs[name]) for name, own in net.published_names.items())
+
+
+@pytest.mark.parametrize("no_hub", ["refused"], indirect=True)
+def test_weights_that_cannot_be_fetched_are_a_sentence(no_hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
     create = timm.create_model
 
     def without_network(name: str, pretrained: bool = False, **options: Any) -> nn.Module:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from flowers.config.provenance import file_digest
@@ -100,6 +101,56 @@ def test_another_architecture_is_named_by_its_first_difference_and_changes_nothi
     with pytest.raises(UserError, match=r"first difference: 'block3\.0\.bias'"):
         start_from(net, str(path), None)
     assert same(net.state_dict(), before)
+
+
+READERS = [load_weights, lambda net, path: start_from(net, str(path), None)]
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_counters_of_batch_norm_may_be_missing(read: Callable[..., Any], tmp_path: Path, make_net: Make) -> None:
+    content = randomise(make_net("resnet_small")).state_dict()
+    kept = {name: tensor for name, tensor in content.items() if not name.endswith("num_batches_tracked")}
+    assert len(kept) < len(content)
+    save_file(kept, tmp_path / "old.safetensors")
+    net = make_net("resnet_small")
+    read(net, tmp_path / "old.safetensors")
+    for name, tensor in net.state_dict().items():
+        if not name.startswith("head."):
+            assert torch.equal(tensor, kept.get(name, torch.tensor(0))), name
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_what_does_not_fit_is_named_by_its_first_names(
+    read: Callable[..., Any], tmp_path: Path, make_net: Make
+) -> None:
+    content = make_net("resnet_small").state_dict()
+    del content["stem.1.running_mean"]
+    content["stem.0.weight"] = content["stem.0.weight"][:, :2].contiguous()
+    content |= {f"stem.extra{number}": torch.zeros(1) for number in range(5)}
+    save_file(content, tmp_path / "other.safetensors")
+    wanted = (
+        r"first difference: 'stem\.0\.weight'; missing: stem\.1\.running_mean; "
+        r"unexpected: stem\.extra0, stem\.extra1, stem\.extra2 and 2 more; "
+        r"of another size: stem\.0\.weight \(4, 2, 3, 3\) instead of \(4, 3, 3, 3\)"
+    )
+    with pytest.raises(UserError, match=wanted):
+        read(make_net("resnet_small"), tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize("suffix", ["pth", "ckpt", "tar"])
+def test_a_pytorch_file_that_is_cut_off_or_a_folder_has_its_sentence(
+    suffix: str, tmp_path: Path, make_net: Make
+) -> None:
+    path = tmp_path / f"model.{suffix}"
+    torch.save(make_net("cnn").state_dict(), path)
+    start_from(make_net("cnn"), str(path), None)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=rf"model\.{suffix} is not a file of plain tensors"):
+        start_from(make_net("cnn"), str(path), None)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UserError, match=rf"model\.{suffix} does not exist: that is a folder; name one that does"):
+        start_from(make_net("cnn"), str(path), None)
 
 
 def test_a_transfer_takes_the_body_with_its_buffers_and_keeps_the_head(tmp_path: Path, make_net: Make) -> None:

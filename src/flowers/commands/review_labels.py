@@ -72,7 +72,7 @@ def read_suspects(folder: Path) -> tuple[list[Suspect], dict]:
         UserError: If a file is missing, damaged, or names a file outside the folder of photographs.
     """
     try:
-        about = json.loads((folder / "suspects.json").read_text())
+        about = json.loads((folder / "suspects.json").read_text(encoding="utf-8"))
         columns = Suspect.__annotations__
         table = pd.read_csv(folder / "suspects.csv", dtype=columns, keep_default_na=False)
         suspects = [Suspect(*row) for row in table[list(columns)].itertuples(index=False, name=None)]

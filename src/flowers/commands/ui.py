@@ -7,6 +7,7 @@ whose process was killed are closed, and a project that was moved finds its figu
 import errno
 import os
 import socket
+import subprocess
 import sys
 from dataclasses import dataclass
 
@@ -114,8 +115,9 @@ def ui(arguments: Arguments) -> None:
     if arguments.host not in LOCAL:
         print(f"flowers: whoever reaches {arguments.host} can see, change and delete the runs.", file=sys.stderr)
     print("Ctrl-C ends it.", flush=True)
-    environment = os.environ | ENVIRONMENT
-    command = server_command(arguments)
+    environment, command = os.environ | ENVIRONMENT, server_command(arguments)
+    if os.name == "nt":  # where execve leaves the console to the next command
+        sys.exit(subprocess.call(command, env=environment))
     os.execve(command[0], command, environment)
 
 

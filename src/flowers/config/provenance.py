@@ -3,13 +3,20 @@
 import contextlib
 import hashlib
 import importlib.metadata
+import os
 import platform
-import resource
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
+
+try:
+    import resource
+except ImportError:  # on Windows
+    resource = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +27,7 @@ _PACKAGES = ("flowers", "torch", "lightning", "torchmetrics", "numpy", "pillow",
 def split_digest(split: "pd.DataFrame") -> str:
     """Digest which photographs are in which split; the order of rows does not count."""
     rows = split[["path", "label", "split", "sha256"]].sort_values("path")
-    return hashlib.sha256(rows.to_csv(index=False).encode()).hexdigest()
+    return hashlib.sha256(rows.to_csv(index=False, lineterminator="\n").encode()).hexdigest()
 
 
 def data_digest(split: "pd.DataFrame") -> str:
@@ -75,8 +82,18 @@ def file_digest(path: Path, algorithm: str = "sha256") -> str:
 
 def peak_memory_bytes() -> int:
     """Read the largest resident size that this process has had."""
+    if resource is None:
+        now = psutil.Process().memory_info()
+        return int(getattr(now, "peak_wset", now.rss))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def usable_processors() -> int:
+    """Count the processors that this process may use; where the system does not say (macOS), all of them."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def code_digest(*rooms: str) -> str:
@@ -88,7 +105,7 @@ def code_digest(*rooms: str) -> str:
     hasher = hashlib.sha256()
     files = [path for room in rooms for path in (package / room).rglob("*") if path.suffix in (".py", ".yaml")]
     for path in sorted(files):
-        hasher.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
+        hasher.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
     return hasher.hexdigest()
 
 

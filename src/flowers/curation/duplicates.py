@@ -8,12 +8,12 @@ so do brighter ones, but for one that turned nearly white. Of those that lost 1 
 than 90, of those that lost 2 % 13. Other shots of the same scene are not found, nor are mirrored copies.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 
+from flowers.config.provenance import usable_processors
 from flowers.curation.manifest import HASH_CELLS
 from flowers.errors import UserError
 
@@ -113,7 +113,7 @@ def close_pairs(hashes: np.ndarray, most_bits: int) -> np.ndarray:
             found.append(np.stack([one[near], other[near], exact[near]], axis=1))
         return np.concatenate(found)
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # numpy computes without Python's lock
+    with ThreadPoolExecutor(usable_processors()) as pool:  # numpy computes without Python's lock
         found = list(pool.map(compare, range(0, len(hashes), ROWS)))
     pairs = np.concatenate([np.empty((0, 3), np.int64), *found])
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]

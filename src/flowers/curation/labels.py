@@ -11,7 +11,6 @@ path wins, so rows are only ever added at the end.
 """
 
 import csv
-import fcntl
 import io
 import os
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from filelock import lock_descriptor
 from numpy.typing import NDArray
 
 from flowers.errors import UserError, suggestion
@@ -245,7 +245,7 @@ class LabelEditFile:
             end = stream.seek(0, os.SEEK_END)
             if end == 0:
                 line = _as_line(EDIT_COLUMNS) + line
-            elif os.pread(stream.fileno(), 1, end - 1) != b"\n":  # the last line of a table edited by hand
+            elif _read_at(stream, end - 1, 1) != b"\n":  # the last line of a table edited by hand
                 line = b"\n" + line
             try:
                 if stream.write(line) != len(line):
@@ -266,7 +266,7 @@ class LabelEditFile:
             if not self._written:
                 return None
             begin, line, path = self._written.pop()
-            if os.pread(stream.fileno(), len(line) + 1, begin) != line:  # somebody else has written since
+            if _read_at(stream, begin, len(line) + 1) != line:  # somebody else has written since
                 self._written.clear()
                 return None
             stream.truncate(begin)
@@ -277,8 +277,13 @@ class LabelEditFile:
     def _locked(self) -> Iterator[FileIO]:
         """Open the file for this thread alone, against others and other processes."""
         with self.file.open("a+b", buffering=0) as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            lock_descriptor(stream.fileno(), poll_interval=0.01)
             yield stream
+
+
+def _read_at(stream: FileIO, place: int, count: int) -> bytes:
+    stream.seek(place)
+    return stream.read(count)
 
 
 def _as_line(row: list[str]) -> bytes:

@@ -15,6 +15,7 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
+from flowers.config.provenance import usable_processors
 from flowers.curation.split_table import read_table
 from flowers.errors import UserError
 from flowers.sources.photograph import PhotographError, decode
@@ -74,7 +75,7 @@ def scan(root: Path, strict: bool, workers: int | None = None) -> pd.DataFrame:
     found = sorted((path.relative_to(root).as_posix(), reason) for path, reason in _files(root, top=True))
     if not found:
         raise UserError(f"{root} holds no photographs in class folders: put each class into a folder of its own there.")
-    with ThreadPool(workers or len(os.sched_getaffinity(0))) as pool:
+    with ThreadPool(workers or usable_processors()) as pool:
         rows = pool.imap(lambda file: _inspect(root, *file), found, FILES_PER_TASK)
         bar = tqdm(rows, desc="reading", total=len(found), unit=" files", disable=None, leave=False)
         manifest = pd.DataFrame(list(bar), columns=COLUMNS)

@@ -13,8 +13,11 @@ import hashlib
 import json
 import mmap
 import os
+import shutil
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,11 +28,13 @@ import PIL
 from PIL import Image
 from tqdm import tqdm
 
+from flowers.config.provenance import usable_processors
 from flowers.errors import UserError
 from flowers.sources.photograph import PhotographError, open_rgb
 
 RULE = "upright RGB, JPEG scaled while decoding, centre square, bicubic"
 FORMAT_VERSION = 1
+_writing = threading.Lock()
 
 
 def read_square(source: Path | BinaryIO, image_px: int) -> np.ndarray:
@@ -138,27 +143,54 @@ def _build(target: Path, shape: tuple[int, ...], root: Path, paths: Sequence[str
     part = target.with_suffix(".part")  # one fixed name under the lock: a killed builder's rest is overwritten
     row_bytes = int(np.prod(shape[1:]))
     try:
-        with part.open("wb") as stream:
+        with part.open("wb", buffering=0) as stream:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(stream, header)
-            stream.flush()
-            offset, descriptor = stream.tell(), stream.fileno()
-            # A full disk is found before the work.
-            os.posix_fallocate(descriptor, offset, shape[0] * row_bytes)
+            offset = stream.tell()
+            reserve(stream, offset + shape[0] * row_bytes, part.parent)
 
             def fill(row: int) -> None:
                 pixels = _read_checked(root / paths[row], digests[row], shape[1])
-                if os.pwrite(descriptor, pixels.tobytes(), offset + row * row_bytes) != row_bytes:
+                if _write_at(stream, pixels.tobytes(), offset + row * row_bytes) != row_bytes:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
             bar = tqdm(total=shape[0], desc="decoding", unit=" photographs", disable=None, leave=False)
-            with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool, bar:
+            with ThreadPoolExecutor(usable_processors()) as pool, bar:
                 for _ in pool.map(fill, range(shape[0])):  # cancels what is waiting when one raises
                     bar.update()
-            os.fsync(descriptor)  # else a power cut could leave the name without the pixels
+            os.fsync(stream)  # else a power cut could leave the name without the pixels
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def reserve(stream: BinaryIO, nbytes: int, folder: Path) -> None:
+    """Give a new file its size, so that a full disk is found before the work, and not by a signal in its middle.
+
+    Args:
+        stream: The file, empty or with its beginning.
+        nbytes: How large it will be.
+        folder: Where it lies.
+
+    Raises:
+        OSError: The disk has no room.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(stream.fileno(), 0, nbytes)
+        return
+    # On macOS and Windows a file can be given a size that the disk does not have.
+    if shutil.disk_usage(folder).free < nbytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    stream.truncate(nbytes)
+
+
+def _write_at(stream: FileIO, content: bytes, place: int) -> int:
+    """Write at a place of a file, from several threads; return how many bytes were written."""
+    if hasattr(os, "pwrite"):  # not on Windows
+        return os.pwrite(stream.fileno(), content, place)
+    with _writing:
+        stream.seek(place)
+        return stream.write(content)
 
 
 def _read_checked(path: Path, digest: str, image_px: int) -> np.ndarray:

@@ -58,7 +58,7 @@ def aligned(lines: Sequence[Sequence[str]], left: int) -> str:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON object."""
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path, keys: Sequence[str], remedy: str) -> dict[str, Any]:

@@ -6,12 +6,17 @@ network itself computes is checked when it is built. A network that is no such r
 groups, ``body`` and ``head``.
 """
 
+import contextlib
 import itertools
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import timm
 import torch
+from huggingface_hub import constants as hub
+from huggingface_hub import get_session
+from huggingface_hub.errors import LocalEntryNotFoundError
 from timm.layers import SelectAdaptivePool2d
 from timm.models import is_model
 from torch import Tensor, nn
@@ -24,6 +29,8 @@ POOLINGS = {"avg": "fastavg", "max": "fastmax", "both": "fastcatavgmax"}  # by t
 # Where the features end in timm's networks and their own classifier begins.
 _AFTER_FEATURES = {"global_pool", "pre_logits", "head", "head_drop", "classifier", "fc", "fc_norm"}
 _PROBE_PX = 64
+_PATIENCE_S = 5.0
+"""Until a hub that does not answer counts as out of reach."""
 
 
 class Backbone(Net):
@@ -94,14 +101,33 @@ class Backbone(Net):
         """
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it repeats what the sentence below says
         try:
-            tensors: dict[str, Tensor] = timm.create_model(self.architecture, pretrained=True).state_dict()
+            with _cache_alone_if_offline():
+                tensors: dict[str, Tensor] = timm.create_model(self.architecture, pretrained=True).state_dict()
         except Exception as error:  # each transport fails in its own way, and all mean the same to the user
             reason = " ".join(str(error).split()).partition(". ")[0][:160].rstrip(".")
+            if isinstance(error, LocalEntryNotFoundError):
+                why = "HF_HUB_OFFLINE is set" if hub.HF_HUB_OFFLINE else f"{hub.ENDPOINT} cannot be reached"
+                reason = f"{why}, and its cache does not have them"
             raise UserError(
                 f"the published weights of {self.architecture} could not be fetched ({reason}); connect to the "
                 "network, or name a file with weights=FILE."
             ) from error
         return tensors
+
+
+@contextlib.contextmanager
+def _cache_alone_if_offline() -> Iterator[None]:
+    """Have the hub's client, which asks an unreachable hub for a minute, look into its cache alone in that case."""
+    before = hub.HF_HUB_OFFLINE
+    if not before:
+        try:
+            get_session().head(hub.ENDPOINT, timeout=_PATIENCE_S)
+        except Exception:  # each transport fails in its own way
+            hub.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        hub.HF_HUB_OFFLINE = before
 
 
 def _head(kind: str, features: int, num_classes: int, hidden: int, dropout: float) -> nn.Sequential:

@@ -1,6 +1,7 @@
 """Networks applied to pixels: in bulk, to logits and features; and as a module that takes pixels as they are."""
 
 import ctypes
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -145,7 +146,9 @@ def keep_freed_memory() -> None:
     Activations are allocated and freed at every step; given back to the system, their pages are zeroed again at the
     next touch, which costs a training on the processor up to half its speed. Elsewhere than on glibc this does nothing.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # which musl does not have
     for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 * 2**20)):
         if mallopt is not None:
             mallopt(option, value)

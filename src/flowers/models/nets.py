@@ -276,10 +276,10 @@ def start_from(net: Any, source: str, sha256: str | None) -> list[str]:
         # What has no place here is the published classifier.
         tensors = {names[name]: tensor for name, tensor in tensors.items() if name in names}
     body = {name: tensor for name, tensor in tensors.items() if not name.startswith(head)}
-    if wrong := first_difference(body, own):
+    if wrong := differences(body, own):
         raise UserError(
-            f"{source} does not fit the network of this recipe (first difference: '{wrong}'); `weights` must come from "
-            "a training with the same `model`, or be published for it."
+            f"{source} does not fit the network of this recipe ({wrong}); `weights` must come from a training with the "
+            "same `model`, or be published for it."
         )
     net.load_state_dict(body, strict=False)
     return sorted(body)
@@ -293,10 +293,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise UserError(
-            f"the weights file {path} does not exist; name one that does, or make the project's own with "
-            "`dvc repro pretrain`."
+            f"the weights file {path} does not exist{': that is a folder' if path.is_dir() else ''}; name one that "
+            "does, or make the project's own with `dvc repro pretrain`."
         )
-    if path.suffix not in (".pth", ".pt", ".bin"):
+    if path.suffix not in (".pth", ".pt", ".bin", ".ckpt", ".tar"):
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
@@ -316,7 +316,26 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
 
 
-def first_difference(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str | None:
-    """Find a name that only one side has, or that has another shape there."""
-    theirs, ours = ({(name, tensor.shape) for name, tensor in each.items()} for each in (tensors, own))
-    return min((name for name, _ in theirs ^ ours), default=None)
+def differences(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
+    """Say where weights do not fit a network, with the first names of each kind; nothing if they do.
+
+    The counters of batch-norm, which PyTorch did not write before 0.4.1 and other tools do not write, may be missing.
+    """
+    common = tensors.keys() & own.keys()
+    kinds = {
+        "missing": [name for name in own.keys() - tensors.keys() if not name.endswith("num_batches_tracked")],
+        "unexpected": list(tensors.keys() - own.keys()),
+        "of another size": [name for name in common if tensors[name].shape != own[name].shape],
+    }
+    names = sorted(name for each in kinds.values() for name in each)
+    if not names:
+        return ""
+    words = [f"first difference: '{names[0]}'"]
+    for kind, each in kinds.items():
+        shown = [
+            f"{name} {tuple(tensors[name].shape)} instead of {tuple(own[name].shape)}" if name in common else name
+            for name in sorted(each)[:3]
+        ]
+        more = f" and {len(each) - 3} more" if len(each) > 3 else ""
+        words += [f"{kind}: {', '.join(shown)}{more}"] if each else []
+    return "; ".join(words)

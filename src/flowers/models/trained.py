@@ -15,7 +15,7 @@ from flowers.config.compose import read_settings
 from flowers.config.schema import Settings
 from flowers.errors import UserError
 from flowers.models.inference import VALIDATION, Validation
-from flowers.models.nets import build_network, first_difference, read_tensors
+from flowers.models.nets import build_network, differences, read_tensors
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def open_model(folder: Path, allow: Sequence[str] = ()) -> TrainedModel:
         config = OmegaConf.load(folder / "config.yaml")
         if not isinstance(config, DictConfig):
             raise ValueError("config.yaml is no mapping")
-        run = json.loads((folder / "run.json").read_text())
+        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         classes = [str(name) for name in run["classes"]]
     except Exception as error:  # whatever the YAML and JSON readers find wrong
         reason = " ".join(str(error).split())
@@ -83,12 +83,12 @@ def load_weights(net: nn.Module, path: Path) -> None:
         UserError: If the file is missing, damaged or of another architecture.
     """
     tensors = read_tensors(path)
-    if wrong := first_difference(tensors, net.state_dict()):
+    if wrong := differences(tensors, net.state_dict()):
         raise UserError(
-            f"{path} holds another architecture than its config.yaml describes (first difference: '{wrong}'); "
+            f"{path} holds another architecture than its config.yaml describes ({wrong}); "
             "put the two files of one training side by side again."
         )
-    net.load_state_dict(tensors)
+    net.load_state_dict(tensors, strict=False)  # counters of batch-norm may be missing
 
 
 def _read_validation(file: Path, num_classes: int) -> Validation | None:

@@ -233,7 +233,7 @@ def remedy_of(evaluation: Path) -> str:
     """Say how a folder becomes what ``evaluate`` writes."""
     model = str(evaluation.parent) if (evaluation.parent / "run.json").is_file() else "DIR"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        model = json.loads((evaluation / "metrics.json").read_text())["model"]
+        model = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))["model"]
     return f"run flowers evaluate model={model} again"
 
 

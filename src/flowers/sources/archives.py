@@ -8,7 +8,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -145,10 +145,13 @@ def whole_folder(target: Path) -> Iterator[Path]:
                 raise UserError(f"{target} exists and is not an empty folder: remove it or name another folder.")
             building.mkdir(parents=True)
             yield building
-            building.replace(target)
+            if target.is_dir():
+                target.rmdir()  # Windows puts nothing in the place of a folder, even of an empty one
+            building.rename(target)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-            lock.unlink(missing_ok=True)  # FileLock notices it where another waits, and makes a new one
+            with contextlib.suppress(PermissionError):  # Windows deletes no open file; FileLock then does it
+                lock.unlink(missing_ok=True)  # FileLock notices it where another waits, and makes a new one
 
 
 def unpack(archive: Path, target: Path) -> None:
@@ -195,9 +198,9 @@ def _check_members(archive: Path, tar: tarfile.TarFile) -> None:
     files: set[PurePosixPath] = set()
     folders: set[PurePosixPath] = set()
     for number, member in enumerate(tar):
-        place = PurePosixPath(member.name)
+        place, on_windows = PurePosixPath(member.name), PureWindowsPath(member.name)
         problem = ""
-        if place.is_absolute() or ".." in place.parts or "\0" in member.name:
+        if place.is_absolute() or on_windows.anchor or ".." in on_windows.parts or "\0" in member.name:
             problem = "would be written outside of the folder"
         elif member.issym() or member.islnk():
             problem = "is a link"

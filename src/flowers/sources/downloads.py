@@ -217,7 +217,7 @@ def attempt(session: requests.Session, download: Download) -> None:
     headers = {"Accept-Encoding": "identity"}  # the bytes of the file itself, not compressed ones
     if received:
         headers["Range"] = f"bytes={received}-"
-        if download.version.exists() and (version := download.version.read_text()):
+        if download.version.exists() and (version := download.version.read_text(encoding="utf-8")):
             headers["If-Range"] = version
     timeout = (download.policy.connect_s, download.policy.read_s)
     with (
@@ -270,7 +270,8 @@ def _receive(download: Download, response: requests.Response, received: int) -> 
     with download.part.open("ab" if received else "wb", buffering=0) as file, bar:
         if not received:
             tag = response.headers.get("ETag", "")
-            download.version.write_text(tag if tag.startswith('"') else response.headers.get("Last-Modified", ""))
+            version = tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
+            download.version.write_text(version, encoding="utf-8")
         while chunk:
             if received + len(chunk) > limit:
                 download.discard()

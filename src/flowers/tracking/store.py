@@ -4,7 +4,6 @@ All goes through MLflow's client, so that a script's own active run, experiment 
 """
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -17,7 +16,7 @@ import time
 import uuid
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 # Read when mlflow is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -25,6 +24,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
 import pandas as pd
+from filelock import lock_descriptor
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
@@ -245,7 +245,7 @@ def repair(client: mlflow.MlflowClient) -> None:
 # the process ends, so whoever gets it knows that the process is gone. (Process numbers are used again, and containers
 # have their own.) A lock is believed on this machine only: elsewhere the file may be on a network drive without locks.
 
-_locks: dict[Path, int] = {}  # file descriptors by file
+_locks: dict[Path, BinaryIO] = {}  # opened and locked
 
 
 def hold(uri: str, run_id: str) -> Path | None:
@@ -259,9 +259,9 @@ def hold(uri: str, run_id: str) -> Path | None:
     file = store.resolve().parent / RUNNING / f"{run_id}.{uuid.uuid4().hex}.json"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        _locks[file] = os.open(file, os.O_RDONLY | os.O_CREAT)
-        fcntl.flock(_locks[file], fcntl.LOCK_EX)
-        file.write_text(json.dumps({**_machine(), "status": "KILLED", "ended_ms": None}))
+        opened = _locks[file] = file.open("xb", buffering=0)
+        lock_descriptor(opened.fileno())
+        opened.write(_state(status="KILLED", ended_ms=None))
     except OSError:
         return None
     return file
@@ -271,12 +271,15 @@ def release(file: Path | None, **end: Any) -> None:
     """End what :func:`hold` began; with `status` and `ended_ms` if the store could not be told how the run ended."""
     if file is None:
         return
-    with contextlib.suppress(OSError):
+    with _locks.pop(file) as opened, contextlib.suppress(OSError):
         if end:
-            file.write_text(json.dumps({**_machine(), **end}))
+            opened.seek(0)
+            opened.truncate()
+            opened.write(_state(**end))
         else:
             _remove(file)
-    os.close(_locks.pop(file))
+    if not end:
+        _remove(file)  # Windows deletes no open file
 
 
 def orphans(folder: Path) -> Generator[tuple[str, str, int | None]]:
@@ -286,36 +289,48 @@ def orphans(folder: Path) -> Generator[tuple[str, str, int | None]]:
     next one is asked for, and found again if an error prevents that.
     """
     for file in sorted((folder / RUNNING).glob("*.json")):
-        # An error means that the file is locked, gone by now, or unreadable.
-        with contextlib.suppress(OSError, ValueError, KeyError), file.open("r+") as opened:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            facts, run_id = json.load(opened), file.name.partition(".")[0]
-            if facts.items() & _machine().items():
+        # An error means that the file is gone by now, or unreadable.
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            with file.open("r+b") as opened:
+                if not lock_descriptor(opened.fileno(), blocking=False):
+                    continue
+                facts, run_id = json.load(opened), file.name.partition(".")[0]
+                if not facts.items() & _machine().items():
+                    continue
                 if len(list(file.parent.glob(f"{run_id}.*"))) == 1:  # no other process adds to it
                     ended_s = facts.get("ended_s")  # which earlier versions wrote, in files without a process' own name
                     yield run_id, facts["status"], round(1000 * ended_s) if ended_s else facts.get("ended_ms")
                 _remove(file)
+            _remove(file)  # Windows deletes no open file
+
+
+def _state(**end: Any) -> bytes:
+    """Write what a file says: on which machine the process runs, and how the run ended if it is gone."""
+    return json.dumps({**_machine(), **end}).encode()
 
 
 def _remove(file: Path) -> None:
-    file.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # other runs have files there
+        file.unlink(missing_ok=True)
         file.parent.rmdir()
 
 
 def _machine() -> dict[str, str]:
     """Name this machine, and on Linux this start of its kernel, which its containers share."""
     boot = Path("/proc/sys/kernel/random/boot_id")
-    return {"host": socket.gethostname(), **({"boot": boot.read_text().strip()} if boot.exists() else {})}
+    return {
+        "host": socket.gethostname(),
+        **({"boot": boot.read_text(encoding="utf-8").strip()} if boot.exists() else {}),
+    }
 
 
 def read_note(folder: Path) -> dict[str, Any]:
     """Read from a folder which run stands for what is made in it, and whether that has `finished`."""
     note = folder / "note.json"
-    return json.loads(note.read_text()) if note.exists() else {}
+    return json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
 
 
 def write_note(folder: Path, note: dict[str, Any]) -> None:
     """Leave a note for a continuation in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "note.json").write_text(json.dumps(note))
+    (folder / "note.json").write_text(json.dumps(note), encoding="utf-8")

@@ -145,6 +145,8 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         raise UserError(
             f"this very {what} is running already in another process; wait for it, or change seed or a setting."
         ) from error
+    with contextlib.suppress(OSError):  # Windows deletes no open lock; what was finished leaves its empty folder there
+        folder.rmdir()
 
 
 def finish(folder: Path, out: Path) -> None:
@@ -243,7 +245,7 @@ def write_model(
             write_splits(split, whole / "split.csv")
         np.savez(whole / VALIDATION, **validation._asdict())
         pd.DataFrame(rows).to_csv(whole / "history.csv", index=False, float_format="%.6g")
-        (whole / "run.json").write_text(json.dumps(record, indent=2) + "\n")
+        (whole / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         for file in sorted(whole.iterdir(), key=lambda file: file.name == "run.json"):
             file.replace(out / file.name)
     return record

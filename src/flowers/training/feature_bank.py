@@ -7,7 +7,6 @@ at the border of the frozen part.
 
 import math
 import mmap
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from flowers.data.pixels import reserve
 from flowers.errors import UserError
 from flowers.models.nets import Net
 
@@ -101,8 +101,7 @@ class FeatureBank:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder) as stream:
-                # A full disk is found here, and not by a signal in the middle of the work.
-                os.posix_fallocate(stream.fileno(), 0, nbytes)
+                reserve(stream, nbytes, self.folder)
                 return torch.frombuffer(mmap.mmap(stream.fileno(), nbytes), dtype=dtype).view(shape)
         except OSError as error:
             raise UserError(

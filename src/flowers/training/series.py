@@ -152,7 +152,7 @@ def train_members(work: Path, root: Path, members: Sequence[Member], train: Call
             (folder / "model.safetensors").unlink(missing_ok=True)
             write_splits(member.split, split_csv)
             train(settings, logged={"run_name": member.name, "tags": member.tags})
-            run = json.loads((folder / "run.json").read_text())
+            run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
             for stage in folder.glob("stage-*.ckpt"):  # no series goes on from a stage
                 stage.unlink()
         yield Done(member, folder, run)
@@ -163,7 +163,7 @@ def train_members(work: Path, root: Path, members: Sequence[Member], train: Call
 def _finished(folder: Path, settings: Settings, split: pd.DataFrame) -> dict[str, Any] | None:
     """Read the record of a training that came to its end; None if it did not."""
     try:
-        run: dict[str, Any] = json.loads((folder / "run.json").read_text())
+        run: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     # A training removes its checkpoint last, when MLflow too has all of it.

@@ -37,7 +37,7 @@ def make_trainer(node: Mapping[str, Any], folder: Path, **given: Any) -> Trainer
     Raises:
         UserError: If this machine, or Lightning, cannot do what is asked.
     """
-    if node.get("accelerator") == "gpu" and not torch.cuda.is_available():
+    if node.get("accelerator") == "gpu" and not torch.accelerator.is_available():
         raise UserError("trainer.accelerator=gpu, but torch finds no GPU here; use trainer.accelerator=auto.")
     limit, clip = node.get("limit_train_batches"), node.get("gradient_clip_val")
     if limit is not None and limit <= 0:

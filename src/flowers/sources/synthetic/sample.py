@@ -1,6 +1,5 @@
 """Render a data set of flowers in class folders. Each image depends only on the arguments."""
 
-import os
 import signal
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from flowers.config.provenance import usable_processors
 from flowers.errors import UserError
 from flowers.sources.archives import whole_folder
 from flowers.sources.synthetic import scene
@@ -18,6 +18,8 @@ from flowers.sources.synthetic.scene import Rng
 
 SUPERSAMPLING = 2
 JPEG_QUALITY = 92
+MOST_WORKERS = 61
+"""More are refused on Windows."""
 
 
 def paint(picture: Picture) -> Image.Image:
@@ -103,7 +105,7 @@ def render(
         for species in counts:
             (building / species).mkdir()
         paths = [building / each.species / f"{each.species}_{each.index:04d}.jpg" for each in pictures]
-        save_all(pictures, paths, workers or len(os.sched_getaffinity(0)))
+        save_all(pictures, paths, workers or usable_processors())
 
 
 def save_all(pictures: list[Picture], paths: list[Path], workers: int) -> None:
@@ -113,8 +115,8 @@ def save_all(pictures: list[Picture], paths: list[Path], workers: int) -> None:
             save(picture, path)
         return
     with ProcessPoolExecutor(
-        min(workers, len(pictures)),
-        mp_context=get_context("forkserver"),  # fork would copy locks in use
+        min(workers, len(pictures), MOST_WORKERS),
+        mp_context=get_context("spawn"),  # fork would copy locks in use, and Windows has no other way
         initializer=signal.signal,  # Ctrl-C reaches only this process, which then stops its workers and cleans up
         initargs=(signal.SIGINT, signal.SIG_IGN),
     ) as pool:

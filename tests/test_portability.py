@@ -1,0 +1,122 @@
+"""The commands need no more than Python promises on all systems: macOS and Windows too, and any console."""
+
+import ctypes
+import importlib
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import psutil
+import pytest
+import yaml
+from tests.processes import call_flowers
+
+from flowers.config import provenance
+from flowers.models import inference
+
+ROOT = Path(__file__).parents[1]
+POSIX_MODULES = ("fcntl", "grp", "pwd", "resource", "termios")
+"""Of Python's own modules, those that Windows does not have."""
+LINUX_CALLS: tuple[str, ...] = (
+    "fork",
+    "forkpty",
+    "geteuid",
+    "getuid",
+    "killpg",
+    "mkfifo",
+    "posix_fallocate",
+    "posix_fadvise",
+    "pread",
+)
+LINUX_CALLS += ("preadv", "pwrite", "pwritev", "sched_getaffinity", "sched_setaffinity", "setsid")
+"""Of `os`, what Windows or macOS do not have."""
+
+
+def hide() -> None:
+    """Take away from this process what other systems lack, and forget our modules, which may have imported it."""
+    for name in POSIX_MODULES:
+        sys.modules[name] = None  # type: ignore[assignment]
+    for name in LINUX_CALLS:
+        if hasattr(os, name):
+            delattr(os, name)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "flowers"]:
+        del sys.modules[name]
+
+
+def import_all() -> None:
+    """Import every module of the package as another system would."""
+    hide()
+    package = importlib.import_module("flowers")
+    for module in pkgutil.walk_packages(package.__path__, "flowers."):
+        importlib.import_module(module.name)
+
+
+def test_every_module_can_be_imported_elsewhere(tmp_path: Path) -> None:
+    done = call_flowers(tmp_path, "--help", before=import_all)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_training_evaluation_and_prediction_need_no_more(photographs: Path, tmp_path: Path) -> None:
+    small = ["experiment=cnn_scratch", "trainer=brief", "model.net.width=4", "model.net.image_px=32"]
+    words = [*small, "data=folder", f"data.root={photographs}", "data.batch_size=8", "out_dir=out"]
+    for command in (
+        ["train", *words],
+        ["evaluate", "model=out"],
+        ["predict", "model=out", f"photos={photographs}", "out=predictions.csv"],
+    ):
+        done = call_flowers(tmp_path, *command, before=hide)
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+    assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 1 + 36
+    assert not (tmp_path / "mlruns/.running").exists()  # the run is closed, and its lock is gone
+
+
+def test_processors_and_memory_are_known_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 1 <= provenance.usable_processors() <= (os.cpu_count() or 1)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert provenance.usable_processors() == os.cpu_count()
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert provenance.usable_processors() == 1
+    monkeypatch.setattr(provenance, "resource", None)
+    assert 0.5 < provenance.peak_memory_bytes() / psutil.Process().memory_info().rss < 2
+
+
+def test_the_allocator_is_only_spoken_to_on_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str | None) -> NoReturn:
+        raise TypeError("LoadLibrary() argument 1 must be str, not None")
+
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(ctypes, "CDLL", refuse)
+    inference.keep_freed_memory()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_any_console_can_show_it(encoding: str, tmp_path: Path) -> None:
+    variables = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT / "src")}
+    script = "import sys; from flowers.__main__ import main; sys.argv = ['flowers']; main(); print('Blüten → ½ …')"
+    done = subprocess.run([sys.executable, "-c", script], env=variables, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    wanted = "Blüten → ½ …".encode(encoding, errors="backslashreplace")
+    assert done.stdout.splitlines()[-1] == wanted
+
+
+def test_the_code_beside_the_pipeline_runs_on_every_system(tmp_path: Path) -> None:
+    """A stage's command sets no variable, which `cmd.exe` could not; it names the code by its place."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    commands = [
+        each
+        for stage in stages.values()
+        for each in ([stage["cmd"]] if isinstance(stage["cmd"], str) else stage["cmd"])
+    ]
+    assert all(command.startswith("python src/flowers ") for command in commands)
+    copy = tmp_path / "src/flowers"
+    copy.mkdir(parents=True)
+    for name in ("__main__.py", "errors.py", "__init__.py"):
+        (copy / name).write_bytes((ROOT / "src/flowers" / name).read_bytes())
+    (copy / "commands").mkdir()
+    (copy / "commands/here.py").write_text('"""Only in the copy: to be found."""\n')
+    done = subprocess.run([sys.executable, "src/flowers"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "here  Only in the copy" in done.stdout, done.stderr
