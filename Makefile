@@ -27,9 +27,9 @@ install: $(READY)       ## make .venv, or renew it after the lock has changed
 repro: $(READY)         ## download, split, train, evaluate and compare what params.yaml names
 	dvc repro
 
-# Tests are shared out, the longest (whole runs) first: most of their time is one core's, starting Python and waiting.
+# Tests are shared out: most of their time is one core's, starting Python and waiting.
 test: test-fast         ## the fast suite, then the slow one
-	python -m pytest tests/e2e/test_repro.py tests/e2e tests -m slow -n logical --maxprocesses 4 --dist worksteal
+	python -m pytest -m slow -n logical --maxprocesses 4 --dist worksteal
 
 test-fast: $(READY)     ## the fast suite alone
 	python -m pytest -m "not slow" -n logical --maxprocesses 4

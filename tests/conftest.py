@@ -32,6 +32,11 @@ SMALL_NETS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the whole pipeline: it takes longest, and meanwhile the other processes run the other tests."""
+    items.sort(key=lambda item: item.path.stem != "test_repro")
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     """Give each test the same chances, in whatever order tests run."""
