@@ -11,7 +11,6 @@ from flowers.commands.report import report
 from flowers.commands.train import train
 from flowers.config.compose import compose_config, read_settings
 from flowers.curation.split_table import read_splits
-from flowers.data.pixels import open_store
 from flowers.models.inference import predict_logits
 from flowers.models.trained import open_model
 
@@ -39,9 +38,7 @@ def measure() -> list[tuple[str, str]]:
         model = open_model(out)
         split = read_splits(out / "split.csv")
         test = split[split["split"] == "test"].reset_index(drop=True)
-        pixels = open_store(
-            Path(model.run["photographs"]), test, model.net.image_px, Path(model.settings.data.cache_dir)
-        )
+        pixels = model.pixels(Path(model.run["photographs"]), test)
         forward_s = seconds(lambda: predict_logits(model.net, pixels, test["path"].tolist()))
         plain_s = seconds(lambda: evaluate(out, out / "test", explanations=False))
         explained_s = seconds(lambda: evaluate(out, out / "test"))

@@ -61,6 +61,20 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def banners(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two classes with 30 pictures of 600×200 px each, equal but at their edges. Not to be changed."""
+    root = tmp_path_factory.mktemp("banners")
+    for label, colour in {"daisy": (200, 40, 40), "roses": (40, 40, 200)}.items():
+        (root / label).mkdir()
+        for index in range(30):
+            picture = Image.new("RGB", (600, 200), tuple(channel + index for channel in colour))
+            # Beyond the square in the middle, as resizing reads a little more than that.
+            picture.paste((60, 140, 60), (160, 0, 440, 200))
+            picture.save(root / label / f"{index:02d}.png")
+    return root
+
+
 @functools.cache
 def _composed(words: tuple[str, ...], folders: tuple[Path, ...]) -> Settings:
     """Compose a configuration, which takes Hydra a while, once for all tests of a process; not to be changed."""

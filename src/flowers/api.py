@@ -80,7 +80,8 @@ class Photographs:
             UserError: If the photographs or a word cannot be used.
         """
         self.settings = settings_for(photographs, *words)
-        self._contents = look_into(read_data(self.settings))
+        self._data = read_data(self.settings)
+        self._contents = look_into(self._data)
         self.root, self.table, self.pixels = self._contents.root, self._contents.table, self._contents.pixels
         self.findings = [
             f"{len(self.table)} photographs of {self.root}",
@@ -117,7 +118,7 @@ class Photographs:
 
     def read(self, table: pd.DataFrame, size_px: int = 128) -> NDArray[np.uint8]:
         """Read photographs that a table names by `path` and `sha256`, (N,H,H,3) uint8."""
-        return open_store(self.root, table, size_px, Path(self.settings.data.cache_dir))
+        return open_store(self.root, table, size_px, Path(self._data.cache_dir), self._data.fit)
 
 
 class Evaluation:
@@ -214,8 +215,7 @@ class Evaluation:
 
     def read(self, table: pd.DataFrame) -> NDArray[np.uint8]:
         """Read photographs that a table names by `path` and `sha256` as the network sees them, (N,H,H,3) uint8."""
-        root, cache = Path(self._run.run["photographs"]), Path(self.model.settings.data.cache_dir)
-        return np.array(open_store(root, table, self.model.net.image_px, cache))
+        return np.array(self.model.pixels(Path(self._run.run["photographs"]), table))
 
     def explain(self, table: pd.DataFrame) -> Explanations:
         """Explain what the network predicts for photographs that a table names by `path`, `label` and `sha256`."""

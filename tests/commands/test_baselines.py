@@ -13,7 +13,7 @@ import torch
 import flowers.commands.baselines
 from flowers.commands.baselines import ON_EMBEDDINGS, ON_PIXELS, baselines, divide
 from flowers.config.provenance import data_digest, split_digest
-from flowers.config.schema import Settings
+from flowers.config.schema import Fit, Settings
 from flowers.curation.prepare import photographs_of
 from flowers.curation.split_table import write_splits
 from flowers.data.pixels import open_store
@@ -88,9 +88,9 @@ def test_only_the_training_photographs_are_learned_from_and_the_test_comes_last(
     settings = make_settings(f"weights={weights}", *SPLIT)
     opened: list[str] = []
 
-    def watching(root: Path, table: pd.DataFrame, image_px: int, cache_dir: Path) -> np.memmap:
+    def watching(root: Path, table: pd.DataFrame, image_px: int, cache_dir: Path, fit: Fit) -> np.memmap:
         opened.extend(table["split"].unique())
-        return open_store(root, table, image_px, cache_dir)
+        return open_store(root, table, image_px, cache_dir, fit)
 
     monkeypatch.setattr(flowers.commands.baselines, "open_store", watching)
     baselines(settings)

@@ -19,8 +19,9 @@ import pandas as pd
 from torch import nn
 
 from flowers.config.cli import run_command
+from flowers.config.compose import read_data
 from flowers.config.provenance import describe
-from flowers.config.schema import Settings
+from flowers.config.schema import Fit, Settings
 from flowers.curation.prepare import photographs_of
 from flowers.curation.split_table import SPLITS
 from flowers.data.pixels import open_store
@@ -69,6 +70,7 @@ class Division(NamedTuple):
         tables: Rows of the split.
         labels: Class numbers (N,).
         folds: Of the training photographs, (N,); -1: none.
+        fit: How they become squares.
     """
 
     root: Path
@@ -77,10 +79,11 @@ class Division(NamedTuple):
     tables: dict[str, pd.DataFrame]
     labels: dict[str, np.ndarray]
     folds: np.ndarray
+    fit: Fit
 
     def pixels(self, part: str, image_px: int) -> np.ndarray:
         """Decode the photographs of a split, or find them decoded: (N,image_px,image_px,3) uint8."""
-        return open_store(self.root, self.tables[part], image_px, self.cache_dir)
+        return open_store(self.root, self.tables[part], image_px, self.cache_dir, self.fit)
 
 
 class Fitted(NamedTuple):
@@ -113,7 +116,8 @@ def baselines(settings: Settings) -> dict[str, dict[str, Any]]:
             print(line, flush=True)
 
     root, split = photographs_of(settings)
-    photographs = divide(root, split, Path(settings.data.cache_dir))
+    data = read_data(settings)
+    photographs = divide(root, split, Path(data.cache_dir), data.fit)
     net = embedding_network(settings, len(photographs.classes))
     out = Path(settings.out_dir)
     out.mkdir(parents=True, exist_ok=True)
@@ -139,7 +143,7 @@ def baselines(settings: Settings) -> dict[str, dict[str, Any]]:
     return metrics
 
 
-def divide(root: Path, split: pd.DataFrame, cache_dir: Path) -> Division:
+def divide(root: Path, split: pd.DataFrame, cache_dir: Path, fit: Fit = "crop") -> Division:
     """Divide the photographs as the split says, and find before any work what would end it.
 
     Raises:
@@ -159,7 +163,7 @@ def divide(root: Path, split: pd.DataFrame, cache_dir: Path) -> Division:
             "the training photographs lie in less than two folds, so that nothing can be chosen by cross-validation; "
             "run split again, with data.split.folds=5."
         ) from error
-    return Division(root, cache_dir, classes, tables, labels, folds)
+    return Division(root, cache_dir, classes, tables, labels, folds, fit)
 
 
 def embedding_network(settings: Settings, num_classes: int) -> nn.Module | None:

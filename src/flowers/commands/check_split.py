@@ -16,7 +16,6 @@ from flowers.config.cli import exit_on_user_error, read_arguments
 from flowers.curation.duplicates import near_duplicates, similar_features
 from flowers.curation.manifest import read_manifest
 from flowers.curation.split_table import SPLITS, read_splits
-from flowers.data.pixels import open_store
 from flowers.errors import UserError
 from flowers.models.inference import predict_logits
 from flowers.models.trained import open_model
@@ -74,8 +73,7 @@ def list_similar(split: Path, model_dir: Path, least_cosine: float) -> str:
     if not 0 < least_cosine <= 1:
         raise UserError(f"least_cosine={least_cosine} must be above 0 and at most 1; 0.92 is a good beginning.")
     table, model = read_splits(split), open_model(model_dir)
-    photographs = Path(model.run["photographs"])
-    pixels = open_store(photographs, table, model.net.image_px, Path(model.settings.data.cache_dir))
+    pixels = model.pixels(Path(model.run["photographs"]), table)
     pairs = similar_features(predict_logits(model.net, pixels, table["path"].tolist()).features, least_cosine)
     places, paths = table["split"].to_numpy(), table["path"].to_numpy()
     torn = [

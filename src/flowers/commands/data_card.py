@@ -83,11 +83,13 @@ def look_into(data: Data) -> Contents:
     if unknown:
         raise UserError(f"the manifest of {root} lacks {min(unknown)}, which the split names; run split again.")
     table = split.join(sizes, on="path").reset_index(drop=True)
-    pixels = open_store(root, table, THUMBNAIL_PX, Path(data.cache_dir))
+    pixels = open_store(root, table, THUMBNAIL_PX, Path(data.cache_dir), data.fit)
     table["bytes"] = [(root / path).stat().st_size for path in table["path"]]
-    table["brightness"] = brightness(pixels)
+    # The bars beside a photograph are not its own light.
+    whole = open_store(root, table, THUMBNAIL_PX, Path(data.cache_dir), "squash") if data.fit == "pad" else pixels
+    table["brightness"] = brightness(whole)
     refused = manifest[manifest["status"] == "refused"]
-    return Contents(root, table, pixels, {"name": data.name, **describe(table, refused)})
+    return Contents(root, table, pixels, {"name": data.name, **describe(table, refused, data.fit)})
 
 
 def _read(data: Data) -> tuple[Path, pd.DataFrame, pd.DataFrame]:

@@ -22,13 +22,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from flowers.config.cli import exit_on_user_error, read_arguments
+from flowers.config.schema import Fit
 from flowers.curation.prepare import find_folder
 from flowers.curation.split_table import read_splits
 from flowers.data.pixels import open_store, read_square
 from flowers.errors import UserError
 from flowers.evaluation.calibration import describe_confidence
 from flowers.evaluation.domain_shift import find_photographs
-from flowers.evaluation.predictions import outlier_scores, predict_folder, predict_table, separation
+from flowers.evaluation.predictions import outlier_scores, predict_folder, predict_table, separation, warn_of_fit
 from flowers.evaluation.result_files import EXPLANATIONS, PICTURES, TRAINED, write_json, write_record, write_results
 from flowers.evaluation.robustness import examples, measure_corruptions
 from flowers.evaluation.scores import score
@@ -92,7 +93,7 @@ def evaluate(
     labels, predicted, metrics = measure(model, root, test, out, notes={})
     low, high = metrics["interval"]["test/acc"]
     print(f"{out}: test/acc {metrics['test/acc']:.3f} (95 % interval {low:.3f} to {high:.3f})", flush=True)
-    pixels = open_store(root, test, model.net.image_px, cache)
+    pixels = model.pixels(root, test)
     for name in ("corruptions.csv", "outliers/ood.csv", EXPLANATIONS):  # of an earlier evaluation
         (out / name).unlink(missing_ok=True)
     ood: dict[str, Any] = {}
@@ -108,8 +109,8 @@ def evaluate(
         seed = model.settings.seed
         write_record(out / EXPLANATIONS, explain_test(network, pixels, labels, predicted, model.settings.name, seed))
     rows = choose_shown(labels, predicted)
-    thumbnails = np.array(open_store(root, test.loc[rows], THUMBNAIL_PX, cache))
-    shown = Pictures(rows, thumbnails, ood, class_examples(root, cache, split), corrupted)
+    thumbnails = np.array(open_store(root, test.loc[rows], THUMBNAIL_PX, cache, model.fit))
+    shown = Pictures(rows, thumbnails, ood, class_examples(root, cache, split, model.fit), corrupted)
     write_record(out / PICTURES, shown)
     return metrics
 
@@ -129,14 +130,14 @@ def measure(
     Returns:
         True classes (N,), probabilities (N,K), and what ``metrics.json`` holds: see
         :func:`flowers.evaluation.scores.score`, :func:`flowers.evaluation.calibration.describe_confidence`; further
-        ``temperature``, and ``model``, its folder.
+        ``temperature``, and ``model``, its folder, and its ``fit``.
     """
     labels, answers = predict_table(model, root, table)
     predicted = calibrated(answers.logits, model.temperature)
     val = model.validation
     known = () if val is None else (calibrated(val.logits, model.temperature), val.labels)
     sure = describe_confidence(predicted, labels, *known)
-    about = {"temperature": model.temperature, "model": str(model.folder), **notes}
+    about = {"temperature": model.temperature, "model": str(model.folder), "fit": model.fit, **notes}
     metrics = {**score(labels, predicted, model.classes), **sure, **about}
     write_results(out, metrics, table, predicted, model.classes)
     for folder in (TRAINED, "outliers"):
@@ -148,19 +149,20 @@ def measure(
     return labels, predicted, metrics
 
 
-def class_examples(root: Path, cache: Path, split: pd.DataFrame) -> dict[str, NDArray[np.uint8]]:
+def class_examples(root: Path, cache: Path, split: pd.DataFrame, fit: Fit) -> dict[str, NDArray[np.uint8]]:
     """Make thumbnails of some training photographs of each class; which ones, their contents' digests decide.
 
     Args:
         root: Folder that the table's paths are relative to.
         cache: Where decoded photographs lie.
         split: `path`, `label`, `group`, `split`, `sha256`.
+        fit: The model's.
     """
     if split["label"].nunique() > EXAMPLE_CLASSES:
         return {}
     train = split[split["split"] == "train"].sort_values("sha256").drop_duplicates(["label", "group"])
     chosen = train.groupby("label").head(EXAMPLES).reset_index(drop=True)
-    pixels = open_store(root, chosen, THUMBNAIL_PX, cache)
+    pixels = open_store(root, chosen, THUMBNAIL_PX, cache, fit)
     return {str(name): np.array(pixels[rows.index.to_numpy()]) for name, rows in chosen.groupby("label")}
 
 
@@ -209,7 +211,7 @@ def evaluate_ood(model: TrainedModel, data: str, out: Path) -> tuple[dict[str, A
         "refused": refused,
     }
     folder = root.parent if root.is_file() else root
-    return found, {path: read_square(folder / path, THUMBNAIL_PX) for path in choose_ood(table)}
+    return found, {path: read_square(folder / path, THUMBNAIL_PX, model.fit) for path in choose_ood(table)}
 
 
 def evaluate_corrupted(model: TrainedModel, pixels: np.ndarray, test: pd.DataFrame, out: Path) -> None:
@@ -263,6 +265,7 @@ def evaluate_elsewhere(model_dir: Path, data: str, out: Path | None, allow: Sequ
     ):
         if names := list(notes[key]):
             print(f"left out of {name}, {what}: {', '.join(names[:LISTED])}{' …' if len(names) > LISTED else ''}")
+    warn_of_fit(model, [root / path for path in table["path"]])
     # The model may have come to a machine without the photographs that made it.
     here = Path(model.run["photographs"]).is_dir()
     own = split[here & (split["split"] == "test") & split["label"].isin(shared)].reset_index(drop=True)

@@ -147,6 +147,9 @@ def _announce(
     )
     if stages != model.table:
         print(f"trainer.max_epochs={trainer.max_epochs} instead of the recipe's epochs: {describe_stages(stages)}")
+    if isinstance(datamodule, PhotoDataModule):
+        for note in datamodule.notes():
+            print(f"note: {note}")
     if begun is not None:
         print(f"going on from the checkpoint {begun}")
     sys.stdout.flush()

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -214,10 +214,10 @@ def as_dict(config: DictConfig, resolve: bool = True, throw_on_missing: bool = F
 
 def read_data(settings: Settings) -> Data:
     """Give what a configuration says of the photographs."""
-    node, names = as_dict(settings)["data"], {field.name for field in fields(Data)}
-    if not names <= node.keys():
+    node, names = as_dict(settings)["data"], {field.name: field.default is MISSING for field in fields(Data)}
+    if not {name for name, needed in names.items() if needed} <= node.keys():
         raise UserError(f"{node.get('_target_')} does not say where photographs lie; use data=folder data.root=PHOTOS.")
-    return Data(**{name: node[name] for name in names} | {"split": Split(**node["split"])})
+    return Data(**{name: node[name] for name in names if name in node} | {"split": Split(**node["split"])})
 
 
 def instantiate(key: str, node: Any, **given: Any) -> Any:

@@ -5,8 +5,8 @@ with a ``_target_`` takes the parameters of the class that it names, with their 
 stand in ``conf/``. This module imports nothing heavy, so that ``--help`` is quick.
 """
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from omegaconf import DictConfig
 
@@ -19,6 +19,10 @@ else:
 
 HUB = "hub"
 """Value of `weights`: those that are published for the architecture, fetched over the network."""
+
+Fit = Literal["crop", "pad", "squash"]
+FITS: dict[Fit, str] = {"crop": "centre square", "pad": "whole, with grey bars", "squash": "whole, squeezed"}
+"""Values of `data.fit`, and what a network then sees of an oblong photograph."""
 
 
 @dataclass
@@ -60,6 +64,9 @@ class Data:
     """A split made earlier (the DVC stage's); null: intake and split are done on the way."""
     cache_dir: str
     """Where decoded pixels are kept between runs. Can be deleted at any time."""
+    fit: Fit = field(default="crop", compare=False)
+    """How an oblong photograph becomes a square, see :data:`FITS`. Data sets that differ in it alone are the same
+    photographs."""
 
 
 @dataclass

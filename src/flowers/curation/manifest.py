@@ -6,9 +6,10 @@ it, and is set aside with its reason. Nothing in the folder is ever written to.
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,13 +17,17 @@ from PIL import Image
 from tqdm import tqdm
 
 from flowers.config.provenance import usable_processors
+from flowers.config.schema import Fit
 from flowers.curation.split_table import read_table
 from flowers.errors import UserError
-from flowers.sources.photograph import PhotographError, decode
+from flowers.sources.photograph import PhotographError, decode, read_size
 
 COLUMNS = ["path", "label", "sha256", "width_px", "height_px", "dhash", "status", "reason"]
 FILES_PER_TASK = 16
 HASH_CELLS = 16
+LOOKED_AT = 1000
+"""So many photographs, evenly spread, stand for all in :func:`describe_fit`."""
+MANY_FRAC = 1 / 3
 SYSTEM_NAMES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "#recycle", "$recycle.bin"}
 """Files and folders that systems leave behind, in lower case: what nobody put there is not worth a reason."""
 
@@ -203,3 +208,41 @@ def summarise(manifest: pd.DataFrame, most_refused: int = 10) -> str:
     if len(refused) > len(shown):
         lines.append(f"refused {len(refused) - len(shown)} more, see the manifest")
     return "\n".join(lines)
+
+
+def is_oblong(width_px: Any, height_px: Any) -> Any:
+    """Tell of sizes, numbers or arrays, whether a photograph loses more than a third of its area by cropping.
+
+    3:2 is not oblong, whichever way its sides were rounded.
+    """
+    return 3 * (np.minimum(width_px, height_px) + 1) < 2 * np.maximum(width_px, height_px)
+
+
+def describe_fit(files: Sequence[Path], image_px: int, fit: Fit) -> list[str]:
+    """Say in sentences how a network sees many of some photographs otherwise than a person does.
+
+    Only their headers are read. What cannot be read is passed over.
+
+    Args:
+        files: The photographs.
+        image_px: Side of the square in pixels.
+        fit: How they become squares.
+    """
+    sizes = [size for file in files[:: len(files) // LOOKED_AT + 1] if (size := read_size(file))]
+    if not sizes:
+        return []
+    width_px, height_px = np.array(sizes).T
+    seen_px = (np.maximum if fit == "pad" else np.minimum)(width_px, height_px)
+    oblong, small = float(is_oblong(width_px, height_px).mean()), float((2 * seen_px < image_px).mean())
+    notes = []
+    if fit == "crop" and oblong > MANY_FRAC:
+        notes.append(
+            f"{oblong:.0%} of the photographs lose more than a third of their area, since the network sees the square "
+            "in the middle (data.fit=crop); train with data.fit=pad, or squash, to show it the whole."
+        )
+    if small > MANY_FRAC:
+        notes.append(
+            f"{small:.0%} of the photographs are enlarged more than twofold to the {image_px} px that the network "
+            "sees; take larger ones, or a network for smaller images."
+        )
+    return notes

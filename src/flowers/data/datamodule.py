@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from flowers.config.provenance import derive_seed
-from flowers.config.schema import Data, Split
+from flowers.config.schema import Data, Fit, Split
+from flowers.curation.manifest import describe_fit
 from flowers.curation.prepare import find_photographs
 from flowers.data.pixels import open_store, take_rows
 from flowers.errors import UserError, suggestion
@@ -43,14 +44,16 @@ class PhotoDataset(Dataset[Batch]):
         with_images: Whether batches hold images; without, they tell which photographs are meant, and their labels.
     """
 
-    def __init__(self, table: pd.DataFrame, classes: list[str], root: Path, image_px: int, cache_dir: Path) -> None:
+    def __init__(
+        self, table: pd.DataFrame, classes: list[str], root: Path, image_px: int, cache_dir: Path, fit: Fit = "crop"
+    ) -> None:
         codes = pd.Index(classes).get_indexer(pd.Index(table["label"]))
         if (codes < 0).any():
             unknown = sorted(set(table["label"]) - set(classes))
             raise ValueError(f"labels {unknown} are not among the classes {classes}")
         self.paths = list(table["path"])
         self.labels = torch.from_numpy(codes.astype(np.int64))
-        self.pixels = open_store(root, table, image_px, cache_dir)
+        self.pixels = open_store(root, table, image_px, cache_dir, fit)
         self.with_images = True
 
     def __len__(self) -> int:
@@ -140,6 +143,7 @@ class PhotoDataModule(lightning.LightningDataModule):
         batch_size: int,
         sampling: str,
         seed: int,
+        fit: Fit = "crop",
     ) -> None:
         """Take the settings; nothing is read yet.
 
@@ -157,6 +161,8 @@ class PhotoDataModule(lightning.LightningDataModule):
             sampling: How often a photograph is drawn, for classes of unequal size: once an epoch (`none`), so often
                 that each class comes as often (`inverse`), or half way there (`sqrt`). An epoch is as long as ever.
             seed: Of the order of training photographs.
+            fit: How an oblong photograph becomes a square: its middle is taken (`crop`, as versions did that had no
+                choice), grey bars fill it up (`pad`), or it is squeezed (`squash`).
 
         Raises:
             UserError: If a value is out of range.
@@ -166,7 +172,7 @@ class PhotoDataModule(lightning.LightningDataModule):
             raise UserError(f"data.batch_size={batch_size} must be at least 1; correct the recipe.")
         photograph_weights("data.sampling", sampling, torch.zeros(1, dtype=torch.int64))  # refuses unknown words
         divided = split if isinstance(split, Split) else Split(**split)  # Hydra gives the keys
-        self.data = Data(name, root, source, strict, decisions, divided, split_csv, cache_dir)
+        self.data = Data(name, root, source, strict, decisions, divided, split_csv, cache_dir, fit)
         self.image_px = image_px
         self.batch_size = batch_size
         self.sampling = sampling
@@ -197,8 +203,13 @@ class PhotoDataModule(lightning.LightningDataModule):
             if not hasattr(self, name):
                 rows = self.split[self.split["split"] == name]
                 assert self.image_px is not None, "set image_px to the network's before setup"
-                dataset = PhotoDataset(rows, self.classes, self.root, self.image_px, Path(self.data.cache_dir))
-                setattr(self, name, dataset)
+                place = (self.root, self.image_px, Path(self.data.cache_dir), self.data.fit)
+                setattr(self, name, PhotoDataset(rows, self.classes, *place))
+
+    def notes(self) -> list[str]:
+        """Say what a network sees otherwise of many training photographs, see :func:`describe_fit`; after ``setup``."""
+        assert self.image_px is not None
+        return describe_fit([self.root / path for path in self.train.paths], self.image_px, self.data.fit)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Load the training photographs, shuffled."""

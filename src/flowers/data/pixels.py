@@ -29,38 +29,53 @@ from PIL import Image
 from tqdm import tqdm
 
 from flowers.config.provenance import usable_processors
+from flowers.config.schema import FITS, Fit
 from flowers.errors import UserError
 from flowers.sources.photograph import PhotographError, open_rgb
 
-RULE = "upright RGB, JPEG scaled while decoding, centre square, bicubic"
+RULE = "upright RGB, JPEG scaled while decoding, {}, bicubic"
 FORMAT_VERSION = 1
 _writing = threading.Lock()
+GREY = 128
+"""What `pad` fills a square up with. It is about the mean colour that networks subtract, so that a bar is nearly 0 for
+them, as what a convolution surrounds its maps with. Mirrored photographs would show flowers that are not there. An
+augmentation mirrors at the square's border, and so goes on with the same grey."""
 
 
-def read_square(source: Path | BinaryIO, image_px: int) -> np.ndarray:
-    """Decode one photograph at the size that the network sees.
-
-    The shorter side becomes `image_px` (bicubic, with antialiasing), of the longer one the middle is kept.
-    Only that middle is resized, so that a panorama costs no more than a square.
+def read_square(source: Path | BinaryIO, image_px: int, fit: Fit = "crop") -> np.ndarray:
+    """Decode one photograph at the size that the network sees, resized bicubic with antialiasing.
 
     Args:
         source: The file, or a stream at its beginning.
         image_px: Side of the square in pixels.
+        fit: `crop`: the shorter side becomes `image_px`, and of the longer one the middle is kept. Only that middle is
+            resized, so that a panorama costs no more than a square. `pad`: the longer side becomes `image_px`, and
+            bars of :data:`GREY` fill the square up. `squash`: both sides become `image_px`, and the aspect ratio is
+            lost. A square is the same by all three.
 
     Returns:
         (image_px, image_px, 3) uint8, RGB.
 
     Raises:
         PhotographError: The file cannot be decoded.
+        ValueError: `fit` is none of these.
     """
+    if fit not in FITS:
+        raise ValueError(f"fit='{fit}' is none of {', '.join(FITS)}")
     image = open_rgb(source, shorter_px=image_px)
+    if fit == "pad":
+        width_px, height_px = (max(round(side_px * image_px / max(image.size)), 1) for side_px in image.size)
+        square = Image.new("RGB", (image_px, image_px), (GREY,) * 3)
+        inner = image.resize((width_px, height_px), Image.Resampling.BICUBIC)
+        square.paste(inner, ((image_px - width_px) // 2, (image_px - height_px) // 2))
+        return np.asarray(square)
     side_px = min(image.size)
     left, top = (image.width - side_px) / 2, (image.height - side_px) / 2
-    box = (left, top, left + side_px, top + side_px)
+    box = (left, top, left + side_px, top + side_px) if fit == "crop" else None
     return np.asarray(image.resize((image_px, image_px), Image.Resampling.BICUBIC, box=box))
 
 
-def open_store(root: Path, table: pd.DataFrame, image_px: int, cache_dir: Path) -> np.memmap:
+def open_store(root: Path, table: pd.DataFrame, image_px: int, cache_dir: Path, fit: Fit = "crop") -> np.memmap:
     """Return the pixels of all photographs of a table; decode them the first time.
 
     The store is named after what it holds (contents in their order, size, rule, version of the decoder), so
@@ -72,6 +87,7 @@ def open_store(root: Path, table: pd.DataFrame, image_px: int, cache_dir: Path) 
         table: Columns path and sha256.
         image_px: Side of the squares in pixels.
         cache_dir: Where stores are kept; created if missing, can be deleted at any time.
+        fit: How they become squares, see :func:`read_square`.
 
     Returns:
         (N, image_px, image_px, 3) uint8, RGB, read-only; row i is row i of the table.
@@ -82,7 +98,7 @@ def open_store(root: Path, table: pd.DataFrame, image_px: int, cache_dir: Path) 
     paths, digests = list(table["path"]), list(table["sha256"])
     if not paths:
         raise UserError(f"There are no photographs of {root} to decode: check the split.")
-    identity = json.dumps([FORMAT_VERSION, RULE, PIL.__version__, image_px, digests])
+    identity = json.dumps([FORMAT_VERSION, RULE.format(FITS[fit]), PIL.__version__, image_px, digests])
     folder = cache_dir / hashlib.sha256(identity.encode()).hexdigest()[:16]
     target = folder / "pixels.npy"
     shape = (len(paths), image_px, image_px, 3)
@@ -93,7 +109,7 @@ def open_store(root: Path, table: pd.DataFrame, image_px: int, cache_dir: Path) 
         folder.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder / "lock"):
             if _map(target, shape) is None:  # else another process has finished it meanwhile
-                _build(target, shape, root, paths, digests)
+                _build(target, shape, fit, root, paths, digests)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
@@ -134,7 +150,9 @@ def _map(path: Path, shape: tuple[int, ...]) -> np.memmap | None:
     return pixels if whole and fits else None
 
 
-def _build(target: Path, shape: tuple[int, ...], root: Path, paths: Sequence[str], digests: Sequence[str]) -> None:
+def _build(
+    target: Path, shape: tuple[int, ...], fit: Fit, root: Path, paths: Sequence[str], digests: Sequence[str]
+) -> None:
     """Decode all photographs into a file beside the target, then rename it.
 
     Rows are written, not mapped: a mapping counts as this process's memory, and on a full disk a signal would
@@ -150,7 +168,7 @@ def _build(target: Path, shape: tuple[int, ...], root: Path, paths: Sequence[str
             reserve(stream, offset + shape[0] * row_bytes, part.parent)
 
             def fill(row: int) -> None:
-                pixels = _read_checked(root / paths[row], digests[row], shape[1])
+                pixels = _read_checked(root / paths[row], digests[row], shape[1], fit)
                 if _write_at(stream, pixels.tobytes(), offset + row * row_bytes) != row_bytes:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -193,14 +211,14 @@ def _write_at(stream: FileIO, content: bytes, place: int) -> int:
         return stream.write(content)
 
 
-def _read_checked(path: Path, digest: str, image_px: int) -> np.ndarray:
+def _read_checked(path: Path, digest: str, image_px: int, fit: Fit) -> np.ndarray:
     """Decode a photograph if it still is the one that was split."""
     try:
         with path.open("rb") as stream:
             if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
                 raise UserError(f"{path} changed since the split was made: run split again.")
             stream.seek(0)
-            return read_square(stream, image_px)
+            return read_square(stream, image_px, fit)
     except FileNotFoundError:
         raise UserError(f"{path} is gone since the split was made: bring it back or run split again.") from None
     except PhotographError as error:

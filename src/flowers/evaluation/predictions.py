@@ -1,5 +1,6 @@
 """A trained model on photographs: logits and features, and how far from what it knows they are."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from sklearn.metrics import roc_auc_score
 
-from flowers.curation.manifest import image_files
-from flowers.data.pixels import open_store, read_square
+from flowers.curation.manifest import describe_fit, image_files
+from flowers.data.pixels import read_square
 from flowers.errors import UserError
 from flowers.models.inference import ModelOutputs, calibrated, predict_logits
 from flowers.models.trained import TrainedModel
@@ -26,9 +27,8 @@ NEIGHBOURS = 10
 
 def predict_table(model: TrainedModel, root: Path, table: pd.DataFrame) -> tuple[np.ndarray, ModelOutputs]:
     """Apply a model to the photographs of a table: true classes (N,), and what the network makes of them."""
-    pixels = open_store(root, table, model.net.image_px, Path(model.settings.data.cache_dir))
     labels = table["label"].map(model.classes.index).to_numpy(int)
-    return labels, predict_logits(model.net, pixels, table["path"].tolist())
+    return labels, predict_logits(model.net, model.pixels(root, table), table["path"].tolist())
 
 
 def predict_folder(model: TrainedModel, photos: Path, key: str) -> tuple[list[str], ModelOutputs, dict[str, str]]:
@@ -48,13 +48,14 @@ def predict_folder(model: TrainedModel, photos: Path, key: str) -> tuple[list[st
     """
     root = photos.parent if photos.is_file() else photos
     files = [photos.name] if photos.is_file() else image_files(photos)
+    warn_of_fit(model, [root / name for name in files])
     names: list[str] = []
     squares: list[np.ndarray] = []
     refused: dict[str, str] = {}
     parts: list[ModelOutputs] = []
     for position, name in enumerate(files, start=1):
         try:
-            squares.append(read_square(root / name, model.net.image_px))
+            squares.append(read_square(root / name, model.net.image_px, model.fit))
             names.append(name)
         except (PhotographError, OSError) as error:
             refused[name] = str(error)
@@ -65,6 +66,12 @@ def predict_folder(model: TrainedModel, photos: Path, key: str) -> tuple[list[st
         raise UserError(f"{photos} holds no photograph that can be read; name a folder of photographs with {key}=DIR.")
     logits, features = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return names, ModelOutputs(logits, features), refused
+
+
+def warn_of_fit(model: TrainedModel, files: Sequence[Path]) -> None:
+    """Say on stderr if the model sees many photographs otherwise than a person does."""
+    for note in describe_fit(files, model.net.image_px, model.fit):
+        print(f"flowers: {note}", file=sys.stderr)
 
 
 def outlier_scores(model: TrainedModel, names: list[str], answers: ModelOutputs) -> pd.DataFrame:

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from flowers.config.check import OFFERED
 from flowers.config.compose import read_settings
-from flowers.config.schema import Settings
+from flowers.config.schema import Fit, Settings
+from flowers.data.pixels import open_store
 from flowers.errors import UserError
 from flowers.models.inference import VALIDATION, Validation
 from flowers.models.nets import build_network, differences, read_tensors
@@ -39,6 +41,16 @@ class TrainedModel:
     run: dict[str, Any]
     temperature: float
     validation: Validation | None
+
+    @property
+    def fit(self) -> Fit:
+        """How oblong photographs became squares in its training."""
+        fit: Fit = self.settings.data.get("fit", "crop")
+        return fit
+
+    def pixels(self, root: Path, table: pd.DataFrame) -> np.memmap:
+        """Decode photographs as its training did, or find them decoded; see :func:`flowers.data.pixels.open_store`."""
+        return open_store(root, table, self.net.image_px, Path(self.settings.data.cache_dir), self.fit)
 
 
 def open_model(folder: Path, allow: Sequence[str] = ()) -> TrainedModel:

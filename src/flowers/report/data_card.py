@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from flowers.config.schema import FITS, Fit
+from flowers.curation.manifest import MANY_FRAC, is_oblong
 from flowers.report.html import sentences, write_page
 from flowers.report.image_grid import MONTAGE_COLUMNS, side_by_side
 from flowers.report.style import DPI, PAPER, RIGHT, WIDTH_IN, open_panel
@@ -48,6 +50,7 @@ def write_card(
         "card.html.jinja",
         card=card,
         findings=findings(card),
+        fits=FITS,
         montages={row["class"]: montage(table, pixels, row["class"], rows) for row in classes if row["train"]},
         sizes=sizes_figure(table) if len(card["sizes"]) > 1 else None,
         cues=CUES,
@@ -60,7 +63,7 @@ def write_card(
 def findings(card: Mapping[str, Any]) -> list[str]:
     """Say in words what a training on these photographs has to reckon with."""
     classes = sorted(card["per_class"], key=lambda row: (row["photographs"], row["class"]))
-    return sentences("card.txt.jinja", card=card, cues=CUES, fewest=classes[0], most=classes[-1])
+    return sentences("card.txt.jinja", card=card, cues=CUES, many=MANY_FRAC, fewest=classes[0], most=classes[-1])
 
 
 def montage(table: pd.DataFrame, pixels: np.ndarray, label: str, rows: int) -> np.ndarray:
@@ -95,16 +98,18 @@ def sizes_figure(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def describe(table: pd.DataFrame, refused: pd.DataFrame) -> dict[str, Any]:
+def describe(table: pd.DataFrame, refused: pd.DataFrame, fit: Fit = "crop") -> dict[str, Any]:
     """Describe a data set.
 
     Args:
         table: A row for each usable photograph: `path`, `label`, `group`, `split`, `fold`, `sha256`, `width_px`,
             `height_px`, `bytes`, `brightness` (mean luma in [0, 1]).
         refused: `path` and `reason` of the files that were set aside.
+        fit: How oblong photographs become squares.
 
     Returns:
-        What `card.json` holds: `photographs`, `per_class` (counts in all and by split, median size, the quantiles
+        What `card.json` holds: `photographs`, `fit`, `oblong_frac` (the share that loses more than a third by
+        cropping), `per_class` (counts in all and by split, median size, the quantiles
         :data:`QUANTILES` of brightness), `sizes` (photographs of each width and height, the commonest first), `groups`
         (see :func:`groups_of`), `cues` (see :func:`cue_accuracies`), `refused`.
     """
@@ -120,6 +125,8 @@ def describe(table: pd.DataFrame, refused: pd.DataFrame) -> dict[str, Any]:
     sizes = table.groupby(["width_px", "height_px"]).size().sort_values(ascending=False, kind="stable")
     return {
         "photographs": len(table),
+        "fit": fit,
+        "oblong_frac": float(is_oblong(table["width_px"], table["height_px"]).mean()),
         "per_class": per_class.rename_axis("class").reset_index().to_dict("records"),
         "sizes": sizes.reset_index(name="photographs").to_dict("records"),
         "groups": groups_of(table),

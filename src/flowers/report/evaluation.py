@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
 from flowers.config.provenance import remake_command
+from flowers.config.schema import FITS
 from flowers.curation.split_table import read_splits
 from flowers.errors import UserError
 from flowers.evaluation import result_files
@@ -161,6 +162,7 @@ def write_report(run: Run, figures: Mapping[str, Figure], out: Path) -> None:
         "report.html.jinja",
         run=run,
         scores=run.scores,
+        fits=FITS,
         findings=findings(run),
         figures=figures,
         confusion=confusion,

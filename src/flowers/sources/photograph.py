@@ -133,6 +133,15 @@ def decode(source: Path | BinaryIO, shorter_px: int | None) -> tuple[Image.Image
         raise PhotographError(f"{'truncated' if cut_off else 'damaged'}: {text}") from error
 
 
+def read_size(path: Path) -> tuple[int, int] | None:
+    """Read from a photograph's header how wide and high it is, whichever way is up; None if it has no such header."""
+    try:
+        with _quiet_pillow, Image.open(path, formats=FORMATS) as image:
+            return image.size
+    except Exception:  # as above
+        return None
+
+
 def _is_heif(source: Path | BinaryIO) -> bool:
     """Whether a file's first bytes are those of a HEIF file."""
     if isinstance(source, Path):

@@ -212,7 +212,9 @@ class MLflowLogger(Logger, Callback):
             files = [out / name for name in ("run.json", "history.csv", "split.csv")]
             records = [partial(run.log_file, file) for file in files if file.exists()]
             scorer = nn.Sequential(PixelLogits(net, temperature), nn.Softmax(dim=1))
-            self._queue.add(*records, partial(log_model, run, scorer, pixels, classes))
+            photographs = getattr(self._trainer, "datamodule", None)
+            fit = photographs.data.fit if isinstance(photographs, PhotoDataModule) else None
+            self._queue.add(*records, partial(log_model, run, scorer, pixels, classes, fit))
             self._queue.give_up(f"; {out} is whole")
         except Exception as error:  # torch cannot export every network
             print(f"flowers: the MLflow run lacks the model: {error}; {out} is whole.", file=sys.stderr)
@@ -306,11 +308,11 @@ def data_sets(split: pd.DataFrame, root: Path, name: str) -> list[DatasetInput]:
     return inputs
 
 
-def log_model(run: OpenRun, scorer: nn.Module, pixels: NDArray[np.uint8], classes: list[str]) -> None:
+def log_model(run: OpenRun, scorer: nn.Module, pixels: NDArray[np.uint8], classes: list[str], fit: str | None) -> None:
     """Record a network, with signature and input example, in a format that runs no code when it is loaded.
 
     The network makes probabilities (B,K) of pixels (B,3,H,W) float32 in [0, 255]; two of the pixels (N,H,W,3) become
-    the example, from which it is known that B may vary.
+    the example, from which it is known that B may vary. `fit` is what made them square, if that is known.
     """
     two = np.resize(pixels, (2, *pixels.shape[1:]))
     examples = np.ascontiguousarray(two.transpose(0, 3, 1, 2), dtype=np.float32)
@@ -329,5 +331,5 @@ def log_model(run: OpenRun, scorer: nn.Module, pixels: NDArray[np.uint8], classe
             signature=mlflow.models.infer_signature(examples, probabilities),
             input_example=examples,
             pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", f"numpy=={np.__version__}"],
-            metadata={"classes": classes},
+            metadata={"classes": classes, "image_px": int(pixels.shape[1]), "fit": fit},
         )

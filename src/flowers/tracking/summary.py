@@ -76,7 +76,7 @@ def short_params(config: Mapping[str, Any]) -> dict[str, Any]:
     data, model = config.get("data") or {}, config.get("model") or {}
     stages = model.get("stages") or []
     params = {"seed": config.get("seed"), "weights": config.get("weights")}
-    params |= {"batch_size": data.get("batch_size"), "sampling": data.get("sampling")}
+    params |= {"batch_size": data.get("batch_size"), "sampling": data.get("sampling"), "fit": data.get("fit")}
     for path, value in flat(model).items():
         *nodes, key = path.split("/")
         if key == "_target_" and nodes in (["net"], ["loss"], ["optimizer"]):
@@ -86,7 +86,7 @@ def short_params(config: Mapping[str, Any]) -> dict[str, Any]:
     params["stages"] = ", ".join(f"{stage.get('name')} {stage.get('epochs')}" for stage in stages)
     params["max_lr"] = ", ".join(str(stage.get("max_lr")) for stage in stages)
     params["split_seed"] = (data.get("split") or {}).get("seed")
-    off: tuple[object, ...] = ("none", None, False, "", 0, [])
+    off: tuple[object, ...] = ("none", "crop", None, False, "", 0, [])
     return {key: value for key, value in params.items() if value not in off or (key.endswith("seed") and value == 0)}
 
 
