@@ -4,9 +4,12 @@ So does ``python src/flowers``, with the code beside this file, whichever is ins
 """
 
 import ast
+import ctypes
 import importlib
 import io
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -90,8 +93,35 @@ def list_commands() -> None:
         print(f"  {file.stem:{width}}  {summary}")
 
 
+def run_source_here() -> None:
+    """Where the working folder holds the project's source, run that, by the same command once more.
+
+    Else `flowers` in another clone, or in a stage of `dvc exp run --temp` or `--queue`, which DVC runs in a copy of
+    the project, would run the code that is installed. PYTHONPATH reaches the processes that a command starts, too.
+    """
+    source, paths = Path("src").resolve(), os.environ.get("PYTHONPATH", "")
+    here = source / "flowers"
+    if (here / "commands").is_dir() and here != COMMANDS.resolve().parent and not paths.startswith(str(source)):
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(source), paths]))}
+        command = [sys.executable, *sys.orig_argv[1:]]
+        if sys.platform == "win32":  # where the process that began would end before its successor
+            sys.exit(subprocess.call(command, env=environment))
+        os.execve(command[0], command, environment)
+
+
+def end_with_dvc() -> None:
+    """Have a stage end when DVC is killed, which tells its commands nothing; the same command then goes on from there.
+
+    Linux alone offers this.
+    """
+    if "DVC_STAGE" in os.environ and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
 def main() -> None:
     """List the commands, or run the one that the first word names."""
+    run_source_here()
+    end_with_dvc()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(
             stream, io.TextIOWrapper

@@ -34,6 +34,7 @@ from flowers.sources.published import (
 )
 
 ROOT = Path(__file__).parents[2]
+PINNED = ROOT / "data/flower_photos.tgz.dvc"
 SETS = ["flower_photos", "oxford17", "oxford102"]
 
 
@@ -359,13 +360,14 @@ def test_archive_in_the_cache_of_dvc_is_used(photos: dict[str, Any], tmp_path: P
 
 def test_configuration_and_dvc_pin_the_same() -> None:
     stated = yaml.safe_load((ROOT / "conf/data/flower_photos.yaml").read_text())["source"]
-    pinned = yaml.safe_load((ROOT / "data.dvc").read_text())
+    pinned = yaml.safe_load(PINNED.read_text())
     pin = read_pin("archive", stated["archive"])
     (out,), (origin,) = pinned["outs"], pinned["deps"]
     assert (pin.url, pin.digest, pin.bytes) == (origin["path"], out["md5"], out["size"])
     assert origin["size"] == pin.bytes
-    assert f"{stated['downloads_dir']}/{pin.name}" == out["path"]
-    ignored = subprocess.run(["git", "check-ignore", "-q", out["path"]], cwd=ROOT, check=False).returncode
+    assert PINNED.relative_to(ROOT) == Path(stated["downloads_dir"], out["path"] + ".dvc")
+    ignored = subprocess.run(["git", "check-ignore", "-q", PINNED.with_suffix("")], cwd=ROOT, check=False).returncode
+    assert pin.name == out["path"]
     assert ignored == 0
 
 
@@ -385,38 +387,57 @@ def test_recipe_with_a_published_set_composes(name: str) -> None:
         )
 
 
-@pytest.mark.slow
-def test_pulled_archive_is_found(photos: dict[str, Any], tmp_path: Path, web: Any) -> None:
-    project = tmp_path / "project"
-    project.mkdir()
+@pytest.fixture
+def dvc(photos: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """A new project with a remote, which becomes the working folder; a function that runs a command of DVC there."""
+    monkeypatch.chdir(tmp_path)
     quiet = os.environ | {"DVC_NO_ANALYTICS": "1", "GIT_CEILING_DIRECTORIES": str(tmp_path)}
 
-    def run(*words: str) -> None:
-        done = subprocess.run(words, cwd=project, env=quiet, capture_output=True, text=True, check=False)
+    def run(*words: str) -> str:
+        done = subprocess.run(words, env=quiet, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+        return done.stdout
 
-    dvc = (sys.executable, "-m", "dvc")
-    run("git", "init", "-q")
-    run(*dvc, "init", "-q")
-    run(*dvc, "remote", "add", "-q", "-d", "near", str(tmp_path / "remote"))
-    pinned = yaml.safe_load((ROOT / "data.dvc").read_text())
+    def call(*words: str) -> str:
+        return run(sys.executable, "-m", "dvc", *words)
+
+    run("git", "init", "-q", "project")
+    os.chdir("project")
+    call("init", "-q")
+    shutil.copytree(PINNED.parent / ".dvc", "data/.dvc", ignore=shutil.ignore_patterns("tmp", "cache"))
+    pinned = yaml.safe_load(PINNED.read_text())
     pinned["deps"][0] |= {"path": photos["url"], "size": photos["bytes"]}
     pinned["outs"][0] |= {"md5": photos["md5"], "size": photos["bytes"]}
-    (project / "data.dvc").write_text(yaml.safe_dump(pinned, sort_keys=False))
-    archive = project / "data/flower_photos.tgz"
-    archive.parent.mkdir()
-    archive.write_bytes(web.files["/flower_photos.tgz"])
-    run(*dvc, "commit", "-q", "-f", "data.dvc")
-    run(*dvc, "push", "-q", "data.dvc")
-    archive.unlink()
-    shutil.rmtree(project / ".dvc/cache")
-    web.asked.clear()
-    os.chdir(project)
+    Path("data", PINNED.name).write_text(yaml.safe_dump(pinned, sort_keys=False))
+    call("remote", "add", "-q", "-d", "near", str(tmp_path / "remote"))
+    call("--cd", "data", "remote", "add", "-q", "-d", "near", str(tmp_path / "remote"))
+    return call
 
-    run(*dvc, "pull", "-q", "data.dvc")
+
+@pytest.mark.slow
+def test_pulled_archive_is_found(photos: dict[str, Any], tmp_path: Path, web: Any, dvc: Callable[..., str]) -> None:
+    archive = Path("data/flower_photos.tgz")
+    archive.write_bytes(web.files["/flower_photos.tgz"])
+    dvc("--cd", "data", "commit", "-q", "-f")
+    dvc("--cd", "data", "push", "-q")
+    archive.unlink()
+    shutil.rmtree(".dvc/cache")
+    web.asked.clear()
+
+    dvc("--cd", "data", "pull", "-q")
     flower_photos(tmp_path / "one", archive=photos, downloads_dir="data")
     archive.unlink()  # which leaves it in the cache
     assert find_in_dvc_cache(photos["md5"]) is not None
     flower_photos(tmp_path / "two", archive=photos, downloads_dir="data")
     assert contents(tmp_path / "one") == contents(tmp_path / "two") != {}
     assert web.asked == []
+
+
+@pytest.mark.slow
+def test_archive_is_left_out_until_somebody_asks_for_it(web: Any, dvc: Callable[..., str]) -> None:
+    for command in ("pull", "checkout", "status", "push"):
+        dvc(command)
+    assert web.asked == []
+    dvc("--cd", "data", "update", PINNED.name)
+    assert Path("data/flower_photos.tgz").read_bytes() == web.files["/flower_photos.tgz"]
+    assert "changed outs" not in dvc("--cd", "data", "status")

@@ -87,9 +87,11 @@ def _read_params(params: dict[str, Any]) -> tuple[str, list[str], list[str]]:
     file = f"conf/data/{params['dataset']}.yaml"
     for override in map(str, overrides):
         if override.startswith(_DATA_KEYS):
+            key, _, value = override.partition("=")
+            place, word = (file, f"{file}:++{override[5:]}") if key != "data" else ("dataset", f"dataset={value}")
             raise UserError(
                 f"params.yaml: the override '{override}' would change the data after download and split have run; "
-                f"change {file} instead, or try it with `dvc exp run -S {file}:KEY=VALUE`."
+                f"change {place} instead, or try it with `dvc exp run -S {word}`."
             )
     return str(params["dataset"]), [str(name) for name in experiments], [str(override) for override in overrides]
 

@@ -37,20 +37,26 @@ def data_digest(split: "pd.DataFrame") -> str:
 
 
 def git_commit() -> str | None:
-    """Name the commit of the project, with ``-dirty`` if its files differ; None outside a repository.
+    """Name the commit of the code that runs, with ``-dirty`` if the project's files differ; None outside a repository.
 
-    ``dvc.lock`` does not count: DVC itself writes it while a pipeline runs.
+    New files count in ``conf`` and ``src``, ``dvc.lock`` does not: DVC itself writes it while a pipeline runs.
     """
     questions = (
+        ["ls-files", "--others", "--ignored", "--exclude-standard", Path(__file__).name],
         ["rev-parse", "HEAD"],
         ["status", "--porcelain", "--untracked-files=no", "--", ":(top)", ":(top,exclude)dvc.lock"],
+        ["ls-files", "--others", "--exclude-standard", "--", ":(top)conf", ":(top)src"],
     )
     options: dict[str, Any] = {"cwd": Path(__file__).parent, "text": True, "stderr": subprocess.DEVNULL, "timeout": 10}
     try:
-        head, changes = (subprocess.check_output(["git", *words], **options).strip() for words in questions)
+        installed, head, changed, new = (
+            subprocess.check_output(["git", *words], **options).strip() for words in questions
+        )
     except (OSError, subprocess.SubprocessError):
         return None
-    return f"{head}-dirty" if changes else head
+    if installed:  # into an environment that lies in a repository of something else
+        return None
+    return f"{head}-dirty" if changed or new else head
 
 
 def describe(split: "pd.DataFrame | None") -> dict[str, Any]:

@@ -33,7 +33,7 @@ from flowers.curation.prepare import refused_files
 from flowers.data.datamodule import PhotoDataModule
 from flowers.errors import UserError
 from flowers.models.inference import PixelLogits
-from flowers.tracking.store import OpenRun, current_store, read_note, store_access, write_note
+from flowers.tracking.store import OpenRun, anchored, current_store, read_note, store_access, write_note
 from flowers.tracking.summary import PARENT_VARIABLE, flat, run_name, run_note, short_params
 from flowers.training.stages import describe_stages, stage_metrics
 from flowers.training.trainer import History
@@ -109,7 +109,8 @@ class MLflowLogger(Logger, Callback):
         """
         super().__init__()
         self.run_id: str | None = None
-        self._uri, self._experiment, self._run_name, self._tags = uri, experiment, run_name, tags or {}
+        self._uri = uri = anchored(uri)
+        self._experiment, self._run_name, self._tags = experiment, run_name, tags or {}
         self._system_metrics_s, self._draw_confusion = system_metrics_s, draw_confusion
         self._queue = RetryQueue(uri)
         self._run: OpenRun | None = None

@@ -33,7 +33,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 from sqlalchemy.exc import DatabaseError
 
 from flowers.errors import UserError
-from flowers.tracking.relocation import relocate
+from flowers.tracking.relocation import FOLDER, relocate
 
 PATIENCE_S = 5.0
 """How long another program may hold the store before it counts as locked."""
@@ -85,6 +85,18 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
+def anchored(uri: str) -> str:
+    """Give the sqlite file that a relative address names its place in the project.
+
+    ``dvc exp run --temp`` and ``--queue`` run a stage in a copy of the project, which is removed when all is done.
+    """
+    file, root, here = sqlite_file(uri), os.environ.get("DVC_ROOT"), Path.cwd()
+    copy = next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
+    if file is None or root is None or "DVC_STAGE" not in os.environ or copy == Path(root).resolve():
+        return uri
+    return f"sqlite:///{root / here.relative_to(copy) / file}"
+
+
 @contextlib.contextmanager
 def current_store(uri: str) -> Iterator[None]:
     """Have MLflow's module functions, which take no store, use this one; afterwards they use the former one again."""
@@ -124,13 +136,14 @@ class OpenRun:
         Raises:
             UserError: If the store cannot be used.
         """
-        self.uri, self._monitor = uri, None
+        self.uri = uri = anchored(uri)
+        self._monitor = None
         with store_access(uri):
             self.client = mlflow.MlflowClient(tracking_uri=uri)
             experiment_id = open_experiment(self.client, experiment)
             self.before = run = None if run_id is None else find_run(self.client, run_id)
             if run is None:
-                tagged = resolve_tags({**tags, MLFLOW_RUN_NOTE: note or _command()})
+                tagged = resolve_tags({**tags, **_dvc_tags(), MLFLOW_RUN_NOTE: note or _command()})
                 run = self.client.create_run(experiment_id, run_name=name, tags=tagged)
             else:
                 self.client.update_run(run_id, status="RUNNING")
@@ -199,6 +212,12 @@ def _command() -> str:
     return f"```\n{words}\n```"
 
 
+def _dvc_tags() -> dict[str, str]:
+    """Name the experiment of DVC that this is a stage of, as `dvc exp show` lists it."""
+    name = os.environ.get("DVC_EXP_NAME")
+    return {"dvc_experiment": name} if name else {}
+
+
 def find_run(client: mlflow.MlflowClient, run_id: str) -> Any:
     """Find a run; None if the store does not have it, or has deleted it."""
     try:
@@ -211,8 +230,12 @@ def find_run(client: mlflow.MlflowClient, run_id: str) -> Any:
 def open_experiment(client: mlflow.MlflowClient, name: str) -> str:
     """Open an experiment, made if it is new, in a store, which is repaired; return MLflow's number of it."""
     if client.get_experiment_by_name(name) is None:
+        file = sqlite_file(client.tracking_uri)
+        # MLflow itself would put a run's files into the working folder; they belong beside the store.
+        apart = file is not None and file.resolve().parent != Path.cwd()
+        files = str(file.resolve().parent / FOLDER / uuid.uuid4().hex) if file and apart else None
         try:  # the tag chooses MLflow's pages for trainings
-            client.create_experiment(name, tags={"mlflow.experimentKind": "custom_model_development"})
+            client.create_experiment(name, files, tags={"mlflow.experimentKind": "custom_model_development"})
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # by another process, at this moment
                 raise
