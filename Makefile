@@ -25,6 +25,8 @@ $(READY): requirements.lock pyproject.toml
 install: $(READY)       ## make .venv, or renew it after the lock has changed
 
 repro: $(READY)         ## download, split, train, evaluate and compare what params.yaml names
+	@[ -e .git ] || git rev-parse >/dev/null 2>&1 || { dvc config --local core.no_scm true; \
+	  echo "Without a git repository DVC has no experiments: for them, git init, commit, and dvc config --local --unset core.no_scm."; }
 	dvc repro
 
 # Tests are shared out: most of their time is one core's, starting Python and waiting.
