@@ -41,11 +41,12 @@ def check_words(file: Path, words: list[str]) -> None:
     """
     source = file.read_text(encoding="utf-8")
     if "run_command(" in source and not any(word.startswith("-") for word in words):
-        from flowers.config.cli import exit_on_user_error
+        from flowers.config.cli import check_pairs, exit_on_user_error
         from flowers.config.compose import compose_config
 
         own = own_keys(ast.parse(source))
         with exit_on_user_error():
+            check_pairs(words)
             compose_config([word for word in words if word.partition("=")[0] not in own])
 
 

@@ -42,7 +42,7 @@ def test_arguments_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ([], "add photos=…"),
         (["photos=x", "count=y"], "'count' cannot be used"),
         (["photos"], "'photos' is not of the form key=value"),
-        (["photos=[x"], "'photos=[x' cannot be read; lists are written like [a,b]"),
+        (["photos=x", "count=[x"], "'count=[x' cannot be read: a list is written like [a,b]"),
     ],
 )
 def test_wrong_arguments_are_named(monkeypatch: pytest.MonkeyPatch, words: list[str], part: str) -> None:
@@ -130,6 +130,70 @@ def test_wrong_command_line_is_one_sentence(
     shown = capsys.readouterr().err
     assert shown.startswith("flowers: ")
     assert shown.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        ("--foo", "there is no '--foo'"),
+        ("-x seed=1", "there is no '-x'"),
+        ("--cfg everything", "invalid choice: 'everything'"),
+        ("seed=1 --cfg", "--cfg/-c: expected one argument"),
+        ("seed", "'seed' is not of the form key=value"),
+        ("seed=1 seed=2", "'seed' is given twice, in 'seed=1' and 'seed=2'; give it once."),
+        ("data=sample data=folder", "'data' is given twice"),
+        ("seed=1,2", "'seed=1,2' gives several values: add -m to try each"),
+        ("-m hydra/launcher=joblib", "not installed: call `pip install hydra-joblib-launcher`"),
+        ("-m hydra/launcher=submitit_slurm", "not installed: call `pip install hydra-submitit-launcher`"),
+        ("-m hydra/sweeper=optuna", "not installed: call `pip install hydra-optuna-sweeper`"),
+        ("hydra/launcher=bsic", "hydra/launcher has no 'bsic': did you mean 'basic'? Known: basic."),
+        ("data=sampel", "did you mean 'sample'? Known: archive, flower_photos, folder, herbarium, other_plants"),
+        ("data=mine", "for a folder of photographs give data=folder data.root=mine; known: archive, "),
+        ("data=", "'data=' gives no value; known: archive, "),
+        ("--config-name nothing", "there is no configuration 'nothing'; correct --config-name"),
+        ("~augment", "the configuration has no key 'augment' to delete: did you mean 'model.augment'?"),
+        ("~seed", "'data.seed' refers to another key with ${…}, which cannot be followed"),
+        ("~seed=4", "The value of 'seed' is 0 and not 4; correct that override"),
+        ("data=folder data.root=${x}", "'data.root' refers to another key with ${…}"),
+        ("Blüten=1", "the configuration has no key 'Blüten'"),
+        ("data.source.seed=3GB+x(", "a text with such characters in quotes, as in 'data.source.seed=\"3GB+x(\"'"),
+        *((f"{key}=", f"'{key}=' gives no value") for key in ("out_dir", "data.root", "tracking.uri", "hydra.run.dir")),
+        ("-m seed=1,2 hydra.sweep.dir=", "'hydra.sweep.dir=' gives no value"),
+        ("name=''", "'name' is empty"),
+        ("model.net.name= experiment=linear_probe", "'model.net.name' is empty"),
+    ],
+)
+def test_what_is_wrong_with_a_command_line_is_said(
+    called: Callable[..., int], capsys: pytest.CaptureFixture[str], words: str, part: str
+) -> None:
+    Path("mine").mkdir()
+    assert called(lambda settings: None, *words.split()) == 2
+    shown = capsys.readouterr().err
+    assert part in shown
+    assert shown.count("\n") == 1
+    assert not [path for path in Path().rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("words", ["name=a -m seed=1,2", "name=a seed=1,2 --multirun", "-m name=a seed=1,2"])
+def test_options_of_hydra_stand_anywhere(called: Callable[..., int], words: str) -> None:
+    seen: list[tuple[str, int]] = []
+    words += " tracking.enabled=false out_dir=o"
+    assert called(lambda settings: seen.append((settings.name, settings.seed)), *words.split()) == 0
+    assert seen == [("a", 1), ("a", 2)]
+
+
+def test_texts_of_a_sweep_are_taken_as_typed(called: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    seen: list[tuple[str, str]] = []
+    words = ["-m", "data=folder", "data.root=R&D,~/2024,'a,b',2024", "out_dir=o #1", "tracking.enabled=false"]
+    assert called(lambda settings: seen.append((settings.data.root, settings.out_dir)), *words) == 0
+    assert seen == [(root, "o #1") for root in ("R&D", "/home/me/2024", "a,b", "2024")]
+
+
+def test_an_empty_folder_of_ones_own_stays(called: Callable[..., int], tmp_path: Path) -> None:
+    (tmp_path / "mine/empty").mkdir(parents=True)
+    assert called(lambda settings: None, "hydra.run.dir=mine/empty") == 0
+    assert (tmp_path / "mine/empty").is_dir()
 
 
 def test_failing_job_does_not_end_a_sweep(called: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:

@@ -169,7 +169,7 @@ def test_mistyped_key_in_a_recipe_is_named(conf_copy: Path, lines: str, key: str
             "data.source._target_=flowers.sources.synthetic.sample.shutil.rmtree",
             "flowers.sources.synthetic.sample.shutil.rmtree",
         ),
-        ("seed", "missing EQUAL"),
+        ("seed", "'seed' is not of the form key=value"),
     ],
 )
 def test_unusable_value_is_named(override: str, part: str) -> None:

@@ -35,7 +35,7 @@ def test_what_is_not_given_has_its_default() -> None:
         ("folds=many", "'folds' cannot be used"),
         ("folds=2.5", "'folds' cannot be used"),
         ("sizes=[a]", r"'sizes\[0\]' cannot be used"),
-        ("folds=[3", "'names=.a. folds=.3' cannot be read"),
+        ("folds=[3", "'folds=.3' cannot be read"),
     ],
 )
 def test_wrong_keys_are_named(word: str, sentence: str) -> None:

@@ -10,7 +10,6 @@ given by the folder that `train` wrote and `evaluate` measured; `baselines=DIR` 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +29,7 @@ class Arguments:
 
     params: Path = Path("params.yaml")
     artifacts: Path = Path("artifacts")
-    experiments: Any = None
+    experiments: list[Path] | None = None
     baselines: Path | None = None
     out_dir: Path | None = None
 
@@ -48,8 +47,7 @@ def main() -> None:
             ranking = compare(experiments_of(arguments.params), arguments.artifacts)
         else:
             out = _own_out_dir(arguments)
-            named = arguments.experiments if isinstance(arguments.experiments, list) else [arguments.experiments]
-            ranking = _rank(own_places([Path(str(each)) for each in named]), arguments.baselines, same_training=False)
+            ranking = _rank(own_places(arguments.experiments), arguments.baselines, same_training=False)
             write(ranking, out)
         print(table(ranking), notes(ranking), f"\nThe evidence: {out / 'index.html'}", sep="\n")
 

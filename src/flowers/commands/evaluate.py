@@ -10,7 +10,6 @@ draws the figures and the page and adds all to the MLflow run that the training 
 ``data=NAME`` or ``data=DIR`` tests on another data set instead, as far as its classes are the model's.
 """
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from flowers.config.cli import exit_on_user_error, read_arguments
 from flowers.config.schema import Fit
+from flowers.config.words import quoted
 from flowers.curation.prepare import find_folder
 from flowers.curation.split_table import read_splits
 from flowers.data.pixels import open_store, read_square
@@ -301,4 +301,4 @@ def main() -> list[str] | None:
                     raise UserError(f"{key}=… belongs to the model's own test photographs; leave it or data=… out.")
             metrics = evaluate_elsewhere(arguments.model, arguments.data, arguments.out_dir, arguments.allow)
             out = arguments.out_dir or arguments.model / f"shift-{metrics['data']}"
-        return ["report", f"evaluation={json.dumps(str(out))}"] if arguments.report else None
+        return ["report", f"evaluation={quoted(str(out))}"] if arguments.report else None

@@ -27,7 +27,7 @@ from pathlib import Path
 import pandas as pd
 
 from flowers.commands.train import train
-from flowers.config.cli import exit_on_user_error, take_keys
+from flowers.config.cli import check_pairs, exit_on_user_error, take_keys
 from flowers.config.compose import change, compose_config, read_data, read_settings, with_seed
 from flowers.config.provenance import describe
 from flowers.config.schema import Settings
@@ -250,9 +250,7 @@ def main() -> None:
     """Draw the learning curves of the recipes that the command line names."""
     with exit_on_user_error():
         words = sys.argv[1:]
-        for word in words:
-            if "=" not in word or word.startswith("-"):
-                raise UserError(f"'{word}' is not of the form key=value; see --help for the keys.")
+        check_pairs(words)
         arguments, overrides = take_keys(Arguments, words)
         if not arguments.experiments:
             raise UserError(

@@ -4,6 +4,7 @@ What a node with a ``_target_`` may hold is read from the signature of the class
 """
 
 import dataclasses
+import functools
 import importlib
 import inspect
 import json
@@ -11,16 +12,19 @@ import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from hydra.conf import HydraConf
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-from flowers.config.schema import Configuration
+from flowers.config.schema import Configuration, Data
+from flowers.config.words import takes_text
 from flowers.errors import UserError, suggestion
 
 OFFERED = ("flowers", "torch", "torchmetrics", "timm", "lightning")
 """Packages that a configuration from elsewhere may name something of."""
 GIVEN = {"num_classes", "callbacks", "logger"}
 """Parameters that are given when an object is made, and need not stand in the configuration."""
+_SCHEMAS: dict[str, Any] = {"data": Data, "hydra": HydraConf}
 _HYDRA = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
 
 
@@ -99,6 +103,8 @@ def _check_values(
                 _check_values(f"{place}.{number}", each, row, packages, config)
         elif (place, value) != ("trainer.precision", "auto"):  # the one word that Lightning does not know
             _check_type(place, value, wanted)
+        if value == "" and packages is None and takes_text(wanted) and target.__module__.startswith("flowers."):
+            raise UserError(f"'{place}' is empty; give it a value.")
 
 
 def nearest(key: str, known: Iterable[str], config: Mapping[str, Any]) -> str:
@@ -129,6 +135,19 @@ def dotted(node: Any, prefix: str = "") -> dict[str, Any]:
     for name, value in items:
         found |= {f"{prefix}{name}": value, **dotted(value, f"{prefix}{name}.")}
     return found
+
+
+@functools.cache
+def type_of(key: str) -> Any:
+    """Tell the type that the schema, or Hydra's own, gives a dotted key; Any where the class of its node decides."""
+    kind: Any = Configuration
+    for name in key.split("."):
+        if kind is Configuration and name in _SCHEMAS:
+            kind = _SCHEMAS[name]
+        else:
+            known = parameters_of(kind) if isinstance(kind, type) and dataclasses.is_dataclass(kind) else {}
+            kind = known[name].annotation if name in known else Any
+    return kind
 
 
 def parameters_of(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:

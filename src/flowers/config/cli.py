@@ -5,19 +5,21 @@ Behind it, functions take settings and plain values, and nobody knows of a comma
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_type_hints
+from typing import Any, NoReturn, TypeVar, cast, get_type_hints
 
 import hydra
-import yaml
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from flowers.config.compose import CONF_DIR, complete_words, explain_hydra_errors, groups, read_settings
 from flowers.config.schema import Configuration, Settings
+from flowers.config.words import literal, read_word
 from flowers.errors import UserError, suggestion
 
 T = TypeVar("T")
@@ -71,14 +73,16 @@ def run_command(task: Callable[[Settings], Any]) -> None:
             failures.append(error)
             return None
         finally:
-            # Hydra made a folder for the job, which may have written elsewhere.
-            for folder in (Path(job.runtime.output_dir), Path(job.runtime.output_dir).parent):
+            # Hydra made a folder for the job, which may have written elsewhere. Empty folders of the user's own stay.
+            output = Path(job.runtime.output_dir).resolve()
+            for folder in (output, output.parent):
                 with contextlib.suppress(OSError):  # not empty
-                    folder.rmdir()
+                    if Path("runs").resolve() in folder.parents:
+                        folder.rmdir()
 
     with exit_on_user_error():
         with explain_hydra_errors():
-            sys.argv[1:] = complete_words(sys.argv[1:])
+            sys.argv[1:] = complete_words(options_first(sys.argv[1:]))
             hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(entry)()
         if failures:
             raise next((error for error in failures if not isinstance(error, UserError)), failures[0])
@@ -97,16 +101,57 @@ def read_arguments(schema: type[T], words: Sequence[str] | None = None) -> T:
     Raises:
         UserError: If a key is unknown, missing or of the wrong type.
     """
-    words = list(sys.argv[1:] if words is None else words)
-    for word in words:
-        if "=" not in word:
-            raise UserError(f"'{word}' is not of the form key=value; see --help for the keys.")
-    try:
-        given = OmegaConf.from_cli(words)
-    except yaml.YAMLError as error:
-        raise UserError(f"'{' '.join(words)}' cannot be read; lists are written like [a,b], without spaces.") from error
+    kinds = get_type_hints(schema)
+    pairs = check_pairs(sys.argv[1:] if words is None else words)
     with explain_hydra_errors():
-        return cast("T", OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), given)))
+        given = {key: read_word(word, kinds[key]) if key in kinds else None for key, word in pairs.items()}
+        merged = OmegaConf.merge(OmegaConf.structured(schema), literal(given))
+        return cast("T", OmegaConf.to_object(merged))
+
+
+def check_pairs(words: Sequence[str]) -> dict[str, str]:
+    """Hold words against the form ``key=value``, or ``~key``.
+
+    Returns:
+        The words by their keys.
+
+    Raises:
+        UserError: If one has another form, or a key is given twice with different values.
+    """
+    given: dict[str, str] = {}
+    for number, word in enumerate(words):
+        key, sign, _ = word.partition("=")
+        if word.startswith("-") or not (sign or word.startswith("~")):
+            before = words[number - 1] if number else ""
+            whole = (
+                f", or quote what belongs together, as in {shlex.quote(f'{before} {word}')}" if "=" in before else ""
+            )
+            raise UserError(f"'{word}' is not of the form key=value; see --help for the keys{whole}.")
+        if given.setdefault(key.lstrip("+"), word) != word:
+            raise UserError(f"'{key}' is given twice, in '{given[key.lstrip('+')]}' and '{word}'; give it once.")
+    return given
+
+
+def options_first(words: Sequence[str]) -> list[str]:
+    """Put Hydra's options before the overrides, for Hydra understands only some of the other orders.
+
+    Raises:
+        UserError: If there is no such option, or a word is not of the form ``key=value``.
+    """
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(f"the options cannot be understood ({message}); see --help and --hydra-help.")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    found, unknown = parser.parse_known_intermixed_args(words)
+    if unknown:
+        refuse(f"there is no '{unknown[0]}'")
+    check_pairs(found.overrides)
+    options = list(words)
+    for word in found.overrides:
+        options.remove(word)
+    return options + found.overrides
 
 
 def take_keys(schema: type[T], words: Sequence[str]) -> tuple[T, list[str]]:

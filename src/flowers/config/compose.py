@@ -2,6 +2,9 @@
 
 import contextlib
 import functools
+import inspect
+import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -11,15 +14,23 @@ import hydra
 import yaml
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
-from hydra.errors import CompactHydraException, InstantiationException, MissingConfigException
+from hydra.errors import (
+    CompactHydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
-from flowers.config.check import check, dotted, locate, nearest, parameters_of
+from flowers.config.check import check, dotted, locate, nearest, parameters_of, type_of
 from flowers.config.schema import Data, Settings, Split, Stage
+from flowers.config.words import as_hydra_reads, at_home, literal, typable
 from flowers.errors import UserError, suggestion
 
+PLUGINS = {"launcher": ("joblib", "ray", "rq", "submitit"), "sweeper": ("ax", "nevergrad", "optuna")}
+"""What Hydra's authors publish as ``hydra-NAME-launcher`` and ``hydra-NAME-sweeper``."""
 CONF_DIR = Path(__file__).parents[3] / "conf"
 if not CONF_DIR.is_dir():  # installed from a wheel
     CONF_DIR = Path(__file__).parents[1] / "conf"
@@ -61,10 +72,12 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     Raises:
         UserError: If a name or key in the overrides does not exist.
     """
+    config = None
     if not any("._target_" in word for word in overrides):
         with contextlib.suppress(UserError):  # mostly all keys are there, and nothing needs to be looked up
-            return _compose(list(overrides))
-    return _compose(complete_words(overrides))
+            config = _compose(list(overrides))
+    completed = complete_words(overrides, config)
+    return config if config is not None and completed == list(overrides) else _compose(completed)
 
 
 def _compose(overrides: list[str]) -> DictConfig:
@@ -72,29 +85,35 @@ def _compose(overrides: list[str]) -> DictConfig:
         return hydra.compose("config", overrides=overrides)
 
 
-def complete_words(words: Sequence[str]) -> list[str]:
-    """Write overrides as Hydra wants them, so that every parameter of a class can be given in the plain form.
+def complete_words(words: Sequence[str], config: DictConfig | None = None) -> list[str]:
+    """Write overrides as Hydra wants them, so that values are taken as typed, and parameters of a class by their key.
 
-    Hydra takes a key that no YAML file names with a `+` only. Here that is added where the key is a parameter of the
-    class that its node names, and in ``callbacks`` and ``logger``, which hold what people like. Where a ``_target_`` is
-    replaced, the keys that the new class does not know go with the old one.
+    Where a key takes a text, the value is quoted if Hydra would read anything else in it (see
+    :mod:`flowers.config.words`). Hydra takes a key that no YAML file names with a `+` only. Here that is added where
+    the key is a parameter of the class that its node names, and in ``callbacks`` and ``logger``, which hold what people
+    like. Where a ``_target_`` is replaced, the keys that the new class does not know go with the old one.
 
     Args:
         words: Without the program's name.
+        config: What they compose to as they are, if they do.
 
     Returns:
         The words, with those added.
 
     Raises:
-        UserError: If a class that is named does not exist.
+        UserError: If a class that is named does not exist, or a text is missing.
     """
+    sweep = not {"-m", "--multirun", "hydra.mode=MULTIRUN"}.isdisjoint(words)
+    words = [as_hydra_reads(word, type_of(word.partition("=")[0].lstrip("+")), sweep) for word in words]
     given = {key: value for key, sign, value in (word.partition("=") for word in words) if sign}
     plain = any("." in key and key[0] not in "+~" for key in given)
     if not plain or any(word.startswith(("--config", "-cd", "-cn", "-cp", "--help", "-h")) for word in words):
-        return list(words)
-    known_groups = groups()
-    choices = [f"{key}={value.partition(',')[0]}" for key, value in given.items() if key in known_groups]
-    known = dotted(as_dict(_compose(["name=none", "out_dir=none", *choices]), resolve=False))
+        return words
+    if config is None:
+        known_groups = groups()
+        choices = [f"{key}={value.partition(',')[0]}" for key, value in given.items() if key in known_groups]
+        config = _compose(["name=none", "out_dir=none", *choices])
+    known = dotted(as_dict(config, resolve=False))
     completed = []
     for word in words:
         key, sign, value = word.partition("=")
@@ -104,7 +123,15 @@ def complete_words(words: Sequence[str]) -> list[str]:
             continue
         targets = (f"{parent}._target_", f"+{parent}._target_")
         target = next((given[each] for each in targets if each in given), known.get(targets[0]))
-        completed.append(f"++{word}" if key not in known and _takes(parent, target, leaf, parent in known) else word)
+        # Classes are looked at, which may take seconds to import, only where they decide.
+        if key not in known or (value and as_hydra_reads(word, str, sweep) != word):
+            parameters = _parameters(parent, target, parent in known)
+            if value and leaf in parameters:
+                word = as_hydra_reads(word, parameters[leaf].annotation, sweep)
+            free = parent.startswith(("callbacks", "logger")) or known.get(parent) == {}
+            if key not in known and (free or leaf in parameters):
+                word = f"++{word}"
+        completed.append(word)
         if leaf == "_target_" and known.get(key, value) != value:
             fits = parameters_of(locate(parent, value, None))
             dropped = [name for name in known[parent] if name not in fits and not name.startswith("_")]
@@ -112,14 +139,12 @@ def complete_words(words: Sequence[str]) -> list[str]:
     return completed
 
 
-def _takes(parent: str, target: str | None, name: str, exists: bool) -> bool:
-    """Tell whether a node may have a key that no YAML file names."""
-    if parent.startswith(("callbacks", "logger")):
-        return True
+def _parameters(parent: str, target: str | None, exists: bool) -> dict[str, inspect.Parameter]:
+    """Give the keys that a node may have, by the class that it names or by the schema."""
     if target is not None:
-        return name in parameters_of(locate(parent, target, None))
+        return parameters_of(locate(parent, target, None))
     schema = Split if parent == "data.split" else Stage if exists and parent.startswith("model.stages.") else None
-    return schema is not None and name in schema.__dataclass_fields__
+    return {} if schema is None else parameters_of(schema)
 
 
 @contextlib.contextmanager
@@ -128,19 +153,62 @@ def explain_hydra_errors() -> Iterator[None]:
     try:
         yield
     except MissingConfigException as error:
-        name = str(error.missing_cfg_file)
-        group, _, option = name.rpartition("/")
-        where = f"conf/{group}" if group else "the configuration folder"
-        raise UserError(f"{where} has no '{option}': {suggestion(option, error.options or [])}") from error
+        raise UserError(_explain_choice(str(error.missing_cfg_file), error.options or [])) from error
+    except OverrideParseException as error:
+        raise UserError(_explain_word(error.override)) from error
     except CompactHydraException as error:
         if isinstance(error.__cause__, OmegaConfBaseException):
             raise UserError(_explain_key(error.__cause__)) from error
-        lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("See http")]
-        raise UserError(" ".join(lines) + "; correct that override, or see --help.") from error
+        raise UserError(_explain_override(str(error))) from error
     except OmegaConfBaseException as error:
         raise UserError(_explain_key(error)) from error
     except ValueError as error:  # Hydra's
         raise UserError(f"the command cannot be understood ({error}); see --help.") from error
+
+
+def _explain_choice(name: str, options: Sequence[str]) -> str:
+    """Say what can be chosen where a file of a group, for example ``data/sampel``, does not exist."""
+    group, _, option = name.rpartition("/")
+    kind, plugin = group.removeprefix("hydra/"), option.partition("_")[0]
+    if plugin in PLUGINS.get(kind, ()):
+        package = f"hydra-{plugin}-{kind}"
+        return f"{group}={option} is a plugin that is not installed: call `pip install {package}`, or leave it out."
+    if not group:
+        return f"there is no configuration '{option}'; correct --config-name, --config-path or --config-dir."
+    if not option:
+        return f"'{group}=' gives no value; known: {', '.join(sorted(set(options) - {'base'}))}"
+    where, known = group if kind != group else f"conf/{group}", sorted(set(options) - {"base"})
+    said = suggestion(option, known)
+    if group == "data" and Path(at_home(option)).is_dir():
+        said = f"for a folder of photographs give {shlex.join(['data=folder', f'data.root={option}'])}; {said}"
+    return f"{where} has no '{option}': {said}" + (f" Known: {', '.join(known)}." if said.endswith("?") else "")
+
+
+def _explain_word(word: str) -> str:
+    """Say what is wrong with a word that Hydra's grammar has no rule for."""
+    key, sign, _ = word.partition("=")
+    if not sign:
+        return f"'{word}' is not of the form key=value; see --help for the keys."
+    if not re.fullmatch(r"[\w$./@:+~-]+", key, re.ASCII):
+        return f"the configuration has no key '{key}'; see --help for the keys."
+    return (
+        f"'{word}' cannot be read: a list is written like [a,b], a number without a unit, and a text with such "
+        f"characters in quotes, as in {typable(word)}."
+    )
+
+
+def _explain_override(text: str) -> str:
+    """Say what Hydra says of an override, in one line."""
+    if found := re.match(r"Ambiguous value for argument '(.*)'\n", text):
+        return (
+            f"'{found[1]}' gives several values: add -m to try each, write a list like [a,b], or write a text with a "
+            f"comma in quotes, as in {typable(found[1])}."
+        )
+    if found := re.match(r"Could not delete from config\. '(.*)' does not exist", text):
+        whole = as_dict(_compose(["name=none", "out_dir=none"]), resolve=False)
+        return f"the configuration has no key '{found[1]}' to delete: {nearest(found[1], whole, whole)}"
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("See http")]
+    return f"{' '.join(lines).rstrip('.')}; correct that override, or see --help."
 
 
 def _explain_key(error: OmegaConfBaseException) -> str:
@@ -158,15 +226,21 @@ def _explain_key(error: OmegaConfBaseException) -> str:
         return f"the configuration has no key '{key}': {nearest(key, known, whole)}"
     if isinstance(error, MissingMandatoryValue) or "Missing mandatory value" in reason:
         return f"'{key}' has no value yet: add {key}=… to the command."
+    if isinstance(error, InterpolationResolutionError):
+        return (
+            f"'{key}' refers to another key with ${{…}}, which cannot be followed ({reason}); correct it, or write "
+            "\\${ where the text itself has these characters."
+        )
     return f"'{key}' cannot be used: {reason}; correct it in the command or the recipe."
 
 
-def read_settings(config: DictConfig, packages: Sequence[str] | None = None) -> Settings:
+def read_settings(config: DictConfig, packages: Sequence[str] | None = None, home: bool = True) -> Settings:
     """Resolve and check a composed configuration.
 
     Args:
         config: As Hydra composes it, or as ``config.yaml`` of a trained model has it.
         packages: Packages that its classes may lie in, see :func:`flowers.config.check.check`; None: any.
+        home: Write paths that begin with ``~`` in full; not in what is read on other machines too.
 
     Raises:
         UserError: Naming the key that is unknown, missing or of the wrong type.
@@ -176,7 +250,7 @@ def read_settings(config: DictConfig, packages: Sequence[str] | None = None) -> 
             config = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
         plain = as_dict(config, throw_on_missing=True)
     check(plain, packages)
-    return OmegaConf.create(_literal(plain))
+    return OmegaConf.create(literal(plain, home))
 
 
 def change(settings: Settings, changes: Mapping[str, Any]) -> Settings:
@@ -188,17 +262,8 @@ def change(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     """
     changed = OmegaConf.create(OmegaConf.to_container(settings))
     for key, value in changes.items():
-        OmegaConf.update(changed, key, _literal(value), merge=False)
+        OmegaConf.update(changed, key, literal(value), merge=False)
     return changed
-
-
-def _literal(node: Any) -> Any:
-    """Keep a text that looks like a reference, such as a folder called ``${x}``, from being taken for one."""
-    if isinstance(node, dict):
-        return {name: _literal(value) for name, value in node.items()}
-    if isinstance(node, list):
-        return [_literal(value) for value in node]
-    return node.replace("${", "\\${") if isinstance(node, str) else node
 
 
 def with_seed(settings: Settings, seed: int) -> Settings:
