@@ -14,6 +14,7 @@ from PIL import Image
 from flowers.curation import manifest as intake
 from flowers.curation.split_table import write_table
 from flowers.errors import UserError
+from flowers.sources.layouts import Listing
 from flowers.sources.photograph import open_rgb
 
 REAL = Path(os.environ.get("FLOWERS_PHOTOS") or Path(__file__).parents[3] / "shared" / "data" / "flower_photos_224")
@@ -203,15 +204,14 @@ def test_links_that_lead_to_themselves(root: Path) -> None:
 def test_a_folder_that_changes_while_it_is_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for index in range(2, 6):
         noise(index).save(root / "daisy" / f"{index}.jpg")
-    decode, listed = intake.decode, intake._files
+    decode, list_folders = intake.decode, intake.list_folders
     done: list[int] = []
 
-    def files_then_change(folder: Path, top: bool = False) -> list[tuple[Path, str]]:
-        found = list(listed(folder, top))
-        if top:
-            (root / "daisy" / "2.jpg").unlink()  # between listing and reading
-            (root / "daisy" / "3.jpg").unlink()
-            (root / "daisy" / "3.jpg").mkdir()
+    def list_then_change(folder: Path) -> Listing:
+        found = list_folders(folder)
+        (root / "daisy" / "2.jpg").unlink()  # between listing and reading
+        (root / "daisy" / "3.jpg").unlink()
+        (root / "daisy" / "3.jpg").mkdir()
         return found
 
     def decode_then_change(*args: Any, **options: Any) -> Any:
@@ -227,7 +227,7 @@ def test_a_folder_that_changes_while_it_is_read(root: Path, monkeypatch: pytest.
             path.unlink()
         return result
 
-    monkeypatch.setattr(intake, "_files", files_then_change)
+    monkeypatch.setattr(intake, "list_folders", list_then_change)
     monkeypatch.setattr(intake, "decode", decode_then_change)
     refused = intake.scan(root, strict=False, workers=1).query("status == 'refused'")
     assert dict(zip(refused["path"], refused["reason"], strict=True)) == {

@@ -13,6 +13,7 @@ from flowers.curation.manifest import read_manifest, scan
 from flowers.curation.prepare import find_photographs, obtain, remembered_scan
 from flowers.curation.splits import assign_splits
 from flowers.errors import UserError
+from flowers.sources.layouts import Listing
 from flowers.sources.synthetic import sample
 from flowers.sources.synthetic.composition import Picture
 
@@ -43,9 +44,9 @@ def scans(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The folders that were looked through since the test began."""
     seen: list[Path] = []
 
-    def counted(root: Path, strict: bool) -> pd.DataFrame:
+    def counted(root: Path, strict: bool, listing: Listing) -> pd.DataFrame:
         seen.append(root)
-        return scan(root, strict)
+        return scan(root, strict, listing=listing)
 
     monkeypatch.setattr(sources, "scan", counted)
     return seen

@@ -16,7 +16,7 @@ from flowers.config.cli import run_command
 from flowers.config.compose import read_data
 from flowers.config.schema import Data, Settings
 from flowers.curation.manifest import read_manifest
-from flowers.curation.prepare import find_photographs, remembered_scan
+from flowers.curation.prepare import find_photographs, list_photographs, remembered_scan
 from flowers.curation.split_table import read_splits
 from flowers.data.pixels import open_store
 from flowers.errors import UserError
@@ -103,7 +103,7 @@ def _read(data: Data) -> tuple[Path, pd.DataFrame, pd.DataFrame]:
     root, split, _ = find_photographs(data)
     if data.split_csv is not None and root.parent == manifest.parent and manifest.is_file():
         return root, split, read_manifest(manifest)  # it knows of files that were not copied there
-    return root, split, remembered_scan(root, data.strict, Path(data.cache_dir))[0]
+    return root, split, remembered_scan(root, data.strict, Path(data.cache_dir), list_photographs(root, data))[0]
 
 
 def brightness(pixels: np.ndarray, at_once: int = 256) -> np.ndarray:

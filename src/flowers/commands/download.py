@@ -14,6 +14,7 @@ from flowers.config.compose import find_source, read_data
 from flowers.config.provenance import file_digest
 from flowers.config.schema import Settings
 from flowers.curation.manifest import scan, summarise
+from flowers.curation.prepare import list_photographs
 from flowers.curation.split_table import write_table
 from flowers.errors import UserError
 from flowers.sources.archives import whole_folder
@@ -31,14 +32,15 @@ def download(settings: Settings) -> None:
     if photographs.exists() and any(photographs.iterdir()):
         raise UserError(f"{photographs} is not empty; choose another out_dir, or delete that folder to fill it anew.")
     out.mkdir(parents=True, exist_ok=True)
-    if data.source is None:
-        manifest = scan(Path(data.root), data.strict)
-        copy_accepted(manifest, Path(data.root), photographs)
-    else:
+    if data.source is not None:
         find_source(data.source)(photographs)
-        manifest = scan(photographs, data.strict)
+    root = Path(data.root) if data.source is None else photographs
+    listing = list_photographs(root, data)
+    manifest = scan(root, data.strict, listing=listing)
+    if data.source is None:
+        copy_accepted(manifest, root, photographs)
     write_table(manifest, out / "manifest.csv")
-    print(f"{photographs}:\n{summarise(manifest)}", flush=True)
+    print("\n".join([f"{photographs}:", summarise(manifest), *listing.notes]), flush=True)
 
 
 def copy_accepted(manifest: pd.DataFrame, root: Path, target: Path) -> None:

@@ -67,6 +67,15 @@ class Data:
     fit: Fit = field(default="crop", compare=False)
     """How an oblong photograph becomes a square, see :data:`FITS`. Data sets that differ in it alone are the same
     photographs."""
+    layout: str = "auto"
+    """What says the class: folders in `root`, understood as `classes` (one each), `divided` (parts such as train and
+    test, with class folders in them) or `auto` (as they look, see :func:`flowers.sources.layouts.list_folders`); or
+    `table`, which a `table` alone means too."""
+    table: str | None = None
+    """A table of labels for the photographs in `root`, see :func:`flowers.sources.label_table.list_table`; null: their
+    folders say the class."""
+    table_columns: list[str] | None = None
+    """Names of the table's columns of files and of labels; null: they are found."""
 
 
 @dataclass

@@ -6,7 +6,7 @@ it, and is set aside with its reason. Nothing in the folder is ever written to.
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from flowers.config.provenance import usable_processors
 from flowers.config.schema import Fit
 from flowers.curation.split_table import read_table
 from flowers.errors import UserError
+from flowers.sources.layouts import Listed, Listing, files_below, list_folders, readable, some
 from flowers.sources.photograph import PhotographError, decode, read_size
 
 COLUMNS = ["path", "label", "sha256", "width_px", "height_px", "dhash", "status", "reason"]
@@ -28,8 +29,6 @@ HASH_CELLS = 16
 LOOKED_AT = 1000
 """So many photographs, evenly spread, stand for all in :func:`describe_fit`."""
 MANY_FRAC = 1 / 3
-SYSTEM_NAMES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "#recycle", "$recycle.bin"}
-"""Files and folders that systems leave behind, in lower case: what nobody put there is not worth a reason."""
 
 
 def difference_hash(image: Image.Image) -> str:
@@ -52,38 +51,35 @@ def difference_hash(image: Image.Image) -> str:
     return np.packbits([across[:, 1:] > across[:, :-1], down[1:] > down[:-1]]).tobytes().hex()
 
 
-def scan(root: Path, strict: bool, workers: int | None = None) -> pd.DataFrame:
-    """Read and decode every file in the class folders.
+def scan(root: Path, strict: bool, workers: int | None = None, listing: Listing | None = None) -> pd.DataFrame:
+    """Read and decode every photograph of a data set.
 
-    Names that begin with a dot, those of :data:`SYSTEM_NAMES` and files directly in `root` (a licence, say) are
-    passed over. Folders inside a class folder belong to the class. A file that changes meanwhile is refused.
-    Pillow decodes and hashlib hashes without Python's lock, so threads do: on two cores 1,200 photographs of
-    1024 px a second (one core 730), of 224 px, where much is Python, 2,400 to 3,700 (one core 2,600).
+    A file that changes meanwhile is refused. Pillow decodes and hashlib hashes without Python's lock, so threads do: on
+    two cores 1,200 photographs of 1024 px a second (one core 730), of 224 px, where much is Python, 2,400 to 3,700 (one
+    core 2,600).
 
     Args:
-        root: Folder of class folders.
+        root: Folder that the photographs are in.
         strict: Raise if any file is refused.
         workers: Threads; None: one per core.
+        listing: Which files, see :mod:`flowers.sources.layouts`; None: those in class folders, or in a division's.
 
     Returns:
-        One row per file, sorted by path: `path` (relative to `root`, with slashes), `label` (class folder),
-        `sha256` of the bytes, `width_px` and `height_px` of the upright photograph, `dhash`
-        (:func:`difference_hash`), `status` (ok or refused), `reason`. Of a refused file, what is
-        unknown is empty or 0.
+        One row per file, sorted by path: `path` (relative to `root`, with slashes), `label`, `sha256` of the bytes,
+        `width_px` and `height_px` of the upright photograph, `dhash` (:func:`difference_hash`), `status` (ok or
+        refused), `reason`; where the data set came divided, `split` too. Of a refused file, what is unknown is empty
+        or 0.
 
     Raises:
         UserError: There are no two classes of photographs in `root`, or `strict` and a file was refused.
     """
-    if not root.is_dir():
-        problem = "is not a folder" if root.exists() else "does not exist"
-        raise UserError(f"{root} {problem}: name the folder that holds one folder of photographs per class.")
-    found = sorted((path.relative_to(root).as_posix(), reason) for path, reason in _files(root, top=True))
-    if not found:
-        raise UserError(f"{root} holds no photographs in class folders: put each class into a folder of its own there.")
+    found = sorted((listing or list_folders(root)).files, key=lambda file: file.path)
     with ThreadPool(workers or usable_processors()) as pool:
-        rows = pool.imap(lambda file: _inspect(root, *file), found, FILES_PER_TASK)
+        rows = pool.imap(lambda file: _inspect(root, file), found, FILES_PER_TASK)
         bar = tqdm(rows, desc="reading", total=len(found), unit=" files", disable=None, leave=False)
         manifest = pd.DataFrame(list(bar), columns=COLUMNS)
+    if any(file.split for file in found):
+        manifest["split"] = [file.split for file in found]
 
     refused = manifest[manifest["status"] == "refused"]
     first = f"{refused['path'].iloc[0]} ({refused['reason'].iloc[0]})" if len(refused) else ""
@@ -94,52 +90,32 @@ def scan(root: Path, strict: bool, workers: int | None = None) -> pd.DataFrame:
             f"{root} holds {len(refused)} files that are refused, first {first}: "
             "repair or remove them, or set data.strict=false to leave them out."
         )
-    labels = manifest.loc[manifest["status"] == "ok", "label"].unique()
+    usable = manifest[manifest["status"] == "ok"]
+    labels = usable["label"].unique()
     if len(labels) == 1:
         raise UserError(
-            f"{root} has usable photographs in one class only ({labels[0]}): add a folder for a second one."
+            f"{root} has usable photographs in one class only ({labels[0]}): {_second_class(usable, root)}."
         )
     return manifest
 
 
-def _files(folder: Path, top: bool = False) -> Iterator[tuple[Path, str]]:
-    """Yield every visible file below a folder, with the reason where it must not even be opened."""
-    try:
-        entries = [entry for entry in folder.iterdir() if not _is_passed_over(entry.name)]
-    except OSError as error:
-        yield folder, f"the folder cannot be listed: {error.strerror}"
-        return
-    for entry in entries:
-        is_link, is_folder = entry.is_symlink(), os.path.isdir(entry)  # noqa: PTH112 - as below
-        if is_folder and is_link and not (top and _leads_outside(entry, folder)):
-            yield entry, "a link to a folder"  # could lead in circles
-        elif is_folder:
-            yield from _files(entry)
-        elif top:
-            continue
-        elif os.path.isfile(entry):  # noqa: PTH113 - Path.is_file raises where a link leads to a closed folder
-            yield entry, ""
-        else:
-            yield entry, "a link that leads nowhere" if is_link else "not a regular file"
+def _second_class(usable: pd.DataFrame, root: Path) -> str:
+    """Say what to do where all photographs are of one class: their folders may be classes a step further down."""
+    folders = {str(Path(path).parent) for path in usable["path"]}
+    inside = os.path.commonpath(folders)
+    below = sorted({Path(each).relative_to(inside).parts[0] for each in folders if each != inside})
+    if not inside or len(below) < 2:
+        return "add photographs of a second one"
+    return f"add photographs of a second one, or give data.root={root / inside} if {some(below)} are the classes"
 
 
-def _is_passed_over(name: str) -> bool:
-    return name.startswith(".") or name.lower() in SYSTEM_NAMES
-
-
-def _leads_outside(link: Path, root: Path) -> bool:
-    """Say whether a link leads to a folder that neither holds `root` nor lies in it."""
-    target, root = link.resolve(), root.resolve()
-    return not (root.is_relative_to(target) or target.is_relative_to(root))
-
-
-def _inspect(root: Path, path: str, reason: str) -> tuple[str, str, str, int, int, str, str, str]:
+def _inspect(root: Path, file: Listed) -> tuple[str, str, str, int, int, str, str, str]:
     """Make one row of the manifest."""
-    readable = path.encode(errors="surrogateescape").decode(errors="backslashreplace")
-    shown = readable.replace("\r", "\\r")  # in a CSV file it would end the row
-    label, digest = shown.partition("/")[0], ""
+    path, reason, digest = file.path, file.reason, ""
+    # In a CSV file a carriage return would end the row.
+    shown, label = (readable(text).replace("\r", "\\r") for text in (path, file.label))
     try:
-        if readable != path:
+        if readable(path) != path:
             raise PhotographError("its name is not UTF-8")
         if shown != path:
             raise PhotographError("its name has a carriage return")
@@ -176,7 +152,7 @@ def image_files(root: Path) -> list[str]:
     """
     if not root.is_dir():
         raise UserError(f"{root} does not exist or is no folder: name a folder of photographs.")
-    return sorted(path.relative_to(root).as_posix() for path, reason in _files(root) if not reason)
+    return sorted(path.relative_to(root).as_posix() for path, reason in files_below(root) if not reason)
 
 
 def read_manifest(path: Path) -> pd.DataFrame:

@@ -1,10 +1,9 @@
 """From a folder or a source to photographs with a split, made on the way where there is none yet."""
 
-import contextlib
 import hashlib
 import json
-import os
-import stat
+from collections.abc import Mapping
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,11 @@ from flowers.config.schema import Data, Settings
 from flowers.curation.duplicates import near_duplicates
 from flowers.curation.labels import apply_label_edits, read_label_edits
 from flowers.curation.manifest import HASH_CELLS, read_manifest, scan, summarise
-from flowers.curation.split_table import check_splits, read_splits, read_table, write_table
+from flowers.curation.split_table import SPLITS, check_splits, read_splits, read_table, write_table
 from flowers.curation.splits import assign_splits
 from flowers.errors import UserError, suggestion
+from flowers.sources.label_table import list_table
+from flowers.sources.layouts import LAYOUTS, TABLE, Listing, list_folders
 from flowers.sources.photograph import FORMATS
 from flowers.sources.published import OFFICIAL
 
@@ -50,23 +51,49 @@ def obtain(root: Path, source: dict[str, Any] | None) -> Path:
     return folder
 
 
-def remembered_scan(root: Path, strict: bool, cache_dir: Path) -> tuple[pd.DataFrame, Path]:
+def list_photographs(root: Path, data: Data) -> Listing:
+    """List the files of a data set with their labels.
+
+    Args:
+        root: The folder that they are in.
+        data: How it is laid out: `layout`, `table`, `table_columns`.
+
+    Raises:
+        UserError: It is not laid out so, or cannot be understood.
+    """
+    if data.layout not in LAYOUTS:
+        raise UserError(f"data.layout='{data.layout}': {suggestion(data.layout, LAYOUTS)}")
+    if data.table is None:
+        if data.table_columns is not None or data.layout == TABLE:
+            raise UserError("the table of labels is not named: give data.table=FILE.")
+        return list_folders(root, data.layout)
+    if data.layout not in ("auto", TABLE):
+        raise UserError(f"data.layout={data.layout} is about folders, but labels come from data.table: leave one out.")
+    return list_table(root, Path(data.table), data.table_columns)
+
+
+def remembered_scan(
+    root: Path, strict: bool, cache_dir: Path, listing: Listing | None = None
+) -> tuple[pd.DataFrame, Path]:
     """Take a folder in, or reuse what was found when no file's size or time of change has altered since.
 
     Args:
-        root: A folder of class folders.
+        root: A folder of photographs.
         strict: Refuse the folder if a file in it is refused.
         cache_dir: Where the manifest is remembered.
+        listing: As in :func:`flowers.curation.manifest.scan`.
 
     Returns:
         The manifest, and the file that it is remembered in.
     """
     reader = [*FORMATS, HASH_CELLS]  # what another version, or with another library, would find otherwise
-    key = hashlib.sha256(json.dumps([str(root.resolve()), strict, reader, _listing(root)]).encode()).hexdigest()[:16]
+    listing = listing or list_folders(root)
+    files = [(*astuple(file), _state(root / file.path)) for file in listing.files]
+    key = hashlib.sha256(json.dumps([str(root.resolve()), strict, reader, sorted(files)]).encode()).hexdigest()[:16]
     remembered = cache_dir / f"manifest-{key}.csv"
     if remembered.exists():
         return read_manifest(remembered), remembered
-    manifest = scan(root, strict)
+    manifest = scan(root, strict, listing=listing)
     write_table(manifest, remembered)
     return manifest, remembered
 
@@ -75,21 +102,17 @@ def refused_files(data: Data, root: Path) -> pd.DataFrame:
     """List path, label and reason of the files below `root` that intake refused; none if the split was made earlier."""
     if data.split_csv is not None:
         return pd.DataFrame()
-    manifest, _ = remembered_scan(root, data.strict, Path(data.cache_dir))
+    manifest, _ = remembered_scan(root, data.strict, Path(data.cache_dir), list_photographs(root, data))
     return manifest.loc[manifest["status"] == "refused", ["path", "label", "reason"]]
 
 
-def _listing(root: Path) -> list[tuple[str, int, int]]:
-    """List name, size and time of change of every file in the class folders; what vanishes meanwhile is left out."""
-    # A class folder may be a link, which rglob would not follow from above.
-    classes = [entry for entry in root.iterdir() if os.path.isdir(entry)] if root.is_dir() else []  # noqa: PTH112
-    found = []
-    for path in sorted(path for folder in classes for path in folder.rglob("*")):
-        with contextlib.suppress(OSError):
-            state = path.stat()
-            if stat.S_ISREG(state.st_mode):
-                found.append((str(path), state.st_size, state.st_mtime_ns))
-    return found
+def _state(file: Path) -> tuple[int, int]:
+    """Tell a file's size and time of change; of one that is not there, nothing."""
+    try:
+        found = file.stat()
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
 
 
 def divide(manifest: pd.DataFrame, data: Data, root: Path) -> tuple[pd.DataFrame, str]:
@@ -110,18 +133,46 @@ def divide(manifest: pd.DataFrame, data: Data, root: Path) -> tuple[pd.DataFrame
         UserError: A setting is out of range, a class has too few photographs for the splits, or a decision fits none.
     """
     pairs = near_duplicates(manifest, data.split.near_bits)
-    published = None if data.split.official is None else read_published(root, data.split.official)
+    published = None
+    if data.split.official is not None:
+        published = read_published(root, data.split.official)
+    elif "split" in manifest and data.split.per_class is None:
+        published = dict(zip(manifest["path"], manifest["split"], strict=True))
     table = assign_splits(manifest, data.split, zip(pairs["sha256_a"], pairs["sha256_b"], strict=True), published)
     words = describe(table)
-    left_out = int((manifest["status"] == "ok").sum()) - len(table)
-    if left_out:
-        words += f"\n{left_out} photographs left out: the published division has the same pictures in another split"
+    if published is not None:
+        words = "\n".join([words, *_describe_published(manifest, table, published)])
+    elif "split" in manifest:
+        words += "\nthe data set's own division is not used, as data.split.per_class asks for another"
     edits = {} if data.decisions is None else read_label_edits(Path(data.decisions))
     after = apply_label_edits(manifest, edits).set_index("path")
     table["label"] = table["path"].map(after["label"])
     table = table[table["path"].map(after["status"]) == "ok"].reset_index(drop=True)
     check_splits(table)
     return table, f"{summarise(after.reset_index())}\n{words}"
+
+
+def _describe_published(manifest: pd.DataFrame, table: pd.DataFrame, published: Mapping[str, str]) -> list[str]:
+    """Word what became of a published division: a line each on what was made, left out, or is missing in it."""
+    usable = manifest[manifest["status"] == "ok"]
+    places, trained = usable["path"].map(published), set(table["label"])
+    lines = [
+        f"the published division has no {name}: {(table['split'] == name).sum()} of its training photographs are kept "
+        f"for it (data.split.{name}_frac)"
+        for name in SPLITS[1:]
+        if (table["split"] == name).any() and not (places == name).any()
+    ]
+    unknown = usable.loc[~usable["label"].isin(trained), "label"].value_counts().sort_index()
+    if len(unknown):
+        counts = ", ".join(f"{label} {count}" for label, count in unknown.items())
+        lines.append(f"left out, as the training has no photographs of these classes: {counts}")
+    if left_out := len(usable) - int(unknown.sum()) - len(table):
+        lines.append(f"{left_out} photographs left out: the published division has the same pictures in another split")
+    for name in SPLITS[1:]:
+        here = set(table.loc[table["split"] == name, "label"])
+        if here and (missing := sorted(trained - here)):
+            lines.append(f"{name} has no photographs of {', '.join(missing)}")
+    return lines
 
 
 def read_published(root: Path, number: int) -> dict[str, str]:
@@ -184,8 +235,10 @@ def find_photographs(data: Data) -> tuple[Path, pd.DataFrame, str]:
     if data.split_csv is not None:
         return Path(data.root), read_splits(Path(data.split_csv)), ""
     root = obtain(Path(data.root), data.source)
-    manifest, file = remembered_scan(root, data.strict, Path(data.cache_dir))
+    listing = list_photographs(root, data)
+    manifest, file = remembered_scan(root, data.strict, Path(data.cache_dir), listing)
     split, summary = divide(manifest, data, root)
+    summary = "\n".join([summary, *listing.notes])
     if (manifest["status"] == "refused").any():
         summary += f"\nmanifest of all files: {file}"
     return root, split, f"{root}: {summary}"

@@ -7,6 +7,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -32,13 +33,14 @@ def assign_splits(
     validation.
 
     A published division is kept as it is, but for its leaks: of a group that it tears apart, only the photographs
-    in the test remain, or else those in the validation.
+    in the test remain, or else those in the validation. Classes that the training lacks are left out. Where there is no
+    validation or no test at all, its share of the training becomes one.
 
     Args:
         manifest: Columns path, label, sha256 and status of :func:`flowers.curation.manifest.scan`, in any order.
         split: How to divide, number of folds and seed.
         alike: Pairs of sha256 of near-duplicates.
-        published: Path to train, val or test, where `split.official` is set.
+        published: Path to train, val or test, where a published division is to be kept.
 
     Returns:
         Columns path, label, group (16 hexadecimal digits), split, fold (-1 in the test), sha256; sorted by
@@ -53,19 +55,24 @@ def assign_splits(
         raise UserError("The manifest has no usable photograph to split: see its reason column.")
     table["group"] = table["sha256"].map(_group_names(table["sha256"], alike))
 
-    if split.official is None:
-        split_of: dict[str, str] = {}
-        for label, sizes in _strata(table).items():
-            split_of |= _divide(label, sizes, split)
-        table["split"] = table["group"].map(split_of)
+    if published is None:
+        table["split"] = _divide_all(table, split)
     else:
-        table = _keep_published(table, published or {})
+        table = _keep_published(table, split, published)
     folds = _number_folds(table[table["split"] != "test"], split.folds, split.seed)
     table["fold"] = folds.reindex(table.index, fill_value=-1)
     return table[COLUMNS]
 
 
-def _keep_published(table: pd.DataFrame, published: Mapping[str, str]) -> pd.DataFrame:
+def _divide_all(table: pd.DataFrame, split: Split) -> pd.Series:
+    """Place the photographs class by class."""
+    split_of: dict[str, str] = {}
+    for label, sizes in _strata(table).items():
+        split_of |= _divide(label, sizes, split)
+    return table["group"].map(split_of)
+
+
+def _keep_published(table: pd.DataFrame, split: Split, published: Mapping[str, str]) -> pd.DataFrame:
     """Divide as was published, less what would leak from a split into a more honest one."""
     places = table["path"].map(published)
     if places.isna().any():
@@ -74,7 +81,17 @@ def _keep_published(table: pd.DataFrame, published: Mapping[str, str]) -> pd.Dat
             "download the data set anew, or set data.split.official to null."
         )
     honesty = places.map(SPLITS.index)
-    return table.assign(split=places)[honesty == honesty.groupby(table["group"]).transform("max")]
+    table = table.assign(split=places)[honesty == honesty.groupby(table["group"]).transform("max")]
+    train = table["split"] == "train"
+    table = table[table["label"].isin(table.loc[train, "label"])].copy()
+    shares = {
+        f"{name}_frac": getattr(split, f"{name}_frac") for name in SPLITS[1:] if not (table["split"] == name).any()
+    }
+    if any(shares.values()):
+        missing = replace(split, **{"val_frac": 0.0, "test_frac": 0.0, **shares})
+        train = table["split"] == "train"
+        table.loc[train, "split"] = _divide_all(table[train], missing)
+    return table
 
 
 def _check_settings(split: Split) -> None:

@@ -144,6 +144,9 @@ class PhotoDataModule(lightning.LightningDataModule):
         sampling: str,
         seed: int,
         fit: Fit = "crop",
+        layout: str = "auto",
+        table: str | None = None,
+        table_columns: list[str] | None = None,
     ) -> None:
         """Take the settings; nothing is read yet.
 
@@ -163,6 +166,9 @@ class PhotoDataModule(lightning.LightningDataModule):
             seed: Of the order of training photographs.
             fit: How an oblong photograph becomes a square: its middle is taken (`crop`, as versions did that had no
                 choice), grey bars fill it up (`pad`), or it is squeezed (`squash`).
+            layout: How folders are understood, see :class:`flowers.config.schema.Data`.
+            table: A table of labels.
+            table_columns: Its columns of files and labels.
 
         Raises:
             UserError: If a value is out of range.
@@ -172,7 +178,8 @@ class PhotoDataModule(lightning.LightningDataModule):
             raise UserError(f"data.batch_size={batch_size} must be at least 1; correct the recipe.")
         photograph_weights("data.sampling", sampling, torch.zeros(1, dtype=torch.int64))  # refuses unknown words
         divided = split if isinstance(split, Split) else Split(**split)  # Hydra gives the keys
-        self.data = Data(name, root, source, strict, decisions, divided, split_csv, cache_dir, fit)
+        where = (name, root, source, strict, decisions, divided, split_csv, cache_dir)
+        self.data = Data(*where, fit, layout, table, table_columns)
         self.image_px = image_px
         self.batch_size = batch_size
         self.sampling = sampling
