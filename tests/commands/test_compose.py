@@ -76,6 +76,7 @@ def test_weights_are_pinned_by_their_digest(tmp_path: Path) -> None:
         ({"overrides": ["model.net.widht=3"]}, "no key 'model.net.widht'"),
         ({"overrides": ["sed=3"]}, "no key 'sed': did you mean 'seed'?"),
         ({"overrides": ["data.split.seed=3"]}, "would change the data after download and split have run"),
+        ({"overrides": ["data.table=labels.csv"]}, "would change the data after download and split have run"),
         ({"overrides": ["data=folder"]}, "would change the data after download and split have run"),
         ({"experimnts": []}, "params.yaml has no key 'experimnts': did you mean 'experiments'?"),
         ({"experiments": 3}, "experiments must be a list"),

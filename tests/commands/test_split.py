@@ -10,7 +10,9 @@ from PIL import Image
 
 from flowers.commands.download import download
 from flowers.commands.split import split
+from flowers.config.compose import read_data
 from flowers.config.schema import Settings
+from flowers.curation.prepare import find_photographs
 from flowers.curation.split_table import read_splits
 from flowers.errors import UserError
 
@@ -99,3 +101,67 @@ def test_class_too_small_for_the_splits_is_named(downloaded: Path, make_settings
     with pytest.raises(UserError, match="Class roses has 2 different photographs"):
         split(make_settings("out_dir=artifacts/split"))
     assert not (downloaded / "artifacts/split").exists()
+
+
+def test_a_folder_that_came_divided_keeps_its_division(
+    photographs: Path, make_settings: Callable[..., Settings], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "mine"
+    for index, file in enumerate(sorted(photographs.glob("*/*.jpg"))):
+        place = root / ("Train", "Train", "Train", "TEST")[index % 4] / file.parent.name / file.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, place)
+    shutil.copy(root / "Train/daisy/daisy_00.jpg", root / "TEST/daisy/leak.jpg")
+    shutil.copy(photographs / "roses/roses_00.jpg", root / "TEST/extra.jpg")
+    (root / "TEST/lily").mkdir()
+    shutil.copy(photographs / "roses/roses_01.jpg", root / "TEST/lily/1.jpg")  # that nothing is tested with, so no leak
+    download(make_settings("out_dir=artifacts/download", f"data.root={root}"))
+    said = capsys.readouterr().out
+    assert "is divided already, and used so: train (Train), test (TEST)" in said
+    assert "extra.jpg" in said
+    split(make_settings("out_dir=artifacts/split"))
+    said = capsys.readouterr().out
+    assert (
+        "the published division has no val: 3 of its training photographs are kept for it (data.split.val_frac)" in said
+    )
+    assert "left out, as the training has no photographs of these classes: lily 1" in said
+    assert "1 photographs left out: the published division has the same pictures in another split" in said
+    table = read_splits(tmp_path / "artifacts/split/split.csv")
+    assert table["split"].value_counts().to_dict() == {"train": 23, "test": 10, "val": 3}
+    assert (table["path"].str.startswith("TEST/") == (table["split"] == "test")).all()
+    assert "Train/daisy/daisy_00.jpg" not in set(table["path"])
+    # Without the stages it is the same, and another division can be asked for.
+    assert find_photographs(read_data(make_settings(f"data.root={root}")))[1].equals(table)
+    shutil.rmtree(root / "TEST/lily")
+    _, other, words = find_photographs(read_data(make_settings(f"data.root={root}", "data.split.per_class=[6,2]")))
+    assert "own division is not used, as data.split.per_class asks for another" in words
+    assert (pd.crosstab(other["label"], other["split"])[["train", "val"]] == [6, 2]).all(axis=None)
+
+
+def test_labels_of_a_table_go_through_the_pipeline(
+    photographs: Path, make_settings: Callable[..., Settings], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    rows, names = ["id;breed"], {"daisy": "007", "roses": "NA", "sunflowers": "Sonnen-Blüte"}
+    for file in sorted(photographs.glob("*/*.jpg")):
+        shutil.copy(file, images)
+        rows.append(f"{file.stem};{names[file.parent.name]}")
+    (images / "empty.jpg").touch()
+    (tmp_path / "labels.csv").write_text("\ufeff" + "\n".join([*rows, "gone;NA", "empty;NA"]))
+    given = ("data=table", "data.table=labels.csv", "data.root=images")
+    download(make_settings(*given, "out_dir=artifacts/download"))
+    said = capsys.readouterr().out
+    assert "007 12, NA 12, Sonnen-Blüte 12" in said
+    assert "1 rows without a file: gone" in said
+    assert "refused empty.jpg: zero bytes" in said
+    split(make_settings(*given, "out_dir=artifacts/split"))
+    table = read_splits(tmp_path / "artifacts/split/split.csv")
+    assert pd.crosstab(table["label"], table["split"]).to_numpy().tolist() == [[2, 8, 2]] * 3
+    assert find_photographs(read_data(make_settings(*given)))[1].equals(table)
+    with pytest.raises(UserError, match=r"the table of labels is not named: give data\.table=FILE"):
+        find_photographs(read_data(make_settings("data=table")))
+    with pytest.raises(UserError, match=r"data\.layout='clases': did you mean 'classes'"):
+        find_photographs(read_data(make_settings("data.layout=clases")))
+    with pytest.raises(UserError, match=r"data\.layout=classes is about folders"):
+        find_photographs(read_data(make_settings(*given, "data.layout=classes")))

@@ -223,3 +223,23 @@ def test_a_published_division_is_kept_without_its_leaks() -> None:
     check_splits(table)
     with pytest.raises(UserError, match=r"does not say what a/0_0.jpg is for"):
         assign_splits(manifest, split, published={})
+
+
+@pytest.mark.parametrize("missing", ["val", "test"])
+def test_a_part_that_a_published_division_lacks_comes_out_of_its_training(missing: str) -> None:
+    manifest = manifest_of({"a": 40, "b": 60, "other": 4}, copies=3)
+    there = "test" if missing == "val" else "val"
+    published = {path: "train" if i % 4 else there for i, path in enumerate(manifest["path"])}
+    published |= dict.fromkeys(manifest.loc[manifest["label"] == "other", "path"], there)
+    table = assign_splits(manifest, Split(0.2, 0.1, 5, seed=0, near_bits=-1), published=published)
+    check_splits(table)
+    assert set(table["label"]) == {"a", "b"}  # what the training lacks can neither be learned nor scored
+    kept = table[table["split"] == there]
+    assert set(kept["path"]) <= {path for path, place in published.items() if place == there}
+    trained = table[table["split"] != there]
+    share = (trained["split"] == missing).groupby(trained["label"]).mean()
+    assert share.tolist() == pytest.approx([0.2 if missing == "val" else 0.1] * 2, abs=0.03)
+    assert (table["fold"] == -1).equals(table["split"] == "test")
+
+    no_test = assign_splits(manifest, Split(0.2, 0.0, 5, seed=0, near_bits=-1), published=published)
+    assert set(no_test["split"]) == ({"train", "val", "test"} if missing == "val" else {"train", "val"})

@@ -259,7 +259,7 @@ def photographs_of(settings: Settings) -> tuple[Path, pd.DataFrame]:
     return root, split
 
 
-def find_folder(data: str, key: str) -> tuple[str, Path, bool]:
+def find_folder(data: str, key: str) -> tuple[str, Path, Data | None]:
     """Find, and obtain where it is not here yet, what a user calls other photographs.
 
     Args:
@@ -267,7 +267,7 @@ def find_folder(data: str, key: str) -> tuple[str, Path, bool]:
         key: What it was given with.
 
     Returns:
-        The data set's name, its folder, and whether a file in it that cannot be used is an error.
+        The data set's name, its folder, and what its configuration says of it, if it has one.
 
     Raises:
         UserError: If there is neither such a data set nor such a folder.
@@ -278,7 +278,7 @@ def find_folder(data: str, key: str) -> tuple[str, Path, bool]:
         if OmegaConf.is_missing(composed.data, "root"):
             raise UserError(f"{key}={data} names no photographs by itself: name their folder with {key}=DIR.")
         settings = read_data(read_settings(composed))
-        return data, obtain(Path(settings.root), settings.source), settings.strict
+        return data, obtain(Path(settings.root), settings.source), settings
     if Path(data).is_dir():
-        return Path(data).resolve().name, Path(data), False
+        return Path(data).resolve().name, Path(data), None
     raise UserError(f"{key}={data} is neither a folder nor a data set of conf/data: {suggestion(data, names)}")

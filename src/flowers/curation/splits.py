@@ -80,10 +80,11 @@ def _keep_published(table: pd.DataFrame, split: Split, published: Mapping[str, s
             f"The published division does not say what {table.loc[places.isna(), 'path'].iloc[0]} is for: "
             "download the data set anew, or set data.split.official to null."
         )
-    honesty = places.map(SPLITS.index)
-    table = table.assign(split=places)[honesty == honesty.groupby(table["group"]).transform("max")]
-    train = table["split"] == "train"
-    table = table[table["label"].isin(table.loc[train, "label"])].copy()
+    table = _taught(table.assign(split=places))
+    honesty = table["split"].map(SPLITS.index)
+    table = _taught(table[honesty == honesty.groupby(table["group"]).transform("max")]).copy()
+    if table.empty:
+        raise UserError("The published division leaves nothing to train on: see which photographs it calls train.")
     shares = {
         f"{name}_frac": getattr(split, f"{name}_frac") for name in SPLITS[1:] if not (table["split"] == name).any()
     }
@@ -92,6 +93,11 @@ def _keep_published(table: pd.DataFrame, split: Split, published: Mapping[str, s
         train = table["split"] == "train"
         table.loc[train, "split"] = _divide_all(table[train], missing)
     return table
+
+
+def _taught(table: pd.DataFrame) -> pd.DataFrame:
+    """Keep the photographs of classes that are in the training."""
+    return table[table["label"].isin(table.loc[table["split"] == "train", "label"])]
 
 
 def _check_settings(split: Split) -> None:

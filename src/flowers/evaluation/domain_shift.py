@@ -9,7 +9,7 @@ import pandas as pd
 import yaml
 
 from flowers.config.compose import CONF_DIR
-from flowers.curation.prepare import find_folder, remembered_scan
+from flowers.curation.prepare import find_folder, list_photographs, remembered_scan
 from flowers.errors import UserError
 from flowers.models.trained import TrainedModel
 
@@ -37,8 +37,9 @@ def find_photographs(model: TrainedModel, split: pd.DataFrame, data: str) -> tup
     Raises:
         UserError: If there is no such data set, or nothing in it that the model knows.
     """
-    name, root, strict = find_folder(data, "data")
-    manifest, _ = remembered_scan(root, strict, Path(model.settings.data.cache_dir))
+    name, root, known_as = find_folder(data, "data")
+    strict, listing = (known_as.strict, list_photographs(root, known_as)) if known_as else (False, None)
+    manifest, _ = remembered_scan(root, strict, Path(model.settings.data.cache_dir), listing)
     ok = manifest[manifest["status"] == "ok"]
     refused = manifest[manifest["status"] == "refused"]
     meant = match_classes(model.classes, sorted(ok["label"].unique()), read_class_names(CLASS_NAMES))
