@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from flowers.commands.data_card import look_into
 from flowers.config.compose import change, compose_config, instantiate, names_in, read_data, read_settings
 from flowers.config.schema import Settings
+from flowers.config.store_address import Address, address_of
 from flowers.data.augment import Augment, AugmentParams, transform
 from flowers.data.pixels import open_store
 from flowers.errors import UserError, suggestion
@@ -154,8 +155,11 @@ class Evaluation:
     @functools.cached_property
     def trainings(self) -> pd.DataFrame:
         """The trainings on the same split that MLflow remembers, the best on the validation photographs first."""
-        run = self._run.run
-        return list_trainings(self.model.settings.tracking.uri, run["dataset"], run["split_sha256"])
+        return list_trainings(*self._store, self._run.run["split_sha256"])
+
+    @property
+    def _store(self) -> Address:
+        return address_of(self.model.settings, self._run.run.get("mlflow_uri"))
 
     def ranking(self) -> list[str]:
         """Say which of the trainings beside this one are shown to be better than which, on the same test."""
@@ -170,7 +174,7 @@ class Evaluation:
         """Draw how it learned, beside others of :attr:`trainings`."""
         others = self.trainings[self.trainings["run_id"] != self._run.run["mlflow_run_id"]]
         others = others.drop_duplicates("name").head(most)
-        uri = self.model.settings.tracking.uri
+        uri = self._store.uri
         found = {name: read_curves(uri, run_id) for name, run_id in zip(others["name"], others["run_id"], strict=True)}
         return side_by_side_figure({**found, self.name: self.history}, self.name, "How they learned")
 

@@ -151,6 +151,10 @@ def test_mlflow_gets_one_run(make_settings: Make, tmp_path: Path) -> None:
     for name, each in metrics.items():
         assert runs[f"metrics.baseline/{name}/acc"][0] == pytest.approx(each["test/acc"])
         assert runs[f"metrics.baseline/{name}/val_acc"][0] == pytest.approx(each["val/acc"])
+    best = metrics[runs["tags.best"][0]]  # on the validation photographs
+    assert best["val/acc"] == max(each["val/acc"] for each in metrics.values())
+    for figure in ("val/acc", "test/acc", "test/macro_f1"):  # by which the table of runs is sorted
+        assert runs[f"metrics.{figure}"][0] == pytest.approx(best[figure])
     mlflow.set_tracking_uri(None)
 
 

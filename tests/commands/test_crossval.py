@@ -195,7 +195,7 @@ def test_killed_in_the_second_fold_it_goes_on_there(photographs: Path, tmp_path:
     ]
     figures: dict[str, Any] = dict(rows_of(store, f"SELECT key, value FROM metrics WHERE run_uuid='{parent}'"))
     about = json.loads((tmp_path / "out/crossval.json").read_text())
-    assert figures["crossval/val/acc"] == about["val/acc"]
+    assert figures["crossval/val/acc"] == figures["val/acc"] == about["val/acc"]
     assert [figures["crossval/val/acc_low"], figures["crossval/val/acc_high"]] == about["interval"]["val/acc"]
     assert about["mlflow_run_id"] == parent
     whole = call_flowers(tmp_path, *words, "tracking.enabled=false", "out_dir=whole")

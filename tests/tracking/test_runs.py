@@ -146,6 +146,19 @@ def test_run_holds_all_that_is_promised(
     np.testing.assert_allclose(found, calibrated(logits, model.temperature), atol=1e-5)
     signature = mlflow.models.get_model_info(logged.model_uri).signature
     assert "(-1, 3, 32, 32)" in str(signature.inputs)
+
+    sought = [f"metrics.`val/acc` = {run.data.metrics['val/acc']!r}", "metrics.`train/loss` > 0"]
+    for condition in sought:
+        (each,) = mlflow.search_logged_models([run.info.experiment_id], condition, output_format="list")
+        assert each.model_id == logged.model_id
+    (measured,) = [metric for metric in each.metrics if metric.key == "val/acc"]
+    assert (measured.dataset_name, measured.step) == ("folder-val", 2)
+    assert measured.dataset_digest == inputs["folder-val"].dataset.digest
+    assert each.params["width"] == "4"
+    served = mlflow.pyfunc.load_model(logged.model_uri)
+    answers = served.predict([(root / path).read_bytes() for path in val["path"]])
+    np.testing.assert_allclose(answers[model.classes], found, atol=1e-5)
+    assert answers["prediction"].tolist() == [model.classes[number] for number in found.argmax(axis=1)]
     assert capfd.readouterr().err == ""
 
 
@@ -160,6 +173,10 @@ def test_evaluation_continues_the_run(make: Make, tmp_path: Path, capfd: pytest.
     assert len(mlflow.search_runs(experiment_names=["folder"])) == 1
     assert run.info.status == "FINISHED"
     assert run.data.metrics["test/acc"] == metrics["test/acc"]
+    (logged,) = mlflow.search_logged_models(
+        [run.info.experiment_id], f"metrics.`test/acc` = {metrics['test/acc']!r}", output_format="list"
+    )
+    assert {metric.dataset_name for metric in logged.metrics if metric.key == "test/acc"} == {"folder-test"}
     low, high = metrics["interval"]["test/acc"]
     assert run.data.tags["test/acc interval"] == f"{low:.3f} to {high:.3f}"
     assert "mlflow.experimentKind" in mlflow.get_experiment(run.info.experiment_id).tags
@@ -484,7 +501,7 @@ def test_sweep_has_a_run_of_its_own(store: Path, tmp_path: Path, capsys: pytest.
     run = mlflow.get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "sweep seed=1,2"
-    assert run.data.metrics["best/val/acc"] == 0.9
+    assert run.data.metrics["best/val/acc"] == run.data.metrics["val/acc"] == 0.9
     assert run.data.tags["best.overrides"] == "seed=2"
     assert PARENT_VARIABLE not in os.environ
     assert "best: seed=2" in capsys.readouterr().out

@@ -57,6 +57,8 @@ def test_sweep_is_a_parent_with_children_and_a_failure_spoils_only_itself(photog
     assert best == table["overrides"][0]
     ((accuracy,),) = rows(store, f"SELECT value FROM metrics WHERE key='best/val/acc' AND run_uuid='{parent}'")
     assert accuracy == pytest.approx(table["val/acc"][0])
+    ((accuracy,),) = rows(store, f"SELECT value FROM metrics WHERE key='val/acc' AND run_uuid='{parent}'")
+    assert accuracy == pytest.approx(table["val/acc"][0])  # by the name that the table of runs is sorted by
 
 
 @pytest.mark.slow

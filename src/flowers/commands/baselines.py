@@ -22,6 +22,7 @@ from flowers.config.cli import run_command
 from flowers.config.compose import read_data
 from flowers.config.provenance import describe
 from flowers.config.schema import Fit, Settings
+from flowers.config.store_address import announce
 from flowers.curation.prepare import photographs_of
 from flowers.curation.split_table import SPLITS
 from flowers.data.pixels import open_store
@@ -115,6 +116,7 @@ def baselines(settings: Settings) -> dict[str, dict[str, Any]]:
         if settings.progress != "none":
             print(line, flush=True)
 
+    announce(settings)
     root, split = photographs_of(settings)
     data = read_data(settings)
     photographs = divide(root, split, Path(data.cache_dir), data.fit)
@@ -254,7 +256,7 @@ def table(metrics: dict[str, dict[str, Any]]) -> str:
 
 
 def _record(settings: Settings, out: Path, metrics: dict[str, dict[str, Any]]) -> None:
-    """Put the results into one MLflow run."""
+    """Put the results into one MLflow run, and by the names that trainings have them by those of the best."""
     figures = {
         f"baseline/{name}/{key.removeprefix('test/').replace('/', '_')}": value
         for name, each in metrics.items()
@@ -265,8 +267,10 @@ def _record(settings: Settings, out: Path, metrics: dict[str, dict[str, Any]]) -
         {"baseline": name, **{key: value for key, value in each.items() if isinstance(value, float)}}
         for name, each in metrics.items()
     ]
-    with tracked_run(settings, "baselines", {"kind": "baseline", "recipe": settings.name}) as run:
-        run.log_metrics(figures)
+    best = max(metrics, key=lambda name: float(metrics[name]["val/acc"]))
+    tags = {"kind": "baseline", "recipe": settings.name, "best": best}
+    with tracked_run(settings, "baselines", tags) as run:
+        run.log_metrics(figures | {key: value for key, value in metrics[best].items() if "/" in key})
         run.log_table(pd.DataFrame(rows), "baselines.json")
         for name in metrics:
             for file in _FILES:

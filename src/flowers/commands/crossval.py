@@ -22,6 +22,7 @@ from flowers.config.cli import exit_on_user_error, run_command, take_command_lin
 from flowers.config.compose import read_data, with_seed
 from flowers.config.provenance import describe
 from flowers.config.schema import Settings
+from flowers.config.store_address import announce
 from flowers.curation.prepare import photographs_of
 from flowers.curation.splits import fold_split, numbered_folds
 from flowers.errors import UserError
@@ -62,6 +63,7 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
         UserError: If something that the user gave cannot be used.
         KeyboardInterrupt: If interrupted; the same call goes on from the last whole epoch.
     """
+    announce(settings)
     folds, seeds = arguments.folds, arguments.seeds
     if seeds < 1 or (folds is None and seeds == 1):
         raise UserError(f"seeds={seeds} repeats nothing; give folds=5, or seeds=3, or both.")
@@ -103,7 +105,10 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
         if run is not None:
             figures = {name: about[name] for name in ("val/acc", "val/loss", "pooled/acc")}
             figures["val/acc_low"], figures["val/acc_high"] = about["interval"]["val/acc"]
-            run.log_metrics({f"crossval/{name}": value for name, value in figures.items()})
+            # The mean also by the name that its trainings have it by: MLflow's table sorts them together.
+            run.log_metrics(
+                {f"crossval/{name}": value for name, value in figures.items()} | {"val/acc": about["val/acc"]}
+            )
             for name in ("crossval.csv", "crossval.json", "predictions.csv"):
                 run.log_file(out / name, "crossval")
     return float(about["val/acc"])

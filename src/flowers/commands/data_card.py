@@ -15,6 +15,7 @@ import pandas as pd
 from flowers.config.cli import run_command
 from flowers.config.compose import read_data
 from flowers.config.schema import Data, Settings
+from flowers.config.store_address import announce
 from flowers.curation.manifest import read_manifest
 from flowers.curation.prepare import find_photographs, list_photographs, remembered_scan
 from flowers.curation.split_table import read_splits
@@ -40,6 +41,7 @@ def card(settings: Settings) -> Path:
     Raises:
         UserError: If the photographs or their split cannot be used.
     """
+    announce(settings)
     contents, out = look_into(read_data(settings)), Path(settings.out_dir) / "card"
     root = contents.root
     out.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from flowers.config.cli import exit_on_user_error, read_arguments
 from flowers.config.schema import Fit
+from flowers.config.store_address import announce_trained
 from flowers.config.words import quoted
 from flowers.curation.prepare import find_folder
 from flowers.curation.split_table import read_splits
@@ -291,6 +292,8 @@ def main() -> list[str] | None:
     """Evaluate the model that the command line names; what is returned is the command that follows."""
     with exit_on_user_error():
         arguments = read_arguments(Arguments)
+        if arguments.report:
+            announce_trained(arguments.model)
         if arguments.data is None:
             out = arguments.out_dir or arguments.model / "test"
             asked = (arguments.corruptions, arguments.outliers, arguments.explanations)

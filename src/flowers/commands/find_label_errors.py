@@ -17,6 +17,7 @@ from flowers.config.cli import run_command
 from flowers.config.compose import change
 from flowers.config.provenance import data_digest
 from flowers.config.schema import Settings
+from flowers.config.store_address import announce
 from flowers.curation.labels import confident_joint, rank_suspects
 from flowers.curation.prepare import photographs_of
 from flowers.curation.splits import fold_split
@@ -37,6 +38,7 @@ def find_label_errors(settings: Settings) -> int:
     Raises:
         UserError: If something that the user gave cannot be used, or the folds cannot be trained on.
     """
+    announce(settings)
     refuse_from_stage("find_label_errors", [settings])
     root, split = photographs_of(settings)
     table = split[split["split"] != "test"].reset_index(drop=True)

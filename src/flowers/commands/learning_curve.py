@@ -31,6 +31,7 @@ from flowers.config.cli import check_pairs, exit_on_user_error, take_keys
 from flowers.config.compose import change, compose_config, read_data, read_settings, with_seed
 from flowers.config.provenance import describe
 from flowers.config.schema import Settings
+from flowers.config.store_address import announce
 from flowers.curation.prepare import photographs_of
 from flowers.curation.splits import subset_split
 from flowers.errors import UserError
@@ -72,6 +73,7 @@ def learning_curve(recipes: Sequence[Settings], sizes: Sequence[float], seeds: i
     """
     _check(recipes, sizes, seeds)
     first = recipes[0]
+    announce(first)
     root, split = photographs_of(first)
     table = split[split["split"] != "test"].reset_index(drop=True)
     members = plan(recipes, table, sizes, seeds)

@@ -15,6 +15,7 @@ from flowers.commands.train import build_training
 from flowers.config.cli import run_command
 from flowers.config.compose import as_dict, change
 from flowers.config.schema import Settings
+from flowers.config.store_address import announce
 from flowers.errors import UserError
 from flowers.report.curves import rates_figure
 from flowers.tracking.runs import tracked_run
@@ -33,6 +34,7 @@ def lr_find(settings: Settings) -> float | None:
     Raises:
         UserError: If something that the user gave cannot be used.
     """
+    announce(settings)
     out = Path(settings.out_dir)
     start = start_checkpoint(out, settings)
     with tempfile.TemporaryDirectory() as folder:
@@ -87,4 +89,4 @@ def _sweep(settings: Settings, start: Path | None, folder: Path) -> RateSweep:
 
 def main() -> None:
     """Look for the rate of the recipe that the command line names."""
-    run_command(lr_find)
+    run_command(lambda settings: str(lr_find(settings)))  # a rate is nothing that a sweep could rank

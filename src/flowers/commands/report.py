@@ -13,6 +13,8 @@ from pathlib import Path
 import pandas as pd
 
 from flowers.config.cli import exit_on_user_error, read_arguments
+from flowers.config.store_address import announce_trained
+from flowers.evaluation.result_files import TRAINED
 from flowers.report.evaluation import Run, figures_of, read_run, write_report
 from flowers.tracking.runs import tracked_run
 
@@ -62,10 +64,11 @@ def _record(run: Run, files: Sequence[Path]) -> None:
     low, high = scores["interval"]["test/acc"]
     # A tag, which stands beside the figure in the table of runs; as metrics, bounds would be charts of their own.
     tags = {"recipe": run.settings.name, f"{where}/acc interval": f"{low:.3f} to {high:.3f}"}
-    with tracked_run(run.settings, run.settings.name, tags, run.run["mlflow_run_id"]) as record:
-        record.log_metrics(
-            {f"{where}/{name.removeprefix('test/')}": scores[name] for name in scores if name.startswith("test/")}
-        )
+    known = (run.run["mlflow_run_id"], run.run.get("mlflow_uri"))
+    data = (f"{run.run['dataset']}-test", run.run["split_sha256"][:36]) if where == "test" else (scores["data"], "")
+    with tracked_run(run.settings, run.settings.name, tags, *known) as record:
+        figures = {f"{where}/{name.removeprefix('test/')}": scores[name] for name in scores if name.startswith("test/")}
+        record.log_metrics(figures, measured_on=data)
         confusions = pd.DataFrame(run.counts, columns=run.classes)
         confusions.insert(0, "truth", run.classes, allow_duplicates=True)
         record.log_table(confusions, f"{where}/confusion.json")
@@ -89,4 +92,5 @@ def main() -> None:
     """Write the page of the evaluation that the command line names."""
     with exit_on_user_error():
         arguments = read_arguments(Arguments)
+        announce_trained(arguments.evaluation / TRAINED)
         report(arguments.evaluation, arguments.out_dir or arguments.evaluation)

@@ -5,18 +5,22 @@ Writes a folder with ``model.safetensors``, ``config.yaml`` (what was trained), 
 """
 
 import contextlib
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from lightning.pytorch.callbacks import Callback
 
 from flowers.config.cli import run_command
 from flowers.config.compose import as_dict, instantiate
 from flowers.config.provenance import derive_seed, split_digest
 from flowers.config.schema import Settings
+from flowers.config.store_address import announce, shown
 from flowers.data.datamodule import PhotoDataModule
 from flowers.errors import UserError
 from flowers.training import checkpoints
@@ -34,13 +38,15 @@ def train(settings: Settings, stop_after_epochs: int | None = None, logged: Mapp
         logged: Arguments for the MLflow logger, for example `run_name`, beside those of the settings.
 
     Returns:
-        The validation accuracy of the last epoch, in [0, 1]. NaN if stopped before the end.
+        The validation accuracy of the last epoch, in [0, 1]. NaN if stopped before the end. What a sweep has trained to
+        the end, a sweep does not train again.
 
     Raises:
         UserError: If something that the user gave cannot be used.
         KeyboardInterrupt: If interrupted; the same call goes on from the last whole epoch.
     """
     out, speaks = Path(settings.out_dir), settings.progress != "none"
+    announce(settings)
     checkpoints.check_free(out, settings)
     start = checkpoints.start_checkpoint(out, settings)
     datamodule, model = build_training(settings)
@@ -49,6 +55,10 @@ def train(settings: Settings, stop_after_epochs: int | None = None, logged: Mapp
     out.mkdir(parents=True, exist_ok=True)  # now, not after hours, is the time to learn that it cannot be made
     split = getattr(datamodule, "split", None)  # which a DataModule from elsewhere does not have
     folder = Path("runs/resume") / checkpoints.resume_key(settings, "" if split is None else split_digest(split), start)
+    # The trainings of a series are for the series to remember.
+    in_sweep = logged is None and HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    if in_sweep and (record := _trained_earlier(folder.name, out, settings)):
+        return float(record["final"]["val/acc"])
     checkpoint = checkpoints.EpochCheckpoint(folder, stop_after_epochs)
     bar = shows_bar(settings.progress)
     history = History(lines=speaks and not bar)
@@ -74,13 +84,19 @@ def train(settings: Settings, stop_after_epochs: int | None = None, logged: Mapp
             trainer.fit(model, datamodule=datamodule, ckpt_path=begun, weights_only=True)
         if stop_after_epochs is not None:
             return float("nan")
-        run_id = next((logger.run_id for logger in loggers if getattr(logger, "run_id", None)), None)
-        record = checkpoints.write_model(out, settings, model.final_net, datamodule, history.rows, run_id)
+        tracked = next((logger for logger in loggers if getattr(logger, "run_id", None)), None)
+        run = {
+            "mlflow_run_id": getattr(tracked, "run_id", None),
+            "mlflow_uri": shown(uri) if (uri := getattr(tracked, "uri", None)) else None,
+        }
+        record = checkpoints.write_model(out, settings, model.final_net, datamodule, history.rows, run)
         for logger in loggers:
             if hasattr(logger, "log_trained"):
                 pixels, *_ = next(checkpoints.validation_batches(datamodule))
                 logger.log_trained(out, model.final_net, record["temperature"], pixels[:2], record["classes"])
         checkpoints.finish(folder, out)
+        if in_sweep:
+            checkpoints.remember(folder.name, out)
     print(f"trained model: {out}  (val/acc {record['final']['val/acc']:.3f})", flush=True)
     return float(record["final"]["val/acc"])
 
@@ -103,6 +119,20 @@ def build_training(settings: Settings) -> tuple[PhotoDataModule, Classifier]:
     if getattr(datamodule, "image_px", None) is None:
         datamodule.image_px = model.image_px
     return datamodule, model
+
+
+def _trained_earlier(key: str, out: Path, settings: Settings) -> dict[str, Any] | None:
+    """Take over what an earlier sweep has trained to the end, with its MLflow run; None if there is nothing."""
+    earlier = checkpoints.find_trained(key)
+    if earlier is None:
+        return None
+    record: dict[str, Any] = json.loads((earlier / "run.json").read_text())
+    with _open_loggers(settings, {}) as loggers:
+        if not all(logger.adopt(record["mlflow_run_id"]) for logger in loggers if hasattr(logger, "adopt")):
+            return None  # another store's
+    checkpoints.take_over(earlier, out)
+    print(f"trained already: {earlier}  (val/acc {record['final']['val/acc']:.3f})", flush=True)
+    return record
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """Look at every run: ``flowers ui``, or ``make ui``.
 
-Serves the pages of MLflow on this machine until Ctrl-C, and prints their addresses, one for each data set. Before, runs
-whose process was killed are closed, and a project that was moved finds its figures again.
+Serves the pages of MLflow on this machine until Ctrl-C, and prints their addresses, one for each experiment. Before,
+runs whose process was killed are closed, and a project that was moved finds its figures again. The store is `uri`, else
+MLFLOW_TRACKING_URI, else ``mlflow.db`` in this folder; a server's pages are served already.
 """
 
 import errno
@@ -12,9 +13,10 @@ import sys
 from dataclasses import dataclass
 
 from flowers.config.cli import exit_on_user_error, read_arguments
+from flowers.config.store_address import shown, sqlite_file, store_uri, without_secrets
 from flowers.errors import UserError
 from flowers.tracking.runs import list_experiments
-from flowers.tracking.store import sqlite_file, store_access
+from flowers.tracking.store import store_access
 
 KIND = "?workflowType=machine_learning"
 """Without it, a new browser gets MLflow's pages for another kind of work."""
@@ -33,7 +35,7 @@ class Arguments:
 
     port: int = 5000
     host: str = "127.0.0.1"
-    uri: str = "sqlite:///mlflow.db"
+    uri: str | None = None
 
 
 def check_port(host: str, port: int) -> None:
@@ -84,7 +86,7 @@ def prepare(uri: str, base: str) -> list[str]:
     with store_access(uri, key="uri"):
         experiments = list_experiments(uri)
     if not experiments:
-        raise UserError(f"there are no runs in {uri} yet; {nothing}")
+        raise UserError(f"there are no runs in {shown(uri)} yet; {nothing}")
     width = max(len(name) for _, name, _ in experiments)
     return [
         f"  {name:{width}}  {count:4} {'run ' if count == 1 else 'runs'}  {base}/#/experiments/{number}/runs{KIND}"
@@ -94,11 +96,12 @@ def prepare(uri: str, base: str) -> list[str]:
 
 def server_command(arguments: Arguments) -> list[str]:
     """Write the command that serves the pages."""
+    uri = store_uri(arguments.uri, key="uri")
     command = [sys.executable, "-m", "mlflow", "server", "--host", arguments.host, "--port", str(arguments.port)]
-    command += ["--backend-store-uri", arguments.uri, "--registry-store-uri", arguments.uri]
+    command += ["--backend-store-uri", uri, "--registry-store-uri", uri]
     # One person looks: one process starts sooner than four, and they need no log of each other's visits.
     command += ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
-    file = sqlite_file(arguments.uri)
+    file = sqlite_file(uri)
     return command if file is None else [*command, "--default-artifact-root", str(file.resolve().parent / "mlruns")]
 
 
@@ -108,10 +111,16 @@ def ui(arguments: Arguments) -> None:
     Raises:
         UserError: If they cannot be served, or there is nothing to see.
     """
-    check_port(arguments.host, arguments.port)
-    base = page(arguments.host, arguments.port)
-    lines = prepare(arguments.uri, base)
+    uri = store_uri(arguments.uri, key="uri")
+    served = uri.startswith(("http:", "https:"))
+    if not served:
+        check_port(arguments.host, arguments.port)
+    base = without_secrets(uri).rstrip("/") if served else page(arguments.host, arguments.port)
+    print(f"MLflow: {shown(uri)}", flush=True)
+    lines = prepare(uri, base)
     print("\n".join([*lines, f"  all         {base}"]))
+    if served:
+        return
     if arguments.host not in LOCAL:
         print(f"flowers: whoever reaches {arguments.host} can see, change and delete the runs.", file=sys.stderr)
     print("Ctrl-C ends it.", flush=True)

@@ -71,7 +71,7 @@ def run_command(task: Callable[[Settings], Any]) -> None:
                 print(f"flowers: job {job.job.num} of the sweep: {error}", file=sys.stderr, flush=True)
                 error = UserError("not every job of the sweep succeeded; the sentences above say why.")
             failures.append(error)
-            return None
+            return error
         finally:
             # Hydra made a folder for the job, which may have written elsewhere. Empty folders of the user's own stay.
             output = Path(job.runtime.output_dir).resolve()

@@ -26,6 +26,7 @@ from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 
 from flowers.config.check import check, dotted, locate, nearest, parameters_of, type_of
 from flowers.config.schema import Data, Settings, Split, Stage
+from flowers.config.store_address import hide_secret
 from flowers.config.words import as_hydra_reads, at_home, literal, typable
 from flowers.errors import UserError, suggestion
 
@@ -249,8 +250,20 @@ def read_settings(config: DictConfig, packages: Sequence[str] | None = None, hom
         if "hydra" in config:
             config = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
         plain = as_dict(config, throw_on_missing=True)
+    _settle_store(plain)
     check(plain, packages)
     return OmegaConf.create(literal(plain, home))
+
+
+def _settle_store(plain: dict[str, Any]) -> None:
+    """Have all commands record where the logger ``mlflow`` does, and keep a password out of what is written down."""
+    mentioned = [(plain.get("logger") or {}).get("mlflow"), plain.get("tracking")]
+    nodes = [node for node in mentioned if isinstance(node, dict)]
+    for key in ("uri", "experiment"):
+        given = next((node[key] for node in nodes if key in node), None)
+        for node in nodes if isinstance(given, str) else ():
+            if key in node or node is nodes[-1]:
+                node[key] = hide_secret(str(given))
 
 
 def change(settings: Settings, changes: Mapping[str, Any]) -> Settings:

@@ -109,10 +109,13 @@ class Tracking:
     """The MLflow store."""
 
     enabled: bool
-    uri: str
-    """An MLflow address; `sqlite:///mlflow.db` is where a plain `mlflow ui` looks."""
+    uri: str | None
+    """An MLflow address; null: `MLFLOW_TRACKING_URI` if it is set, else `sqlite:///mlflow.db`."""
     system_metrics_s: float
     """Seconds between two samples of processor and memory use; 0: none."""
+    experiment: str | None = None
+    """The MLflow experiment, made if it is new; null: `MLFLOW_EXPERIMENT_NAME` or `MLFLOW_EXPERIMENT_ID` if one is set,
+    else the name of the data set."""
 
 
 @dataclass

@@ -2,9 +2,12 @@
 
 import atexit
 import contextlib
+import importlib.metadata
+import json
 import os
 import re
 import sys
+import tempfile
 import warnings
 from argparse import Namespace
 from collections import defaultdict
@@ -16,27 +19,28 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
-import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from mlflow.data.sources import LocalArtifactDatasetSource
-from mlflow.entities import Dataset, DatasetInput, InputTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from torch import nn
 
 from flowers.config.provenance import git_commit, split_digest
+from flowers.config.store_address import PARENT_VARIABLE, find_address, store_uri
 from flowers.curation.prepare import refused_files
 from flowers.data.datamodule import PhotoDataModule
 from flowers.errors import UserError
+from flowers.models import served
 from flowers.models.inference import PixelLogits
-from flowers.tracking.store import OpenRun, anchored, current_store, read_note, store_access, write_note
-from flowers.tracking.summary import PARENT_VARIABLE, flat, run_name, run_note, short_params
+from flowers.tracking.store import OpenRun, find_run, read_note, store_access, write_note
+from flowers.tracking.summary import flat, run_name, run_note, short_params
 from flowers.training.stages import describe_stages, stage_metrics
-from flowers.training.trainer import History
+from flowers.training.trainer import METRICS, History
 
 
 class RetryQueue:
@@ -85,13 +89,14 @@ class MLflowLogger(Logger, Callback):
     run's id, unless it is the working folder.
 
     Attributes:
+        uri: The store.
         run_id: The run; None before there is one.
     """
 
     def __init__(
         self,
-        uri: str = "sqlite:///mlflow.db",
-        experiment: str = "flowers",
+        uri: str | None = None,
+        experiment: str | None = None,
         run_name: str | None = None,
         tags: Mapping[str, str] | None = None,
         system_metrics_s: float = 0,
@@ -100,8 +105,9 @@ class MLflowLogger(Logger, Callback):
         """Choose where to record; nothing is opened yet.
 
         Args:
-            uri: The MLflow store.
-            experiment: The MLflow experiment, made if it is new.
+            uri: The MLflow store; null: ``MLFLOW_TRACKING_URI`` if it is set, else ``mlflow.db`` in the working folder.
+            experiment: The MLflow experiment, made if it is new; null: ``MLFLOW_EXPERIMENT_NAME`` or
+                ``MLFLOW_EXPERIMENT_ID`` if one is set, else the data set's name, or ``flowers``.
             run_name: Null: by the recipe and the command line, or as MLflow makes it up.
             tags: Of the run, beside those that are made here.
             system_metrics_s: Seconds between two samples of processor and memory use; 0: none.
@@ -109,10 +115,10 @@ class MLflowLogger(Logger, Callback):
         """
         super().__init__()
         self.run_id: str | None = None
-        self._uri = uri = anchored(uri)
-        self._experiment, self._run_name, self._tags = experiment, run_name, tags or {}
+        self._given, self._run_name, self._tags = (uri, experiment), run_name, tags or {}
         self._system_metrics_s, self._draw_confusion = system_metrics_s, draw_confusion
-        self._queue = RetryQueue(uri)
+        self.uri = store_uri(uri)
+        self._queue = RetryQueue(self.uri)
         self._run: OpenRun | None = None
         self._trainer: Trainer | None = None
         self._closed = False
@@ -123,8 +129,8 @@ class MLflowLogger(Logger, Callback):
 
     @property
     def name(self) -> str:
-        """The MLflow experiment."""
-        return self._experiment
+        """The MLflow experiment; empty if it is known by its number alone."""
+        return find_address(*self._given, self._data.get("name")).experiment or ""
 
     @property
     def version(self) -> str:
@@ -175,8 +181,7 @@ class MLflowLogger(Logger, Callback):
             self._queue.add(partial(run.client.set_tag, run.run_id, "stages", describe_stages(stages)))
         if split is not None:
             root = Path(getattr(photographs, "root", "."))
-            name = (self._config.get("data") or {}).get("name", self._experiment)
-            self._queue.add(lambda: run.client.log_inputs(run.run_id, data_sets(split, root, name)))
+            self._queue.add(lambda: run.client.log_inputs(run.run_id, data_sets(split, root, self._data_name)))
         if isinstance(photographs, PhotoDataModule):
             refused = refused_files(photographs.data, photographs.root)
             if not refused.empty:
@@ -213,13 +218,25 @@ class MLflowLogger(Logger, Callback):
             files = [out / name for name in ("run.json", "history.csv", "split.csv")]
             records = [partial(run.log_file, file) for file in files if file.exists()]
             scorer = nn.Sequential(PixelLogits(net, temperature), nn.Softmax(dim=1))
-            photographs = getattr(self._trainer, "datamodule", None)
+            photographs, split = getattr(self._trainer, "datamodule", None), self._split()
             fit = photographs.data.fit if isinstance(photographs, PhotoDataModule) else None
-            self._queue.add(*records, partial(log_model, run, scorer, pixels, classes, fit))
+            about = {"classes": classes, "image_px": int(pixels.shape[1]), "fit": fit}
+            digest = None if split is None else split_digest(split)
+            self._queue.add(*records, partial(log_model, run, scorer, pixels, about, self._data_name, digest))
             self._queue.give_up(f"; {out} is whole")
         except Exception as error:  # torch cannot export every network
             print(f"flowers: the MLflow run lacks the model: {error}; {out} is whole.", file=sys.stderr)
         self._close("FINISHED")
+
+    def adopt(self, run_id: str | None) -> bool:
+        """Make a finished training's run a child of the sweep that this is; False if the store does not have it."""
+        parent = os.environ.get(PARENT_VARIABLE)
+        with store_access(self.uri):
+            client = mlflow.MlflowClient(self.uri)
+            found = run_id is not None and find_run(client, run_id) is not None
+            if found and parent:
+                client.set_tag(run_id, MLFLOW_PARENT_RUN_ID, parent)
+        return found
 
     def _open(self) -> OpenRun:
         """Open or continue the run, unless it is open."""
@@ -233,12 +250,10 @@ class MLflowLogger(Logger, Callback):
                 known = known or note.get("run_id")
         commit, count = git_commit(), None
         tags = {"recipe": config.get("name"), "git_commit": commit or "unknown", **self._tags}
-        tags |= {MLFLOW_PARENT_RUN_ID: os.environ.get(PARENT_VARIABLE)}
         if split is not None:
             tags["split"], count = split_digest(split), int((split["split"] == "train").sum())
         self._run = run = OpenRun(
-            self._uri,
-            self._experiment,
+            *find_address(*self._given, self._data.get("name")),
             self._run_name or run_name(config),
             {key: str(value) for key, value in tags.items() if value},
             run_id=known,
@@ -265,6 +280,14 @@ class MLflowLogger(Logger, Callback):
         """Find the folder that keeps the run's id; Lightning's default, the working folder, belongs to no training."""
         folder = None if self._trainer is None else Path(self._trainer.default_root_dir)
         return None if folder is None or folder.resolve() == Path.cwd() else folder
+
+    @property
+    def _data(self) -> dict[str, Any]:
+        return self._config.get("data") or {}
+
+    @property
+    def _data_name(self) -> str:
+        return self._data.get("name") or self.name or "data"
 
     def _split(self) -> pd.DataFrame | None:
         split = getattr(getattr(self._trainer, "datamodule", None), "split", None)
@@ -299,38 +322,73 @@ def _allowed(name: str) -> str:
     return re.sub(r"[^\w./ :-]", "_", name)[:250]
 
 
+def data_set(name: str, part: str, digest: str) -> tuple[str, str]:
+    """Name a part of a data set (train, val or test) for MLflow, with a digest, of 36 characters at most."""
+    return f"{name}-{part}", digest[:36]
+
+
 def data_sets(split: pd.DataFrame, root: Path, name: str) -> list[DatasetInput]:
-    """Describe the training and the validation photographs for MLflow, whose digests have 36 characters at most."""
-    inputs, digest, source = [], split_digest(split)[:36], LocalArtifactDatasetSource(str(root))
+    """Describe the training and the validation photographs for MLflow."""
+    inputs, source = [], LocalArtifactDatasetSource(str(root))
     for part, context in (("train", "training"), ("val", "validation")):
         rows = split.loc[split["split"] == part, ["path", "label"]].reset_index(drop=True)
-        data = mlflow.data.from_pandas(rows, source, targets="label", name=f"{name}-{part}", digest=digest)
+        called, digest = data_set(name, part, split_digest(split))
+        data = mlflow.data.from_pandas(rows, source, targets="label", name=called, digest=digest)
         inputs.append(DatasetInput(Dataset(**data.to_dict()), [InputTag("mlflow.data.context", context)]))
     return inputs
 
 
-def log_model(run: OpenRun, scorer: nn.Module, pixels: NDArray[np.uint8], classes: list[str], fit: str | None) -> None:
-    """Record a network, with signature and input example, in a format that runs no code when it is loaded.
+def log_model(
+    run: OpenRun, scorer: nn.Module, pixels: NDArray[np.uint8], about: dict[str, Any], data: str, digest: str | None
+) -> None:
+    """Record a network as a model of MLflow, and its run's last figures as the model's.
 
-    The network makes probabilities (B,K) of pixels (B,3,H,W) float32 in [0, 255]; two of the pixels (N,H,W,3) become
-    the example, from which it is known that B may vary. `fit` is what made them square, if that is known.
+    Its files are a graph of torch, which runs no code when it is loaded, and what :mod:`flowers.models.served` needs to
+    know beside it, which MLflow calls with photographs.
+
+    Args:
+        run: The training's.
+        scorer: From pixels (B,3,H,W) float32 in [0, 255] to probabilities (B,K).
+        pixels: (N,H,W,3); two of them become the example, from which it is known that B may vary.
+        about: For :class:`flowers.models.served.PhotographModel`.
+        data: The data set's name.
+        digest: Of its split; None: unknown.
     """
     two = np.resize(pixels, (2, *pixels.shape[1:]))
     examples = np.ascontiguousarray(two.transpose(0, 3, 1, 2), dtype=np.float32)
-    scorer = scorer.cpu().eval()
-    with torch.inference_mode():
-        probabilities = scorer(torch.from_numpy(examples)).numpy()
-    model = run.client.create_logged_model(run.experiment_id, name="model", source_run_id=run.run_id)
-    with current_store(run.uri), warnings.catch_warnings():
-        # About weights that are not on the processor, which these are.
-        warnings.filterwarnings("ignore", message="No complete tensor found in the group")
-        mlflow.pytorch.log_model(
-            scorer,
-            model_id=model.model_id,
-            run_id=run.run_id,
-            serialization_format="pt2",
-            signature=mlflow.models.infer_signature(examples, probabilities),
-            input_example=examples,
-            pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", f"numpy=={np.__version__}"],
-            metadata={"classes": classes, "image_px": int(pixels.shape[1]), "fit": fit},
-        )
+    scorer, client = scorer.cpu().eval(), run.client
+    answers = served.PhotographModel(scorer, **about).predict(two)
+    signature = mlflow.models.infer_signature(examples, answers)
+    signature._is_signature_from_type_hint = True  # so that MLflow leaves it to the model to look at its input
+    versions = [f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in ("torch", "numpy", "pillow")]
+    known = client.get_run(run.run_id).data
+    model = client.create_logged_model(run.experiment_id, "model", run.run_id, params=known.params)
+    try:
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            # About weights that are not on the processor, which these are.
+            warnings.filterwarnings("ignore", message="No complete tensor found in the group")
+            path = Path(folder) / "model"
+            flavors = mlflow.models.Model(run_id=run.run_id, model_id=model.model_id, metadata=about)
+            mlflow.pytorch.save_model(
+                scorer,
+                path,
+                mlflow_model=flavors,
+                serialization_format="pt2",
+                signature=signature,
+                input_example=examples,
+                pip_requirements=versions,
+            )
+            (path / "data" / served.ABOUT).write_text(json.dumps(about))
+            flavors.flavors["python_function"]["loader_module"] = served.__name__
+            flavors.save(path / "MLmodel")
+            client.log_model_artifacts(model.model_id, str(path))
+    except BaseException:
+        client.delete_logged_model(model.model_id)
+        raise
+    client.finalize_logged_model(model.model_id, "READY")
+    points = [client.get_metric_history(run.run_id, name)[-1] for name in METRICS if name in known.metrics]
+    client.log_outputs(run.run_id, [LoggedModelOutput(model.model_id, max((each.step for each in points), default=0))])
+    for each in points:
+        measured = (None, None) if digest is None else data_set(data, each.key.partition("/")[0], digest)
+        again = Metric(each.key, each.value, each.timestamp, each.step, model.model_id, *measured)
+        client.log_batch(run.run_id, metrics=[again])

@@ -2,6 +2,7 @@
 
 One run stands for one experiment: the training opens it (:mod:`flowers.tracking.logger`), a training that was
 interrupted and started again continues it, and ``report`` adds the test to it. Other results have a run of their own.
+MLflow, which takes a second, is imported when it is used.
 """
 
 import contextlib
@@ -9,27 +10,40 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import mlflow
 import pandas as pd
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from flowers.tracking.store import OpenRun, current_store, read_note, repair, sqlite_file, store_access, write_note
-from flowers.tracking.summary import PARENT_VARIABLE
+from flowers.config.store_address import PARENT_VARIABLE, address_of, sqlite_file
+
+if TYPE_CHECKING:
+    from flowers.tracking.store import OpenRun
 
 EPOCH_METRICS = ("train/acc", "val/acc", "train/loss", "val/loss")
 COLUMNS = ("name", "status", "started", "train/acc", "val/acc", "test/acc", "test/macro_f1", "run_id")
 
 
 @contextlib.contextmanager
-def tracked_run(settings: Any, name: str, tags: Mapping[str, str], run_id: str | None = None) -> Iterator[OpenRun]:
-    """Open or continue a run, as :class:`OpenRun` does, of a command's store and data set; close it as it deserves.
+def tracked_run(
+    settings: Any, name: str, tags: Mapping[str, str], run_id: str | None = None, recorded: str | None = None
+) -> Iterator["OpenRun"]:
+    """Open or continue a run, as :class:`OpenRun` does, where a configuration records; close it as it deserves.
+
+    Args:
+        settings: The configuration.
+        name: Of a new run.
+        tags: Of the run.
+        run_id: The run to continue.
+        recorded: The store that has it, for a configuration that names none.
 
     Raises:
         UserError: If the store cannot be used.
     """
-    run = OpenRun(settings.tracking.uri, settings.data.name, name, tags, run_id=run_id)
+    from flowers.tracking.store import OpenRun, store_access
+
+    run = OpenRun(*address_of(settings, recorded), name, tags, run_id=run_id)
+    if run_id is not None and run.before is None:
+        print(f"MLflow: run {run_id} is not in this store (any more); recorded in a new one, {run.run_id}", flush=True)
     # What is added later does not make a finished training longer.
     ended_ms = run.before.info.end_time if run.before and run.before.info.status == "FINISHED" else None
     status = "KILLED"
@@ -45,7 +59,7 @@ def tracked_run(settings: Any, name: str, tags: Mapping[str, str], run_id: str |
 
 
 @contextlib.contextmanager
-def series_run(work: Path, settings: Any, name: str, tags: Mapping[str, str]) -> Iterator[OpenRun | None]:
+def series_run(work: Path, settings: Any, name: str, tags: Mapping[str, str]) -> Iterator["OpenRun | None"]:
     """Open a series' run, or the one that it had before an interruption; trainings become its children.
 
     Its folder `work` keeps the run's id. Without tracking there is no run.
@@ -56,8 +70,9 @@ def series_run(work: Path, settings: Any, name: str, tags: Mapping[str, str]) ->
     if not settings.tracking.enabled:
         yield None
         return
+    from flowers.tracking.store import read_note, write_note
+
     above = os.environ.get(PARENT_VARIABLE)  # of a sweep over series
-    tags = {**tags, **({MLFLOW_PARENT_RUN_ID: above} if above else {})}
     with tracked_run(settings, name, tags, read_note(work).get("run_id")) as run:
         write_note(work, {"run_id": run.run_id})
         os.environ[PARENT_VARIABLE] = run.run_id
@@ -70,6 +85,10 @@ def series_run(work: Path, settings: Any, name: str, tags: Mapping[str, str]) ->
 
 def list_experiments(uri: str) -> list[tuple[str, str, int]]:
     """Open and repair a store; list number, name and how many runs of its experiments with runs, the latest first."""
+    import mlflow
+
+    from flowers.tracking.store import current_store, repair
+
     client = mlflow.MlflowClient(tracking_uri=uri)
     names = {each.experiment_id: each.name for each in client.search_experiments()}
     repair(client)
@@ -79,12 +98,12 @@ def list_experiments(uri: str) -> list[tuple[str, str, int]]:
     return [(str(number), names[number], count) for number, count in counts.items()]
 
 
-def list_trainings(uri: str, experiment: str, split: str) -> pd.DataFrame:
+def list_trainings(uri: str, experiment: str | None, split: str) -> pd.DataFrame:
     """List the trainings on one split of the photographs, as results on other splits do not compare with theirs.
 
     Args:
         uri: The store. It is not made if it is not there.
-        experiment: The MLflow experiment, which is called like the data set.
+        experiment: The MLflow experiment; None: the one that MLFLOW_EXPERIMENT_ID numbers.
         split: Digest of the split, as in `run.json`.
 
     Returns:
@@ -94,11 +113,15 @@ def list_trainings(uri: str, experiment: str, split: str) -> pd.DataFrame:
     Raises:
         UserError: If the store cannot be used.
     """
+    import mlflow
+
+    from flowers.tracking.store import current_store, find_experiment, store_access
+
     file = sqlite_file(uri)
     runs = pd.DataFrame()
     if file is None or file.is_file():
         with store_access(uri), current_store(uri):
-            found = mlflow.get_experiment_by_name(experiment)
+            found = find_experiment(mlflow.MlflowClient(uri), experiment)
             if found is not None:
                 runs = mlflow.search_runs([found.experiment_id], f"tags.split = '{split}' AND metrics.`val/acc` >= 0")
     if runs.empty:
@@ -112,6 +135,10 @@ def list_trainings(uri: str, experiment: str, split: str) -> pd.DataFrame:
 
 def read_curves(uri: str, run_id: str) -> pd.DataFrame:
     """Read a row for each epoch of a training, with `epoch` and :data:`EPOCH_METRICS`; none if there is no such run."""
+    import mlflow
+
+    from flowers.tracking.store import store_access
+
     with store_access(uri):
         client = mlflow.MlflowClient(tracking_uri=uri)
         histories = {name: client.get_metric_history(run_id, name) for name in EPOCH_METRICS}

@@ -21,17 +21,23 @@ from typing import Any, BinaryIO
 # Read when mlflow is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# MLflow waits four minutes for a server that is not there; what cannot be recorded is kept and tried again anyway.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
 import mlflow
 import pandas as pd
 from filelock import lock_descriptor
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.db import utils as database
+from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
+from flowers.config.store_address import PARENT_VARIABLE, shown, sqlite_file, without_secrets
 from flowers.errors import UserError
 from flowers.tracking.relocation import FOLDER, relocate
 
@@ -47,13 +53,16 @@ _ADVICE = {
     "`mlflow db upgrade {uri}`",
     "not a database|malformed": "is not a readable database; restore it from a backup",
     "readonly database|unable to open database": "cannot be written; change its permissions",
+    "Max retries exceeded|could not connect|Connection refused": "cannot be reached; start its server",
+    "error code 40[13]": "refuses this user; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
 }
 """What to do about an error, by what its text contains."""
 
 for _noisy in ("mlflow", "alembic"):  # they announce each start of what they were told to start
     logging.getLogger(_noisy).setLevel(logging.WARNING)
-# What it reports with a traceback is said here in a sentence.
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+for _said in ("mlflow.store.db.utils", "mlflow.utils.databricks_utils", "urllib3.connectionpool"):  # here in a sentence
+    logging.getLogger(_said).setLevel(logging.CRITICAL)
+database.MAX_RETRY_COUNT = 4  # MLflow would try for more than a minute to open a database
 
 
 @contextlib.contextmanager
@@ -64,37 +73,26 @@ def store_access(uri: str, key: str = "tracking.uri") -> Iterator[None]:
         UserError: If the store is locked, of another schema, no database, or unusable in another way; it names the
             `key` that another store is chosen by.
     """
-    file = sqlite_file(uri)
+    file, scheme = sqlite_file(uri), uri.partition(":")[0].partition("+")[0]
     try:
+        if scheme in DATABASE_ENGINES:
+            try:
+                make_url(uri).get_dialect().import_dbapi()
+            except ImportError as error:
+                raise MlflowException(f"it needs the Python package {error.name}, which is not installed") from error
         if file is not None and file.exists():  # MLflow itself would try for minutes
             with contextlib.closing(sqlite3.connect(file, timeout=PATIENCE_S)) as connection:
                 connection.execute("BEGIN IMMEDIATE")
         yield
-    except (MlflowException, DatabaseError, sqlite3.DatabaseError) as error:
-        text = str(error).strip()
-        unknown = f"cannot be used ({text.splitlines()[0]}); correct that"
-        advice = next((advice for signs, advice in _ADVICE.items() if re.search(signs, text)), unknown)
+    except (MlflowException, SQLAlchemyError, sqlite3.DatabaseError) as error:
+        text, named = without_secrets(str(error).strip()), shown(uri)
+        reason = re.split(r"[.]? *\n|[.] ", text)[0]
+        advice = next((advice for signs, advice in _ADVICE.items() if re.search(signs, text)), None)
+        advice = advice or f"cannot be used ({reason}); correct that"
         raise UserError(
-            f"the MLflow store {uri} {advice.replace('{uri}', uri)}, or choose another store with "
+            f"the MLflow store {named} {advice.replace('{uri}', named)}, or choose another store with "
             f"{key}=sqlite:///OTHER.db."
         ) from error
-
-
-def sqlite_file(uri: str) -> Path | None:
-    """Find the file of a store; None if it is of another kind."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
-
-
-def anchored(uri: str) -> str:
-    """Give the sqlite file that a relative address names its place in the project.
-
-    ``dvc exp run --temp`` and ``--queue`` run a stage in a copy of the project, which is removed when all is done.
-    """
-    file, root, here = sqlite_file(uri), os.environ.get("DVC_ROOT"), Path.cwd()
-    copy = next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
-    if file is None or root is None or "DVC_STAGE" not in os.environ or copy == Path(root).resolve():
-        return uri
-    return f"sqlite:///{root / here.relative_to(copy) / file}"
 
 
 @contextlib.contextmanager
@@ -114,7 +112,7 @@ class OpenRun:
     def __init__(
         self,
         uri: str,
-        experiment: str,
+        experiment: str | None,
         name: str | None,
         tags: Mapping[str, str],
         *,
@@ -126,9 +124,10 @@ class OpenRun:
 
         Args:
             uri: The store.
-            experiment: The MLflow experiment, made if it is new.
+            experiment: The MLflow experiment, made if it is new; None: the one that MLFLOW_EXPERIMENT_ID numbers.
             name: Of a new run; None: MLflow makes one up.
-            tags: Of the run: its `recipe`, if it matters, and, if it is no training, of what `kind` it is.
+            tags: Of the run: its `recipe`, if it matters, and, if it is no training, of what `kind` it is. Its parent
+                is told by :data:`flowers.config.store_address.PARENT_VARIABLE`.
             run_id: The run to continue.
             note: What the page of a new run says; None: the command that was given.
             system_metrics_s: Seconds between two samples of processor and memory use; 0: none.
@@ -136,8 +135,8 @@ class OpenRun:
         Raises:
             UserError: If the store cannot be used.
         """
-        self.uri = uri = anchored(uri)
-        self._monitor = None
+        self.uri, self._monitor, parent = uri, None, os.environ.get(PARENT_VARIABLE)
+        tags = {**tags, **({MLFLOW_PARENT_RUN_ID: parent} if parent else {})}
         with store_access(uri):
             self.client = mlflow.MlflowClient(tracking_uri=uri)
             experiment_id = open_experiment(self.client, experiment)
@@ -156,12 +155,15 @@ class OpenRun:
                 self._monitor = SystemMetricsMonitor(self.run_id, sample_s, resume_logging=resumed, tracking_uri=uri)
                 self._monitor.start()
         # A sweep too goes on as long as one of its trainings has a process.
-        self._held = [hold(uri, each) for each in (self.run_id, tags.get(MLFLOW_PARENT_RUN_ID)) if each]
+        self._held = [hold(uri, each) for each in (self.run_id, parent) if each]
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Record metrics, at a step if there is one."""
-        now_ms = int(time.time() * 1000)
-        points = [Metric(name, float(value), now_ms, step or 0) for name, value in metrics.items()]
+    def log_metrics(
+        self, metrics: Mapping[str, float], step: int | None = None, measured_on: tuple[str, str] | None = None
+    ) -> None:
+        """Record metrics, at a step if there is one; of a data set (name, digest) also as those of the run's model."""
+        now_ms, outputs = int(time.time() * 1000), self.before.outputs if self.before and measured_on else None
+        model = [outputs.model_outputs[-1].model_id, *measured_on] if measured_on and outputs else []
+        points = [Metric(name, float(value), now_ms, step or 0, *model) for name, value in metrics.items()]
         self.client.log_batch(self.run_id, metrics=points)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
@@ -208,7 +210,8 @@ def _command() -> str:
     """Write, for a run's page, the command that was given; outside a command of ours there is nothing to write."""
     if not sys.argv[0].startswith("flowers "):
         return ""
-    words = " \\\n  ".join([sys.argv[0], *map(shlex.quote, sys.argv[1:])])  # as the page does not break long lines
+    # As the page does not break long lines.
+    words = without_secrets(" \\\n  ".join([sys.argv[0], *map(shlex.quote, sys.argv[1:])]))
     return f"```\n{words}\n```"
 
 
@@ -227,9 +230,18 @@ def find_run(client: mlflow.MlflowClient, run_id: str) -> Any:
     return run if run.info.lifecycle_stage == "active" else None
 
 
-def open_experiment(client: mlflow.MlflowClient, name: str) -> str:
-    """Open an experiment, made if it is new, in a store, which is repaired; return MLflow's number of it."""
-    if client.get_experiment_by_name(name) is None:
+def find_experiment(client: mlflow.MlflowClient, name: str | None) -> Any:
+    """Find an experiment by its name, or, if that is None, by MLFLOW_EXPERIMENT_ID; None if there is none."""
+    return client.get_experiment_by_name(name) if name else client.get_experiment(os.environ["MLFLOW_EXPERIMENT_ID"])
+
+
+def open_experiment(client: mlflow.MlflowClient, name: str | None) -> str:
+    """Open an experiment, made if it is new, in a store, which is repaired; return MLflow's number of it.
+
+    Raises:
+        UserError: If it was deleted.
+    """
+    if find_experiment(client, name) is None:
         file = sqlite_file(client.tracking_uri)
         # MLflow itself would put a run's files into the working folder; they belong beside the store.
         apart = file is not None and file.resolve().parent != Path.cwd()
@@ -240,7 +252,14 @@ def open_experiment(client: mlflow.MlflowClient, name: str) -> str:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # by another process, at this moment
                 raise
     repair(client)
-    return str(client.get_experiment_by_name(name).experiment_id)
+    found = find_experiment(client, name)
+    if found.lifecycle_stage == "deleted":
+        uri = without_secrets(client.tracking_uri)
+        raise UserError(
+            f"the MLflow experiment {found.name} was deleted; restore it with `MLFLOW_TRACKING_URI={shlex.quote(uri)} "
+            f"mlflow experiments restore -x {found.experiment_id}`, or choose another with tracking.experiment=NAME."
+        )
+    return str(found.experiment_id)
 
 
 def repair(client: mlflow.MlflowClient) -> None:

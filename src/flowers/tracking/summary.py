@@ -6,6 +6,8 @@ and pandas are imported when there is a sweep.
 """
 
 import atexit
+import hashlib
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -16,17 +18,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from flowers.config.cli import exit_on_user_error
-from flowers.config.provenance import remake_command, shell_path
+from flowers.config.provenance import code_digest, remake_command, shell_path
+from flowers.config.store_address import PARENT_VARIABLE, address_of, announce, without_secrets
 from flowers.errors import UserError
 
 if TYPE_CHECKING:
     from flowers.tracking.store import OpenRun
 
-PARENT_VARIABLE = "FLOWERS_PARENT_RUN"
-"""Environment variable with the MLflow run that trainings are children of; a launcher hands it on."""
 LONGEST_NAME = 100
 _UNTOLD = (
     # Told by the experiment and the recipe that the run is listed under …
@@ -119,32 +120,42 @@ def run_note(config: Mapping[str, Any], commit: str | None, photographs: int | N
 
 
 class SweepSummary(Callback):
-    """Opens a run as the parent of a Hydra sweep's trainings (``-m``), and ranks them by their validation accuracy."""
+    """Opens a run as the parent of a Hydra sweep's runs (``-m``), and ranks its trainings by their validation accuracy.
+
+    The same sweep, given again, goes on with the same run.
+    """
 
     def __init__(self) -> None:
         self._results: list[tuple[float, str, str]] = []
-        self._failed = 0
+        self._jobs = self._failed = 0
         self._run: OpenRun | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Open the parent run, before any training could race to make the store."""
         if not config.tracking.enabled:
             return
-        from flowers.tracking.store import OpenRun
+        from flowers.tracking.store import OpenRun, read_note, write_note
 
-        name = f"sweep {' '.join(config.hydra.overrides.task)}"
+        words = without_secrets(" ".join(config.hydra.overrides.task))
         with exit_on_user_error():
-            self._run = OpenRun(config.tracking.uri, config.data.name, name, {"kind": "sweep"})
+            announce(config)
+            address, plain = address_of(config), OmegaConf.to_container(config, resolve=False)
+            del plain["hydra"]  # type: ignore[arg-type, union-attr]
+            decisive = [sys.orig_argv, str(plain), code_digest("config", "data", "models", "training"), *address]
+            work = Path("runs/series") / hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
+            known = read_note(work).get("run_id")
+            self._run = OpenRun(*address, f"sweep {words}", {"kind": "sweep"}, run_id=known)
+            write_note(work, {"run_id": self._run.run_id})
         os.environ[PARENT_VARIABLE] = self._run.run_id
         atexit.register(self._run.close, "KILLED", quiet=True)  # unless the sweep comes to its end
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Note how a training went; one that failed has no result."""
+        """Note how a job went; one that failed has an error for a result, and only trainings have an accuracy."""
         score = job_return._return_value
+        self._jobs += 1
+        self._failed += isinstance(score, Exception)
         if isinstance(score, float):
             self._results.append((score, " ".join(job_return.overrides or []), str(config.get("out_dir"))))
-        else:
-            self._failed += 1
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print and record the ranking."""
@@ -153,7 +164,7 @@ class SweepSummary(Callback):
         os.environ.pop(PARENT_VARIABLE, None)
         table = pd.DataFrame(sorted(self._results, reverse=True), columns=["val/acc", "overrides", "out_dir"])
         if self._failed:
-            print(f"\n{self._failed} of {self._failed + len(table)} trainings failed")
+            print(f"\n{self._failed} of {self._jobs} trainings failed")
         if not table.empty:
             ranking = table.to_string(index=False, float_format="%.4f")
             print(f"\n{len(table)} trainings, best first:\n{ranking}\nbest: {table['overrides'][0]}", flush=True)
@@ -171,7 +182,8 @@ class SweepSummary(Callback):
                 if not table.empty:
                     for name in ("overrides", "out_dir"):
                         self._run.client.set_tag(self._run.run_id, f"best.{name}", table[name][0])
-                    self._run.log_metrics({"best/val/acc": table["val/acc"][0]})
+                    # By the name that its trainings have it by, MLflow's table sorts them together.
+                    self._run.log_metrics(dict.fromkeys(("val/acc", "best/val/acc"), table["val/acc"][0]))
         except UserError as error:
             print(f"flowers: {error} The sweep's own run there is incomplete.", file=sys.stderr)
         self._run.close("FAILED" if self._failed else "FINISHED", quiet=True)

@@ -13,7 +13,7 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ from flowers.training.stages import ended_stages
 
 ROOMS = ("config", "data", "models", "training")
 """Whose code decides the result of a training, the split and the starting weights given."""
+TRAINED = Path("runs/trained")
+"""What sweeps have trained, by key."""
 TEMPERATURES = (0.05, 20.0)
 """Between these a temperature is looked for."""
 
@@ -156,6 +158,30 @@ def finish(folder: Path, out: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def remember(key: str, out: Path) -> None:
+    """Leave word of where a sweep's training with a key (:func:`resume_key`) lies."""
+    file = TRAINED / f"{key}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps([str(out.absolute()), file_digest(out / "model.safetensors")]))
+
+
+def find_trained(key: str) -> Path | None:
+    """Find the folder of a training that :func:`remember` was told of, if it still is the one that lies there."""
+    with contextlib.suppress(OSError, ValueError):
+        folder, digest = json.loads((TRAINED / f"{key}.json").read_text())
+        if file_digest(Path(folder) / "model.safetensors") == digest and (Path(folder) / "run.json").is_file():
+            return Path(folder)
+    return None
+
+
+def take_over(earlier: Path, out: Path) -> None:
+    """Give a trained model a place in another folder too."""
+    out.mkdir(parents=True, exist_ok=True)
+    for file in earlier.iterdir() if earlier.absolute() != out.absolute() else ():
+        if file.is_file():
+            shutil.copy2(file, out / file.name)
+
+
 def check_free(out: Path, settings: Settings) -> None:
     """Refuse to put a training where a different one lies.
 
@@ -170,10 +196,11 @@ def check_free(out: Path, settings: Settings) -> None:
 
     def compared(node: Any) -> Any:
         """Leave out of a configuration what may differ."""
+        node = {**node, "logger": None, "tracking": None}
         if settings.from_stage == 1:
             return node
         model = {**node["model"], "stages": node["model"]["stages"][: settings.from_stage - 1]}
-        return {**node, "model": model, "from_stage": None, "trainer": None, "logger": None, "tracking": None}
+        return {**node, "model": model, "from_stage": None, "trainer": None}
 
     try:
         same = compared(OmegaConf.to_container(OmegaConf.load(config))) == compared(as_dict(settings))
@@ -201,7 +228,12 @@ def validation_batches(datamodule: Any) -> Iterator[tuple[NDArray[Any], Sequence
 
 
 def write_model(
-    out: Path, settings: Settings, net: nn.Module, datamodule: Any, rows: Sequence[dict[str, Any]], run_id: str | None
+    out: Path,
+    settings: Settings,
+    net: nn.Module,
+    datamodule: Any,
+    rows: Sequence[dict[str, Any]],
+    tracked: Mapping[str, str | None],
 ) -> dict[str, Any]:
     """Write a trained model's folder: each file whole, ``run.json`` last.
 
@@ -212,7 +244,7 @@ def write_model(
         datamodule: Where the photographs lie, and which of them were used for what, if it says so. Its validation
             photographs decide the temperature, and are kept as the network sees them.
         rows: The history, a row for each epoch.
-        run_id: The MLflow run, if there is one.
+        tracked: Added to the record: which MLflow run the training is, and in which store.
 
     Returns:
         What ``run.json`` holds.
@@ -235,7 +267,7 @@ def write_model(
         "train_s": round(sum(float(row["epoch_s"]) for row in rows), 2),
         "final": final_figures(rows, validation),
         **describe(split),
-        "mlflow_run_id": run_id,
+        **tracked,
     }
     with tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as folder:
         whole = Path(folder)
