@@ -7,7 +7,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from flowers.commands.compose import compose
-from flowers.config.compose import read_settings
+from flowers.config.compose import read_data, read_settings
 from flowers.config.provenance import file_digest
 from flowers.errors import UserError
 
@@ -50,9 +50,10 @@ def test_same_params_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_overrides_reach_every_experiment(tmp_path: Path) -> None:
-    for file in compose(params(overrides=["seed=7", "trainer=brief"]), tmp_path):
+    for file in compose(params(overrides=["seed=7", "trainer=brief", "data.fit=pad"]), tmp_path):
         settings = read_settings(read(file))
         assert (settings.seed, settings.trainer.limit_train_batches) == (7, 4)
+        assert read_data(settings).fit == "pad"
 
 
 def test_weights_are_pinned_by_their_digest(tmp_path: Path) -> None:

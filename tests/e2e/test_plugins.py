@@ -176,3 +176,15 @@ def test_a_class_that_is_not_there_is_said_before_anything_starts(package: Path,
     assert done.returncode == 2
     assert "'model.net._target_' is 'mypackage.PlainNett'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_size_that_a_network_does_not_say_is_kept_with_it(package: Path, photographs: Path, tmp_path: Path) -> None:
+    words = ["train", "experiment=cnn_scratch", "data=folder", f"data.root={photographs}", "trainer=brief"]
+    words += ["trainer.max_epochs=1", "tracking.enabled=false", "model.net._target_=mypackage.PlainNet"]
+    refused = run(package, tmp_path, *words, "model.image_px=32", "data.image_px=64", "out_dir=other")
+    assert refused.returncode == 2
+    assert refused.stderr == "flowers: data.image_px=64, but model.image_px=32; leave out one of the two.\n"
+    assert run(package, tmp_path, *words, "model.image_px=32", "out_dir=out").returncode == 0
+    done = run(package, tmp_path, "predict", "model=out", f"photos={photographs}", "allow=[mypackage]")
+    assert done.returncode == 0, done.stderr

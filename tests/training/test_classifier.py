@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
 
 from flowers.config.schema import Stage
 from flowers.data.augment import AugmentParams
@@ -18,6 +19,7 @@ from flowers.errors import UserError
 from flowers.training import classifier as classifier_module
 from flowers.training.classifier import Classifier
 from flowers.training.stages import rates_at
+from flowers.training.trainer import quiet_lightning
 
 NETS = ("linear", "mlp", "cnn", "resnet_small")
 ALL = Stage("all", epochs=2, train="all", max_lr=5e-3)
@@ -309,3 +311,16 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(
         states.append(classifier.net.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert not all(torch.equal(states[0][name], states[2][name]) for name in states[0])
+
+
+@pytest.mark.parametrize(("side_px", "told"), [(32, 0), (40, 1)])
+def test_images_of_another_size_than_predict_will_give_are_told_once(
+    side_px: int, told: int, make_net: Make, make_classifier: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = TensorDataset(torch.zeros(6, 3, side_px, side_px, dtype=torch.uint8), torch.arange(6) % 3)
+    quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    with quiet_lightning():
+        trainer = lightning.Trainer(accelerator="cpu", max_epochs=2, enable_checkpointing=False, **quiet)
+        loader = DataLoader(images, batch_size=3)
+        trainer.fit(make_classifier(make_net("resnet_small"), [ALL]), loader, loader)
+    assert capsys.readouterr().err.count(f"images of {side_px} × {side_px} px, but predict will give") == told

@@ -116,8 +116,10 @@ def build_training(settings: Settings) -> tuple[PhotoDataModule, Classifier]:
             f"{settings.data['_target_']} does not name its classes after prepare_data; give it an attribute `classes`."
         )
     model = instantiate("model", settings.model, num_classes=len(classes), _recursive_=False)
-    if getattr(datamodule, "image_px", None) is None:
-        datamodule.image_px = model.image_px
+    image_px = getattr(datamodule, "image_px", None) or model.image_px
+    if image_px != model.image_px:
+        raise UserError(f"data.image_px={image_px}, but model.image_px={model.image_px}; leave out one of the two.")
+    datamodule.image_px = image_px
     return datamodule, model
 
 

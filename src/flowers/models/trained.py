@@ -82,7 +82,8 @@ def open_model(folder: Path, allow: Sequence[str] = ()) -> TrainedModel:
         settings = read_settings(config, (*OFFERED, *allow))
     except UserError as error:
         raise UserError(f"{folder}/config.yaml does not fit this version of flowers ({error}); train again.") from error
-    net = build_network(settings.model.net, len(classes), settings.data.get("image_px"))
+    image_px = settings.data.get("image_px") or settings.model.get("image_px")
+    net = build_network(settings.model.net, len(classes), image_px)
     load_weights(net, folder / "model.safetensors")
     validation = _read_validation(folder / VALIDATION, len(classes))
     return TrainedModel(folder, net.eval(), classes, settings, run, float(run.get("temperature", 1.0)), validation)

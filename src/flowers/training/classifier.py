@@ -232,6 +232,14 @@ class Classifier(lightning.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the rates of this step, and restart dropout's random stream at it."""
+        if batch_idx == self.current_epoch == 0 and self.photographs is None:
+            height_px, width_px = batch[0].shape[-2:]
+            if self.image_px is not None and not height_px == width_px == self.image_px:
+                print(
+                    f"flowers: the batches hold images of {width_px} × {height_px} px, but predict will give this "
+                    f"network {self.image_px} × {self.image_px} px; see model.net.image_px, or model.image_px.",
+                    file=sys.stderr,
+                )
         steps_per_epoch = int(self.trainer.num_training_batches)
         step = self.current_epoch * steps_per_epoch + batch_idx
         rates = rates_at(self.stages, self.groups, step, steps_per_epoch)
