@@ -135,18 +135,19 @@ class Evaluation:
         findings: What the figures show, in sentences.
     """
 
-    def __init__(self, folder: str | Path, allow: Sequence[str] = ()) -> None:
+    def __init__(self, folder: str | Path, allow: Sequence[str] = (), device: str | None = None) -> None:
         """Open a training.
 
         Args:
             folder: What ``train`` wrote, and ``evaluate`` measured.
             allow: Packages beside ours whose classes the model may name.
+            device: Where its network runs: ``cpu``, ``gpu``; None: as it was trained, where there is a GPU.
 
         Raises:
             UserError: If it is not there or not evaluated; with the command that makes it.
         """
         self._place = find_training(Path(folder))
-        self.model: TrainedModel = open_model(self._place.trained, allow)
+        self.model: TrainedModel = open_model(self._place.trained, allow, device)
         self._run = page.read_run(self._place.evaluated)
         self.name, self.classes, self.scores = self._run.name, self._run.classes, self._run.scores
         self.history, self.counts = self._run.history, self._run.counts

@@ -122,8 +122,50 @@ def test_missing_photograph_is_named(model: Path, photographs: Path, tmp_path: P
     gone = split.loc[split["split"] == "test", "path"].iloc[0]
     (elsewhere / gone).unlink()
     (model / "run.json").write_text(json.dumps(run | {"photographs": str(elsewhere)}))
+    config = (model / "config.yaml").read_text()
+    (model / "config.yaml").write_text(config.replace("strict: false", "strict: true"))
     with pytest.raises(UserError, match=f"{gone} is gone"):
         evaluate(model, tmp_path / "evaluated")
+
+
+def test_photographs_that_are_no_longer_those_of_the_split_are_named_and_not_scored(
+    model: Path, photographs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "evaluated"
+    before = evaluate(model, out, explanations=False)  # and the decoded photographs are there
+    assert before["not_scored"] == {}
+    run = json.loads((model / "run.json").read_text())
+    elsewhere = Path(shutil.copytree(photographs, tmp_path / "elsewhere"))
+    (model / "run.json").write_text(json.dumps(run | {"photographs": str(elsewhere)}))
+    split = read_splits(model / "split.csv")
+    gone, changed, closed, *others = split.loc[split["split"] == "test", "path"]
+    (elsewhere / gone).unlink()
+    shutil.copy(elsewhere / others[0], elsewhere / changed)
+    (elsewhere / closed).unlink()
+    (elsewhere / closed).mkdir()
+    shutil.rmtree(tmp_path / "pixels")
+    for path in split.loc[split["split"] == "train", "path"][:10]:
+        (elsewhere / path).unlink()  # the page then shows others of its class
+    capfd.readouterr()
+    metrics = evaluate(model, out, explanations=False)
+    reasons = {
+        gone: "is gone since the split was made",
+        changed: "changed since the split was made",
+        closed: "cannot be read (Is a directory)",
+    }
+    assert metrics["not_scored"] == reasons
+    assert json.loads((out / "metrics.json").read_text())["not_scored"] == reasons
+    assert metrics["photographs"] == len(others) == sum(row["support"] for row in metrics["per_class"])
+    assert pd.read_csv(out / "predictions.csv")["path"].tolist() == others
+    shown = capfd.readouterr().out
+    assert f"not scored: {changed} changed since the split was made" in shown
+    assert "3 of 6 photographs are not scored" in shown
+    report(out, out)
+    assert "3 of the 6 test photographs are in no figure" in (out / "report.html").read_text()
+    for path in others:
+        (elsewhere / path).unlink()
+    with pytest.raises(UserError, match=f"{gone} is gone since the split was made, as 5 others are unusable"):
+        evaluate(model, out)
 
 
 def damage(model: Path, name: str, content: bytes | None) -> None:

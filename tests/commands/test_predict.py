@@ -1,5 +1,8 @@
 """What was trained can be used, on any folder of photographs."""
 
+import io
+import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -9,11 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flowers.commands.predict import main, predict
+from flowers.commands.predict import main, predict, read_paths
 from flowers.commands.train import train
 from flowers.config.schema import Settings
 from flowers.errors import UserError
 from flowers.evaluation.calibration import threshold_for
+from flowers.evaluation.predictions import find_files
 from flowers.models.inference import calibrated
 from flowers.models.trained import open_model
 
@@ -70,6 +74,133 @@ def test_single_photograph_can_be_named(model: Path, mine: Path) -> None:
     table, refused = predict(model, mine / "roses_00.jpg")
     assert list(table["path"]) == ["roses_00.jpg"]
     assert not refused
+
+
+def test_linked_folders_are_followed_once_and_not_in_circles(mine: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    shutil.copytree(mine / "deep", outside / "deep")
+    (outside / "circle").symlink_to(outside)
+    (outside / "up").symlink_to(mine)
+    (mine / "deep/linked").symlink_to(outside)
+    (mine / "again").symlink_to(mine / "deep")
+    (mine / "gone.jpg").symlink_to("nowhere")
+    files, refused = find_files(mine, "photos")
+    names = ["deep/deeper/roses_02.jpg", "deep/empty.jpg", "deep/roses_01.jpg"]
+    linked = [f"deep/linked/{name}" for name in names]
+    assert list(files) == [
+        "deep/deeper/roses_02.jpg",
+        "deep/empty.jpg",
+        *linked,
+        *names[2:],
+        "notes.txt",
+        "roses_00.jpg",
+    ]
+    assert refused == {
+        "again": "a link to a folder",
+        "deep/linked/circle": "a link to a folder",
+        "deep/linked/up": "a link to a folder",
+        "gone.jpg": "a link that leads nowhere",
+    }
+
+
+def test_lists_and_patterns_keep_what_was_typed(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(mine)
+    shutil.copy("roses_00.jpg", "a[1].jpg")
+    shutil.copy("roses_00.jpg", "caf\udce9.jpg")
+    files, refused = find_files(
+        ["./deep/*.jpg", "a[1].jpg", "deep/deeper", "roses_0?.jpg", "deep/../a[1].jpg"], "photos"
+    )
+    typed = ["./deep/empty.jpg", "./deep/roses_01.jpg", "a[1].jpg", "deep/deeper/roses_02.jpg", "roses_00.jpg"]
+    assert list(files) == [*typed, "deep/../a[1].jpg"]
+    assert [str(path) for path in files.values()] == [str(Path(name)) for name in files]
+    assert refused == {}
+    assert find_files(
+        ["a[1].jpg", "b.jpg", "a[1].jpg", "b*", b"caf\xe9.jpg".decode(errors="surrogateescape")], "photos"
+    ) == (
+        {"a[1].jpg": Path("a[1].jpg"), "caf\\xe9.jpg": Path(os.fsdecode(b"caf\xe9.jpg"))},
+        {"b.jpg": "does not exist", "a[1].jpg": "given more than once, and counted once", "b*": "matches nothing"},
+    )
+    for given, said in (("b.jpg", "does not exist"), ("b*.jpg", "matches nothing")):
+        with pytest.raises(UserError, match=said):
+            find_files(given, "photos")
+
+
+def test_paths_come_on_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    for content, paths in (
+        (b"a b.jpg\r\n\n[c].jpg", ["a b.jpg", "[c].jpg"]),
+        (b"a\nb.jpg\0c.jpg\0", ["a\nb.jpg", "c.jpg"]),
+        (b"\xff.jpg\n", ["\udcff.jpg"]),
+    ):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        assert read_paths() == paths
+    with pytest.raises(UserError, match="standard input names no photograph"):
+        read_paths()
+
+
+def test_what_lies_where_the_table_would_go_is_kept(
+    tmp_path: Path, mine: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = (mine / "roses_00.jpg").read_bytes()
+    (tmp_path / "mine.csv").write_text("path,label\n")
+    (tmp_path / "folder.csv").mkdir()
+    for out, said in (
+        ("mine/roses_00.jpg", "must end in .csv"),
+        ("mine.csv", "is there and no table of predictions"),
+        ("folder.csv", "is there and no table of predictions"),
+        ("mine.csv/predictions.csv", "cannot be used"),
+    ):
+        assert call(monkeypatch, "model=none", f"photos={mine}", f"out={tmp_path / out}") == 2
+        shown = capfd.readouterr().err
+        assert said in shown
+        assert shown.count("\n") == 1
+    assert (mine / "roses_00.jpg").read_bytes() == before
+    assert (tmp_path / "mine.csv").read_text() == "path,label\n"
+
+
+def test_names_of_every_kind_and_an_interrupted_table(
+    model: Path, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    names = ["-a.jpg", "<b>.jpg", 'c,"d".jpg', "e\nf.jpg", "🌸.jpg", "g" * 251 + ".jpg"]
+    for name in (*names, "caf\udce9.jpg", "h\ri.jpg"):
+        shutil.copy(mine / "roses_00.jpg", mine / "deep" / name)
+    os.mkfifo(mine / "pipe.jpg")
+    capfd.readouterr()
+    words = (f"model={model}", f"photos={mine}", "out=predictions.csv")
+    assert call(monkeypatch, *words) == 0
+    shown = capfd.readouterr().out
+    assert "11 photographs, 3 not read" in shown
+    assert "not read: pipe.jpg (not a regular file)" in shown
+    table = pd.read_csv(tmp_path / "predictions.csv")
+    assert {*(f"deep/{name}" for name in names), "deep/caf\\xe9.jpg", "deep/h\\ri.jpg"} < set(table["path"])
+    for answer, count in table["prediction"].value_counts().items():
+        assert re.search(rf"^{answer} +{count}$", shown, re.MULTILINE)
+    least = table.sort_values("probability", kind="stable")["path"].iloc[0]
+    assert shown.index("least sure") < shown.index(" ".join(least.splitlines()))
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    whole = (tmp_path / "predictions.csv").read_bytes()
+    monkeypatch.setattr(pd.DataFrame, "to_csv", stop)
+    assert call(monkeypatch, *words) == 130
+    monkeypatch.setattr(pd.DataFrame, "to_csv", lambda *_, **__: Path("/dev/full").write_text("x"))
+    assert call(monkeypatch, *words) == 2
+    assert "predictions.csv cannot be written (No space left on device)" in capfd.readouterr().err
+    monkeypatch.undo()
+    assert (tmp_path / "predictions.csv").read_bytes() == whole
+    assert not list(tmp_path.glob("*.part*")) + list(tmp_path.glob(".*part*"))
+
+
+def test_several_are_predicted_as_they_are_named(model: Path, mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(mine)
+    table, refused = predict(model, ["roses_00.jpg", "gone.jpg", "deep"])
+    assert table["path"].tolist() == ["roses_00.jpg", "deep/deeper/roses_02.jpg", "deep/roses_01.jpg"]
+    assert list(refused) == ["gone.jpg", "deep/empty.jpg"]
+    alone, _ = predict(model, "deep/roses_01.jpg")
+    pd.testing.assert_frame_equal(alone.iloc[:, 1:], table.iloc[2:, 1:].reset_index(drop=True), rtol=1e-5)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"deep/roses_01.jpg\n")))
+    assert call(monkeypatch, f"model={model}", "photos=-", "out=piped.csv") == 0
+    assert pd.read_csv("piped.csv")["path"].tolist() == ["deep/roses_01.jpg"]
 
 
 def test_prediction_is_that_of_the_whole_folder_in_portions(model: Path, photographs: Path, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ from flowers.evaluation.baselines import (
 )
 from flowers.evaluation.result_files import aligned, write_results
 from flowers.evaluation.scores import score
-from flowers.models.inference import keep_freed_memory, predict_logits
+from flowers.models.inference import find_device, keep_freed_memory, predict_logits
 from flowers.models.nets import build_network, start_from
 from flowers.tracking.runs import tracked_run
 
@@ -183,7 +183,7 @@ def embedding_network(settings: Settings, num_classes: int) -> nn.Module | None:
         return None
     net = build_network(settings.model.net, num_classes, settings.data.image_px)
     start_from(net, settings.weights, settings.weights_sha256)
-    return net
+    return net.to(find_device(settings.trainer.get("accelerator", "auto"), "trainer.accelerator"))
 
 
 def fit_on_embeddings(photographs: Division, net: Any, recipe: str, say: Callable[[str], None]) -> dict[str, Fitted]:

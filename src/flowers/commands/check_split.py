@@ -59,20 +59,21 @@ def check(split: Path, manifest: Path | None, near_bits: int) -> str:
     return f"{words}\nno near-duplicates of up to {near_bits} bits do, and all files are those of {manifest}"
 
 
-def list_similar(split: Path, model_dir: Path, least_cosine: float) -> str:
+def list_similar(split: Path, model_dir: Path, least_cosine: float, device: str | None = None) -> str:
     """List pairs of photographs that look alike to a network and lie in different splits, the most similar first.
 
     Args:
         split: A ``split.csv`` of the photographs that the model was made with.
         model_dir: A folder that ``train`` wrote; the better it knows flowers, the better the list.
         least_cosine: Of what its head is given, in (0, 1].
+        device: Where its network goes, see :func:`flowers.models.trained.open_model`.
 
     Raises:
         UserError: If the split or the model cannot be read, or a photograph is gone.
     """
     if not 0 < least_cosine <= 1:
         raise UserError(f"least_cosine={least_cosine} must be above 0 and at most 1; 0.92 is a good beginning.")
-    table, model = read_splits(split), open_model(model_dir)
+    table, model = read_splits(split), open_model(model_dir, device=device)
     pixels = model.pixels(Path(model.run["photographs"]), table)
     pairs = similar_features(predict_logits(model.net, pixels, table["path"].tolist()).features, least_cosine)
     places, paths = table["split"].to_numpy(), table["path"].to_numpy()
@@ -93,6 +94,7 @@ class Arguments:
     near_bits: int = -1
     model: Path | None = None
     least_cosine: float = 0.92
+    device: str | None = None
 
 
 def main() -> None:
@@ -101,4 +103,5 @@ def main() -> None:
         arguments = read_arguments(Arguments)
         print(check(arguments.split, arguments.manifest, arguments.near_bits), flush=True)
         if arguments.model is not None:
-            print(list_similar(arguments.split, arguments.model, arguments.least_cosine), flush=True)
+            similar = list_similar(arguments.split, arguments.model, arguments.least_cosine, arguments.device)
+            print(similar, flush=True)

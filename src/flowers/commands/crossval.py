@@ -24,9 +24,10 @@ from flowers.config.provenance import describe
 from flowers.config.schema import Settings
 from flowers.config.store_address import announce
 from flowers.curation.prepare import photographs_of
+from flowers.curation.split_table import write_table
 from flowers.curation.splits import fold_split, numbered_folds
 from flowers.errors import UserError
-from flowers.evaluation.result_files import write_json
+from flowers.evaluation.result_files import beside_classes, write_json
 from flowers.evaluation.scores import mean_interval
 from flowers.report.html import duration, percent
 from flowers.tracking.runs import series_run
@@ -97,9 +98,7 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
             "mlflow_run_id": None if run is None else run.run_id,
         }
         rows.to_csv(out / "crossval.csv", index=False, float_format="%.6g")
-        # Not joined, for a class may be called label.
-        answers = pd.concat([answers, pd.DataFrame(probabilities, columns=classes)], axis=1)
-        answers.to_csv(out / "predictions.csv", index=False, float_format="%.6f")
+        write_table(beside_classes(answers, probabilities, classes), out / "predictions.csv", "%.6f")
         write_json(out / "crossval.json", about)
         print(_words(about, rows, out), flush=True)
         if run is not None:

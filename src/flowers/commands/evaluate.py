@@ -8,6 +8,10 @@ draws the figures and the page and adds all to the MLflow run that the training 
 ``outliers=NAME`` or ``outliers=DIR`` asks whether the model notices photographs of what it was never taught.
 ``corruptions=true`` also corrupts the test photographs in six ways and writes ``corruptions.csv``.
 ``data=NAME`` or ``data=DIR`` tests on another data set instead, as far as its classes are the model's.
+``device=cpu`` or ``device=gpu`` says where the network runs.
+
+A photograph that is gone, was changed since the split, or cannot be read is named and left out of all figures, unless
+the model was trained with ``data.strict=true``.
 """
 
 import shutil
@@ -25,12 +29,21 @@ from flowers.config.schema import Fit
 from flowers.config.store_address import announce_trained
 from flowers.config.words import quoted
 from flowers.curation.prepare import find_folder
-from flowers.curation.split_table import read_splits
-from flowers.data.pixels import open_store, read_square
+from flowers.curation.split_table import read_splits, write_table
+from flowers.data.pixels import UnusableError, open_store, read_square
 from flowers.errors import UserError
 from flowers.evaluation.calibration import describe_confidence
 from flowers.evaluation.domain_shift import find_photographs
-from flowers.evaluation.predictions import outlier_scores, predict_folder, predict_table, separation, warn_of_fit
+from flowers.evaluation.predictions import (
+    find_files,
+    ordinary_scores,
+    outlier_scores,
+    predict_files,
+    predict_table,
+    separation,
+    usable_rows,
+    warn_of_fit,
+)
 from flowers.evaluation.result_files import EXPLANATIONS, PICTURES, TRAINED, write_json, write_record, write_results
 from flowers.evaluation.robustness import examples, measure_corruptions
 from flowers.evaluation.scores import score
@@ -57,6 +70,7 @@ class Arguments:
     outliers: str | None = None
     explanations: bool = True
     report: bool = True
+    device: str | None = None
     allow: list[str] = field(default_factory=list)
 
 
@@ -67,6 +81,7 @@ def evaluate(
     outliers: str | None = None,
     explanations: bool = True,
     allow: Sequence[str] = (),
+    device: str | None = None,
 ) -> dict[str, Any]:
     """Score a trained model on the test split that it was trained beside.
 
@@ -77,6 +92,7 @@ def evaluate(
         outliers: Photographs of none of its classes to confront it with: a name of ``conf/data``, or a folder.
         explanations: Whether the page will say why the network predicts what it does.
         allow: Packages beside ours whose classes the model may name.
+        device: Where the network runs, see :func:`flowers.models.trained.open_model`.
 
     Returns:
         What ``metrics.json`` holds.
@@ -85,13 +101,13 @@ def evaluate(
         UserError: If the model or its photographs cannot be read, or there is no test split.
     """
     keep_freed_memory()
-    model = open_model(model_dir, allow)
+    model = open_model(model_dir, allow, device)
     split = read_splits(model_dir / "split.csv")
     test = split[split["split"] == "test"].reset_index(drop=True)
     if test.empty:
         raise UserError(f"{model_dir}/split.csv has no test photographs; train with data.split.test_frac above 0.")
     root, cache = Path(model.run["photographs"]), Path(model.settings.data.cache_dir)
-    labels, predicted, metrics = measure(model, root, test, out, notes={})
+    test, labels, predicted, metrics = measure(model, root, test, out, notes={})
     low, high = metrics["interval"]["test/acc"]
     print(f"{out}: test/acc {metrics['test/acc']:.3f} (95 % interval {low:.3f} to {high:.3f})", flush=True)
     pixels = model.pixels(root, test)
@@ -118,36 +134,41 @@ def evaluate(
 
 def measure(
     model: TrainedModel, root: Path, table: pd.DataFrame, out: Path, notes: dict[str, Any]
-) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """Score the photographs of a table, and write the results.
+) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, dict[str, Any]]:
+    """Score the photographs of a table, say which cannot be, and write the results.
 
     Args:
         model: The model.
         root: Folder that the table's paths are relative to.
-        table: `path`, `label`, `sha256` of N photographs.
+        table: `path`, `label`, `sha256` of the photographs.
         out: Folder for the files.
         notes: Added to the metrics.
 
     Returns:
-        True classes (N,), probabilities (N,K), and what ``metrics.json`` holds: see
+        The N rows that could be scored, true classes (N,), probabilities (N,K), and what ``metrics.json`` holds: see
         :func:`flowers.evaluation.scores.score`, :func:`flowers.evaluation.calibration.describe_confidence`; further
-        ``temperature``, and ``model``, its folder, and its ``fit``.
+        ``temperature``, ``model``, its folder, and its ``fit``, and ``not_scored``, why others could not be, by path.
     """
+    table, unusable = usable_rows(model, root, table)
+    for path, reason in list(unusable.items())[:LISTED]:
+        print(f"not scored: {path} {reason}")
+    if unusable:
+        print(f"{len(unusable)} of {len(table) + len(unusable)} photographs are not scored", flush=True)
     labels, answers = predict_table(model, root, table)
     predicted = calibrated(answers.logits, model.temperature)
     val = model.validation
     known = () if val is None else (calibrated(val.logits, model.temperature), val.labels)
     sure = describe_confidence(predicted, labels, *known)
-    about = {"temperature": model.temperature, "model": str(model.folder), "fit": model.fit, **notes}
-    metrics = {**score(labels, predicted, model.classes), **sure, **about}
+    about = {"temperature": model.temperature, "model": str(model.folder), "fit": model.fit, "not_scored": unusable}
+    metrics = {**score(labels, predicted, model.classes), **sure, **about, **notes}
     write_results(out, metrics, table, predicted, model.classes)
     for folder in (TRAINED, "outliers"):
         (out / folder).mkdir(exist_ok=True)
     for name in ("config.yaml", "run.json", "history.csv", "split.csv"):
         shutil.copyfile(model.folder / name, out / TRAINED / name)
-    scores = outlier_scores(model, table["path"].tolist(), answers)
-    scores.to_csv(out / "outliers/test.csv", index=False, float_format="%.6f")
-    return labels, predicted, metrics
+    scores = outlier_scores(model, ordinary_scores(model), table["path"].tolist(), answers)
+    write_table(scores, out / "outliers/test.csv", "%.6f")
+    return table, labels, predicted, metrics
 
 
 def class_examples(root: Path, cache: Path, split: pd.DataFrame, fit: Fit) -> dict[str, NDArray[np.uint8]]:
@@ -163,7 +184,13 @@ def class_examples(root: Path, cache: Path, split: pd.DataFrame, fit: Fit) -> di
         return {}
     train = split[split["split"] == "train"].sort_values("sha256").drop_duplicates(["label", "group"])
     chosen = train.groupby("label").head(EXAMPLES).reset_index(drop=True)
-    pixels = open_store(root, chosen, THUMBNAIL_PX, cache, fit)
+    try:
+        pixels = open_store(root, chosen, THUMBNAIL_PX, cache, fit)
+    except UnusableError as error:
+        chosen = chosen[~chosen["path"].isin(error.reasons)].reset_index(drop=True)
+        if chosen.empty:
+            return {}
+        pixels = open_store(root, chosen, THUMBNAIL_PX, cache, fit)
     return {str(name): np.array(pixels[rows.index.to_numpy()]) for name, rows in chosen.groupby("label")}
 
 
@@ -190,16 +217,16 @@ def evaluate_ood(model: TrainedModel, data: str, out: Path) -> tuple[dict[str, A
         UserError: If there are no such photographs.
     """
     name, root, _ = find_folder(data, "outliers")
-    names, answers, refused = predict_folder(model, root, key="outliers")
-    table = outlier_scores(model, names, answers)
-    table.insert(1, "prediction", [model.classes[i] for i in answers.logits.argmax(axis=1)])
+    files, refused = find_files(root, "outliers")
+    table, logits = predict_files(model, files, refused, str(root))
+    table.insert(1, "prediction", [model.classes[i] for i in logits.argmax(axis=1)])
     ordinary = pd.read_csv(out / "outliers/test.csv")
     known = model.validation is not None
     apart = {}
     for kind in ("outlier", "distance", "energy", "confidence") if known else ("energy", "confidence"):
         sign = -1.0 if kind == "confidence" else 1.0  # the less sure, the farther
         apart[kind] = separation(sign * ordinary[kind].to_numpy(), sign * table[kind].to_numpy())
-    table.to_csv(out / "outliers/ood.csv", index=False, float_format="%.6f")
+    write_table(table, out / "outliers/ood.csv", "%.6f")
     best = apart.get("outlier", apart["energy"])
     print(f"{out}/outliers/ood.csv: {len(table)} photographs of {name}, told from test ones in {best:.1%} of pairs")
     found = {
@@ -211,8 +238,7 @@ def evaluate_ood(model: TrainedModel, data: str, out: Path) -> tuple[dict[str, A
         "alarmed_frac": float((ordinary["ood_percentile"] > ALARM).mean()) if known else None,
         "refused": refused,
     }
-    folder = root.parent if root.is_file() else root
-    return found, {path: read_square(folder / path, THUMBNAIL_PX, model.fit) for path in choose_ood(table)}
+    return found, {path: read_square(files[path], THUMBNAIL_PX, model.fit) for path in choose_ood(table)}
 
 
 def evaluate_corrupted(model: TrainedModel, pixels: np.ndarray, test: pd.DataFrame, out: Path) -> None:
@@ -225,7 +251,7 @@ def evaluate_corrupted(model: TrainedModel, pixels: np.ndarray, test: pd.DataFra
         out: Folder for `corruptions.csv`; it is there.
     """
     table = measure_corruptions(model, pixels, test)
-    table.to_csv(out / "corruptions.csv", index=False, float_format="%.6f")
+    write_table(table, out / "corruptions.csv", "%.6f")
     corrupted = table[table["strength"] > 0]
     for name, rows in corrupted.groupby("corruption", sort=False):
         print(f"{name}: " + ", ".join(f"{row.acc:.3f} ({row.setting})" for row in rows.itertuples()))
@@ -237,7 +263,9 @@ LISTED = 20
 """So many names of what was left out are printed; metrics.json has all."""
 
 
-def evaluate_elsewhere(model_dir: Path, data: str, out: Path | None, allow: Sequence[str] = ()) -> dict[str, Any]:
+def evaluate_elsewhere(
+    model_dir: Path, data: str, out: Path | None, allow: Sequence[str] = (), device: str | None = None
+) -> dict[str, Any]:
     """Score a trained model on another data set, beside its score on its own test photographs of the same classes.
 
     Args:
@@ -245,6 +273,7 @@ def evaluate_elsewhere(model_dir: Path, data: str, out: Path | None, allow: Sequ
         data: A name of ``conf/data``, or a folder of class folders.
         out: Folder for the results; None: ``shift-NAME`` in the model's.
         allow: Packages beside ours whose classes the model may name.
+        device: Where the network runs, see :func:`flowers.models.trained.open_model`.
 
     Returns:
         What ``metrics.json`` holds: that of :func:`flowers.evaluation.scores.score`, further ``data``, what was left
@@ -254,7 +283,7 @@ def evaluate_elsewhere(model_dir: Path, data: str, out: Path | None, allow: Sequ
     Raises:
         UserError: If the model or the photographs cannot be used, or have no class in common.
     """
-    model = open_model(model_dir, allow)
+    model = open_model(model_dir, allow, device)
     split = read_splits(model_dir / "split.csv")
     root, table, notes = find_photographs(model, split, data)
     name, shared = notes["data"], notes["classes"]
@@ -272,7 +301,7 @@ def evaluate_elsewhere(model_dir: Path, data: str, out: Path | None, allow: Sequ
     own = split[here & (split["split"] == "test") & split["label"].isin(shared)].reset_index(drop=True)
     notes["own"] = None if own.empty else _own(model, own)
     out = out or model_dir / f"shift-{name}"
-    _, _, metrics = measure(model, root, table, out, notes)
+    *_, metrics = measure(model, root, table, out, notes)
     low, high = metrics["interval"]["test/acc"]
     said = f"{out}: acc {metrics['test/acc']:.3f} (95 % interval {low:.3f} to {high:.3f}) on {name}"
     if notes["own"]:
@@ -283,7 +312,9 @@ def evaluate_elsewhere(model_dir: Path, data: str, out: Path | None, allow: Sequ
 
 def _own(model: TrainedModel, table: pd.DataFrame) -> dict[str, Any]:
     """Score the model on photographs of its own data set."""
-    labels, answers = predict_table(model, Path(model.run["photographs"]), table)
+    root = Path(model.run["photographs"])
+    table, _ = usable_rows(model, root, table)
+    labels, answers = predict_table(model, root, table)
     scores = score(labels, calibrated(answers.logits, model.temperature), model.classes)
     return {"acc": scores["test/acc"], "interval": scores["interval"]["test/acc"], "photographs": len(table)}
 
@@ -297,11 +328,12 @@ def main() -> list[str] | None:
         if arguments.data is None:
             out = arguments.out_dir or arguments.model / "test"
             asked = (arguments.corruptions, arguments.outliers, arguments.explanations)
-            evaluate(arguments.model, out, *asked, arguments.allow)
+            evaluate(arguments.model, out, *asked, arguments.allow, arguments.device)
         else:
             for key in ("corruptions", "outliers"):
                 if getattr(arguments, key):
                     raise UserError(f"{key}=… belongs to the model's own test photographs; leave it or data=… out.")
-            metrics = evaluate_elsewhere(arguments.model, arguments.data, arguments.out_dir, arguments.allow)
+            allowed = arguments.allow, arguments.device
+            metrics = evaluate_elsewhere(arguments.model, arguments.data, arguments.out_dir, *allowed)
             out = arguments.out_dir or arguments.model / f"shift-{metrics['data']}"
         return ["report", f"evaluation={quoted(str(out))}"] if arguments.report else None

@@ -20,9 +20,10 @@ from flowers.config.schema import Settings
 from flowers.config.store_address import announce
 from flowers.curation.labels import confident_joint, rank_suspects
 from flowers.curation.prepare import photographs_of
+from flowers.curation.split_table import write_table
 from flowers.curation.splits import fold_split
 from flowers.errors import UserError
-from flowers.evaluation.result_files import write_json
+from flowers.evaluation.result_files import beside_classes, write_json
 from flowers.tracking.runs import tracked_run
 from flowers.training.series import Member, open_series, refuse_from_stage, train_members
 
@@ -71,9 +72,8 @@ def find_label_errors(settings: Settings) -> int:
         "data_sha256": data_digest(table),
         "confident_joint": joint.round(2).tolist(),
     }
-    every = pd.concat([judged[["path", "label", "fold"]], pd.DataFrame(values, columns=classes)], axis=1)
-    every.to_csv(out / "out_of_fold.csv", index=False, float_format="%.6f")
-    found.to_csv(out / "suspects.csv", index=False, float_format="%.6f")
+    write_table(beside_classes(judged[["path", "label", "fold"]], values, classes), out / "out_of_fold.csv", "%.6f")
+    write_table(found, out / "suspects.csv", "%.6f")
     write_json(out / "suspects.json", about)
     shutil.rmtree(work, ignore_errors=True)
     if settings.tracking.enabled:

@@ -1,16 +1,27 @@
 """Classify photographs: ``flowers predict model=DIR photos=DIR out=predictions.csv``.
 
-Writes a row for each photograph below ``photos``: its path, the predicted class, that class's probability, its
+``photos`` is a folder, searched through all its sub-folders, a photograph, a pattern (``photos='garden/*.jpg'``), a
+list of these (``photos=[a,b]``), or ``-``: paths on standard input, one a line, or separated by NUL as from ``find
+-print0``. What cannot be read is named with its reason, and the others are classified.
+
+Writes a row for each photograph, those of a folder or pattern sorted by path, those of a list in its order: its path
+(from the folder, if one is given, else as it was given), the predicted class, that class's probability, its
 ``ood_percentile`` (the share of the model's validation photographs that are more ordinary: above 0.99, say, it may be
-no flower of these classes), then the probability of every class.
+no flower of these classes), then the probability of every class, whose column has ``(class)`` after its name where the
+class is called like one of the others. An earlier table of predictions is replaced; no other file is.
 
 ``accuracy=0.95`` withholds the predictions that are not sure enough: the threshold is the one that made the rest 95 %
 right on the validation photographs. ``prediction`` is then empty.
+
+``device=cpu`` or ``device=gpu`` says where the network runs; by default it is a GPU if there is one, unless the
+training was kept to the processor by ``trainer.accelerator=cpu``.
 
 A model may only name classes of this package, torch, torchmetrics, timm and lightning; ``allow=[mypackage]`` allows
 more.
 """
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +30,17 @@ import numpy as np
 import pandas as pd
 
 from flowers.config.cli import exit_on_user_error, read_arguments
+from flowers.curation.split_table import write_table
 from flowers.errors import UserError
 from flowers.evaluation.calibration import threshold_for
-from flowers.evaluation.predictions import outlier_scores, predict_folder
+from flowers.evaluation.predictions import find_files, predict_files
+from flowers.evaluation.result_files import aligned, beside_classes
 from flowers.models.inference import calibrated
 from flowers.models.trained import TrainedModel, open_model
+
+COLUMNS = ["path", "prediction", "probability", "ood_percentile"]
+LEAST_SURE = 5
+"""So many photographs are named of which the network is the least sure."""
 
 
 @dataclass
@@ -31,45 +48,49 @@ class Arguments:
     """Keys of the command."""
 
     model: Path
-    photos: Path
+    photos: list[str]
     out: Path = Path("predictions.csv")
     accuracy: float | None = None
+    device: str | None = None
     allow: list[str] = field(default_factory=list)
 
 
 def predict(
-    model_dir: Path, photos: Path, accuracy: float | None = None, allow: Sequence[str] = ()
+    model_dir: Path,
+    photos: str | Path | Sequence[str | Path],
+    accuracy: float | None = None,
+    allow: Sequence[str] = (),
+    device: str | None = None,
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Classify every photograph in a folder, class folders or not.
+    """Classify photographs.
 
     Args:
         model_dir: A folder that ``train`` wrote.
-        photos: A folder, searched through all its sub-folders, or a single photograph.
-        allow: Packages beside the usual ones that the model's classes may lie in.
+        photos: A folder, class folders or not, searched through all its sub-folders; a single photograph; a pattern;
+            or several of these.
         accuracy: Withhold answers that are less sure than this accuracy asks for, in (0, 1].
+        allow: Packages beside the usual ones that the model's classes may lie in.
+        device: Where the network runs, see :func:`flowers.models.trained.open_model`.
 
     Returns:
-        A table with ``path`` (relative to the folder), ``prediction`` (empty where it is withheld), ``probability``,
-        ``ood_percentile`` and a column for each class; and why other files could not be read, by path.
+        A table with ``path`` (relative to the folder; as it was given, where there are several), ``prediction`` (empty
+        where it is withheld), ``probability``, ``ood_percentile`` and a column for each class; and why other files
+        could not be read, by path.
 
     Raises:
         UserError: If the model or the folder cannot be used, no photograph could be read, or there is no threshold for
             this accuracy.
     """
-    model = open_model(model_dir, allow)
+    files, refused = find_files(photos, key="photos")
+    model = open_model(model_dir, allow, device)
     least = 0.0 if accuracy is None else _threshold(model, accuracy)
-    names, answers, refused = predict_folder(model, photos, key="photos")
-    predicted = calibrated(answers.logits, model.temperature)
+    what = str(photos) if isinstance(photos, str | Path) else "photos=…"
+    table, logits = predict_files(model, files, refused, what)
+    predicted = calibrated(logits, model.temperature)
     sure = predicted.max(axis=1)
-    table = pd.DataFrame(
-        {
-            "path": names,
-            "prediction": np.where(sure >= least, np.array(model.classes)[predicted.argmax(axis=1)], ""),
-            "probability": sure,
-            "ood_percentile": outlier_scores(model, names, answers)["ood_percentile"],
-        }
-    )
-    return table.join(pd.DataFrame(predicted, columns=model.classes)), refused
+    answers = np.where(sure >= least, np.array(model.classes)[predicted.argmax(axis=1)], "")
+    table = table.assign(prediction=answers, probability=sure)[COLUMNS]
+    return beside_classes(table, predicted, model.classes), refused
 
 
 def _threshold(model: TrainedModel, accuracy: float) -> float:
@@ -85,14 +106,77 @@ def _threshold(model: TrainedModel, accuracy: float) -> float:
     return found
 
 
+def read_paths() -> list[str]:
+    """Read paths from standard input: one a line, or separated by NUL.
+
+    Raises:
+        UserError: If there is none.
+    """
+    content = sys.stdin.buffer.read()
+    paths = content.split(b"\0") if b"\0" in content else content.replace(b"\r\n", b"\n").split(b"\n")
+    if not any(paths):
+        raise UserError("photos=-, but standard input names no photograph: give it one path a line.")
+    return [os.fsdecode(path) for path in paths if path]
+
+
+def check_out(out: Path) -> bool:
+    """Make sure, before the work, that a table can be written without harm to anything but an earlier one.
+
+    Returns:
+        Whether there is an earlier one.
+
+    Raises:
+        UserError: If something else lies there, or nothing can be written there.
+    """
+    if out.suffix.lower() != ".csv":
+        raise UserError(f"out={out} must end in .csv, for that is what predict writes.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(out.parent, os.W_OK):
+        raise UserError(f"{out.parent} cannot be written to: name a file elsewhere with out=FILE.csv.")
+    there = os.path.lexists(out)
+    wanted, found = ",".join(COLUMNS).encode(), b""
+    if out.is_file():
+        with out.open("rb") as stream:
+            found = stream.read(len(wanted))
+    if there and found != wanted:
+        raise UserError(f"{out} is there and no table of predictions: name another file with out=FILE.csv.")
+    return there
+
+
+def describe(table: pd.DataFrame) -> str:
+    """Lay out for a terminal how many photographs are of which class, and of which the network is least sure."""
+    named = table["prediction"].replace("", "(withheld)")
+    counts = named.groupby(named).size()
+    unsure = table.sort_values("probability", kind="stable").head(LEAST_SURE)
+    lines = [("prediction", "photographs"), *((str(name), str(count)) for name, count in counts.items())]
+    rows = [("least sure", "prediction", "probability")]
+    for path, name, probability in zip(unsure["path"], named[unsure.index], unsure["probability"], strict=True):
+        rows.append((" ".join(path.splitlines()), name, f"{probability:.1%}"))
+    return f"{aligned(lines, left=1)}\n\n{aligned(rows, left=2)}"
+
+
 def main() -> None:
     """Classify what the command line names."""
     with exit_on_user_error():
         arguments = read_arguments(Arguments)
-        table, refused = predict(arguments.model, arguments.photos, arguments.accuracy, arguments.allow)
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(arguments.out, index=False, float_format="%.6f")
+        replaced = check_out(arguments.out)
+        photos = [path for each in arguments.photos for path in (read_paths() if each == "-" else [each])]
+        alone = len(arguments.photos) == 1 and arguments.photos != ["-"]
+        table, refused = predict(
+            arguments.model,
+            photos[0] if alone else photos,
+            arguments.accuracy,
+            arguments.allow,
+            arguments.device,
+        )
+        write_table(table, arguments.out, "%.6f")
         withheld = int((table["prediction"] == "").sum())
-        print(f"{arguments.out}: {len(table)} photographs" + (f", {withheld} predictions withheld" if withheld else ""))
+        print(
+            f"{arguments.out}: {len(table)} photographs"
+            + (f", {withheld} predictions withheld" if withheld else "")
+            + (f", {len(refused)} not read" if refused else "")
+            + (", in place of the earlier ones there" if replaced else "")
+        )
+        print(describe(table))
         for name, reason in refused.items():
             print(f"not read: {name} ({reason})")

@@ -14,7 +14,7 @@ import pandas as pd
 
 from flowers.config.cli import exit_on_user_error, read_arguments
 from flowers.config.store_address import announce_trained
-from flowers.evaluation.result_files import TRAINED
+from flowers.evaluation.result_files import TRAINED, beside_classes
 from flowers.report.evaluation import Run, figures_of, read_run, write_report
 from flowers.tracking.runs import tracked_run
 
@@ -69,8 +69,7 @@ def _record(run: Run, files: Sequence[Path]) -> None:
     with tracked_run(run.settings, run.settings.name, tags, *known) as record:
         figures = {f"{where}/{name.removeprefix('test/')}": scores[name] for name in scores if name.startswith("test/")}
         record.log_metrics(figures, measured_on=data)
-        confusions = pd.DataFrame(run.counts, columns=run.classes)
-        confusions.insert(0, "truth", run.classes, allow_duplicates=True)
+        confusions = beside_classes(pd.DataFrame({"truth": run.classes}), run.counts, run.classes)
         record.log_table(confusions, f"{where}/confusion.json")
         for path in files:
             if path.is_file():

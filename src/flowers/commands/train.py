@@ -89,6 +89,7 @@ def train(settings: Settings, stop_after_epochs: int | None = None, logged: Mapp
             "mlflow_run_id": getattr(tracked, "run_id", None),
             "mlflow_uri": shown(uri) if (uri := getattr(tracked, "uri", None)) else None,
         }
+        model.final_net.to(trainer.strategy.root_device)  # Lightning has brought it back to the processor
         record = checkpoints.write_model(out, settings, model.final_net, datamodule, history.rows, run)
         for logger in loggers:
             if hasattr(logger, "log_trained"):

@@ -112,13 +112,10 @@ def _second_class(usable: pd.DataFrame, root: Path) -> str:
 def _inspect(root: Path, file: Listed) -> tuple[str, str, str, int, int, str, str, str]:
     """Make one row of the manifest."""
     path, reason, digest = file.path, file.reason, ""
-    # In a CSV file a carriage return would end the row.
-    shown, label = (readable(text).replace("\r", "\\r") for text in (path, file.label))
+    shown, label = printable(path), printable(file.label)
     try:
-        if readable(path) != path:
-            raise PhotographError("its name is not UTF-8")
         if shown != path:
-            raise PhotographError("its name has a carriage return")
+            raise PhotographError("its name has a carriage return" if "\r" in path else "its name is not UTF-8")
         if reason:
             raise PhotographError(reason)
         with (root / path).open("rb") as stream:
@@ -141,8 +138,19 @@ def _state(found: os.stat_result) -> tuple[int, int, int]:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def image_files(root: Path) -> list[str]:
+def printable(path: str) -> str:
+    """Write a path as a table can hold it: bytes that are not UTF-8, and what would end a row of CSV, are escaped."""
+    return readable(path).replace("\r", "\\r")
+
+
+def image_files(root: Path, refused: dict[str, str] | None = None) -> list[str]:
     """List what may be photographs below a folder, in class folders or not, for a prediction.
+
+    Links to folders are followed, but not in circles.
+
+    Args:
+        root: The folder.
+        refused: Told which files and folders must not even be opened, and why.
 
     Returns:
         Paths relative to the folder, sorted; hidden files are passed over.
@@ -152,7 +160,10 @@ def image_files(root: Path) -> list[str]:
     """
     if not root.is_dir():
         raise UserError(f"{root} does not exist or is no folder: name a folder of photographs.")
-    return sorted(path.relative_to(root).as_posix() for path, reason in files_below(root) if not reason)
+    found = sorted((path.relative_to(root).as_posix(), reason) for path, reason in files_below(root))
+    if refused is not None:
+        refused |= {path: reason for path, reason in found if reason}
+    return [path for path, reason in found if not reason]
 
 
 def read_manifest(path: Path) -> pd.DataFrame:

@@ -15,11 +15,11 @@ import mmap
 import os
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import filelock
 import numpy as np
@@ -32,6 +32,24 @@ from flowers.config.provenance import usable_processors
 from flowers.config.schema import FITS, Fit
 from flowers.errors import UserError
 from flowers.sources.photograph import PhotographError, open_rgb
+
+T = TypeVar("T")
+
+
+class UnusableError(UserError):
+    """Photographs of a split that are no longer what was split, or cannot be read.
+
+    Attributes:
+        reasons: Why, by path.
+    """
+
+    def __init__(self, root: Path, found: Mapping[str, tuple[Any, ...]]) -> None:
+        """Name the first of them; `found` gives a reason and a remedy for each path."""
+        path, (reason, remedy) = next(iter(found.items()))
+        others = f", as {len(found) - 1} others are unusable" if len(found) > 1 else ""
+        super().__init__(f"{root / path} {reason}{others}: {remedy}.")
+        self.reasons = {path: reason for path, (reason, _) in found.items()}
+
 
 RULE = "upright RGB, JPEG scaled while decoding, {}, bicubic"
 FORMAT_VERSION = 1
@@ -93,7 +111,8 @@ def open_store(root: Path, table: pd.DataFrame, image_px: int, cache_dir: Path, 
         (N, image_px, image_px, 3) uint8, RGB, read-only; row i is row i of the table.
 
     Raises:
-        UserError: A photograph is missing, changed since the split or cannot be decoded, or the disk is full.
+        UnusableError: Some are missing, changed since the split or cannot be decoded.
+        UserError: The disk is full.
     """
     paths, digests = list(table["path"]), list(table["sha256"])
     if not paths:
@@ -168,14 +187,11 @@ def _build(
             reserve(stream, offset + shape[0] * row_bytes, part.parent)
 
             def fill(row: int) -> None:
-                pixels = _read_checked(root / paths[row], digests[row], shape[1], fit)
+                pixels = _read_checked(root / paths[row], digests[row], lambda file: read_square(file, shape[1], fit))
                 if _write_at(stream, pixels.tobytes(), offset + row * row_bytes) != row_bytes:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-            bar = tqdm(total=shape[0], desc="decoding", unit=" photographs", disable=None, leave=False)
-            with ThreadPoolExecutor(usable_processors()) as pool, bar:
-                for _ in pool.map(fill, range(shape[0])):  # cancels what is waiting when one raises
-                    bar.update()
+            _for_each(root, paths, fill, "decoding")
             os.fsync(stream)  # else a power cut could leave the name without the pixels
         part.replace(target)
     finally:
@@ -211,17 +227,57 @@ def _write_at(stream: FileIO, content: bytes, place: int) -> int:
         return stream.write(content)
 
 
-def _read_checked(path: Path, digest: str, image_px: int, fit: Fit) -> np.ndarray:
-    """Decode a photograph if it still is the one that was split."""
+def check_unchanged(root: Path, table: pd.DataFrame) -> None:
+    """Make sure that photographs are still those that were split, which a store that is there does not look at.
+
+    Args:
+        root: Folder that the paths are relative to.
+        table: Columns path and sha256.
+
+    Raises:
+        UnusableError: If some are not.
+    """
+    paths, digests = list(table["path"]), list(table["sha256"])
+    _for_each(root, paths, lambda row: _read_checked(root / paths[row], digests[row], BinaryIO.tell), "checking")
+
+
+def _for_each(root: Path, paths: Sequence[str], task: Callable[[int], object], what: str) -> None:
+    """Do a task with each photograph, in threads, and then name those that are unusable.
+
+    Raises:
+        UnusableError: If some are.
+    """
+    found: dict[int, _RowError] = {}
+
+    def attempt(row: int) -> None:
+        try:
+            task(row)
+        except _RowError as error:
+            found[row] = error
+
+    bar = tqdm(total=len(paths), desc=what, unit=" photographs", disable=None, leave=False)
+    with ThreadPoolExecutor(usable_processors()) as pool, bar:
+        for _ in pool.map(attempt, range(len(paths))):  # cancels what is waiting when one raises
+            bar.update()
+    if found:
+        raise UnusableError(root, {paths[row]: found[row].args for row in sorted(found)})
+
+
+class _RowError(Exception):
+    """Its arguments are what is wrong with a photograph, and the remedy."""
+
+
+def _read_checked(path: Path, digest: str, read: Callable[[BinaryIO], T]) -> T:
+    """Read a photograph if it still is the one that was split."""
     try:
         with path.open("rb") as stream:
             if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
-                raise UserError(f"{path} changed since the split was made: run split again.")
+                raise _RowError("changed since the split was made", "run split again")
             stream.seek(0)
-            return read_square(stream, image_px, fit)
+            return read(stream)
     except FileNotFoundError:
-        raise UserError(f"{path} is gone since the split was made: bring it back or run split again.") from None
+        raise _RowError("is gone since the split was made", "bring it back or run split again") from None
     except PhotographError as error:
-        raise UserError(f"{path} cannot be decoded ({error}): run split again to set it aside.") from error
+        raise _RowError(f"cannot be decoded ({error})", "run split again to set it aside") from error
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): make it readable.") from error
+        raise _RowError(f"cannot be read ({error.strerror})", "make it readable") from error

@@ -1,7 +1,9 @@
 """A trained model on photographs: logits and features, and how far from what it knows they are."""
 
+import glob
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 from sklearn.metrics import roc_auc_score
+from tqdm import tqdm
 
-from flowers.curation.manifest import describe_fit, image_files
-from flowers.data.pixels import read_square
+from flowers.curation.manifest import describe_fit, image_files, printable
+from flowers.data.pixels import UnusableError, check_unchanged, read_square
 from flowers.errors import UserError
 from flowers.models.inference import ModelOutputs, calibrated, predict_logits
 from flowers.models.trained import TrainedModel
@@ -25,47 +28,114 @@ COMPARED_AT_ONCE = 2048
 NEIGHBOURS = 10
 
 
+def usable_rows(model: TrainedModel, root: Path, table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Leave out of a table the photographs that are gone, changed, or cannot be read, unless the model is strict.
+
+    Returns:
+        The other rows, and why each of those cannot be used, by path.
+
+    Raises:
+        UserError: If none can be used; or some cannot, and the model was trained with ``data.strict``.
+    """
+    reasons: dict[str, str] = {}
+    for look in (check_unchanged, model.pixels):
+        try:
+            look(root, table)
+        except UnusableError as error:
+            if model.settings.data.get("strict") or len(error.reasons) == len(table):
+                raise
+            reasons |= error.reasons
+            table = table[~table["path"].isin(error.reasons)].reset_index(drop=True)
+    return table, reasons
+
+
 def predict_table(model: TrainedModel, root: Path, table: pd.DataFrame) -> tuple[np.ndarray, ModelOutputs]:
     """Apply a model to the photographs of a table: true classes (N,), and what the network makes of them."""
     labels = table["label"].map(model.classes.index).to_numpy(int)
     return labels, predict_logits(model.net, model.pixels(root, table), table["path"].tolist())
 
 
-def predict_folder(model: TrainedModel, photos: Path, key: str) -> tuple[list[str], ModelOutputs, dict[str, str]]:
-    """Apply a model to every photograph in a folder.
+def find_files(given: str | Path | Sequence[str | Path], key: str) -> tuple[dict[str, Path], dict[str, str]]:
+    """Find what may be photographs, in the order in which a person names them; those of a folder or pattern by path.
+
+    Args:
+        given: A folder, which is searched through all its sub-folders, a photograph, or a pattern such as ``a/*.jpg``;
+            or several of these, of which some need not be there.
+        key: What the user named them with.
+
+    Returns:
+        The files by what they are called, as tables can hold it: their path from the folder, or from that of the
+        photograph, if one is given, else as it was given. And why others are left out, by the same.
+
+    Raises:
+        UserError: If what is given alone is not there.
+    """
+    alone = isinstance(given, str | Path)
+    files: dict[str, Path] = {}
+    refused: dict[str, str] = {}
+    for each in [str(given)] if isinstance(given, str | Path) else map(str, given):
+        there = os.path.lexists(each)  # a name may look like a pattern
+        matches = [each] if there else sorted(glob.glob(each, recursive=True))  # noqa: PTH207 - as it was typed
+        if not matches:
+            refused[printable(each)] = problem = "matches nothing" if glob.has_magic(each) else "does not exist"
+            if alone:
+                raise UserError(f"{printable(each)} {problem}: name photographs, or a folder of them, with {key}=…")
+        for match in matches:
+            closed: dict[str, str] = {}
+            folder, names = match.rstrip("/"), [""]
+            if Path(match).is_dir():
+                folder, names = f"{folder}/", image_files(Path(match), closed)
+            for name in names:
+                called = printable((name or Path(match).name) if alone and there else folder + name)
+                if called in files:
+                    refused[called] = "given more than once, and counted once"
+                elif Path(folder + name).exists() and not Path(folder + name).is_file():
+                    refused[called] = "not a regular file"  # a pipe would be waited for
+                else:
+                    files[called] = Path(folder + name)
+            for name, reason in closed.items():
+                refused[printable(name if alone and there else folder + name)] = reason
+    return files, refused
+
+
+def predict_files(
+    model: TrainedModel, files: Mapping[str, Path], refused: dict[str, str], what: str
+) -> tuple[pd.DataFrame, NDArray[np.float32]]:
+    """Apply a model to photographs, some at a time.
 
     Args:
         model: The model.
-        photos: The folder, searched through all its sub-folders, or a single photograph.
-        key: What the user named it with.
+        files: The photographs, by what they are called.
+        refused: Told why some could not be read.
+        what: What the user calls all of them.
 
     Returns:
-        The photographs' paths, relative to the folder; what the network makes of them; and why other files could not
-        be read, by path.
+        What :func:`outlier_scores` says of the N that could, in their order, and their logits, (N,K).
 
     Raises:
-        UserError: If the folder cannot be read, or holds no photograph.
+        UserError: If none could be read.
     """
-    root = photos.parent if photos.is_file() else photos
-    files = [photos.name] if photos.is_file() else image_files(photos)
-    warn_of_fit(model, [root / name for name in files])
+    warn_of_fit(model, list(files.values()))
     names: list[str] = []
     squares: list[np.ndarray] = []
-    refused: dict[str, str] = {}
-    parts: list[ModelOutputs] = []
-    for position, name in enumerate(files, start=1):
+    parts: list[tuple[pd.DataFrame, np.ndarray]] = []
+    ordinary = ordinary_scores(model)
+    bar = tqdm(files.items(), desc="predicting", unit=" photographs", disable=None, leave=False)
+    for position, (name, path) in enumerate(bar, start=1):
         try:
-            squares.append(read_square(root / name, model.net.image_px, model.fit))
+            squares.append(read_square(path, model.net.image_px, model.fit))
             names.append(name)
         except (PhotographError, OSError) as error:
-            refused[name] = str(error)
+            refused[name] = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
         if squares and (len(squares) == AT_ONCE or position == len(files)):
-            parts.append(predict_logits(model.net, np.stack(squares), names[-len(squares) :]))
-            squares.clear()
+            answers = predict_logits(model.net, np.stack(squares), names)
+            parts.append((outlier_scores(model, ordinary, names, answers), answers.logits))  # and not the features
+            names, squares = [], []
     if not parts:
-        raise UserError(f"{photos} holds no photograph that can be read; name a folder of photographs with {key}=DIR.")
-    logits, features = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return names, ModelOutputs(logits, features), refused
+        first = next((f" ({name}: {reason})" for name, reason in refused.items()), "")
+        raise UserError(f"{what} holds no photograph that can be read{first}: name photographs, or a folder of them.")
+    tables, logits = zip(*parts, strict=True)
+    return pd.concat(tables, ignore_index=True), np.concatenate(logits)
 
 
 def warn_of_fit(model: TrainedModel, files: Sequence[Path]) -> None:
@@ -74,11 +144,25 @@ def warn_of_fit(model: TrainedModel, files: Sequence[Path]) -> None:
         print(f"flowers: {note}", file=sys.stderr)
 
 
-def outlier_scores(model: TrainedModel, names: list[str], answers: ModelOutputs) -> pd.DataFrame:
+def ordinary_scores(model: TrainedModel) -> list[NDArray[np.float64]]:
+    """Tell how far each of a model's M validation photographs is from the others, and how unsure it is: (M,) each.
+
+    A model that kept no validation features has none.
+    """
+    if (val := model.validation) is None:
+        return []
+    unsure = 1 - calibrated(val.logits, model.temperature).max(axis=1)
+    return [distances(val.features, val.features, among_themselves=True), unsure]
+
+
+def outlier_scores(
+    model: TrainedModel, ordinary: Sequence[NDArray[np.floating]], names: list[str], answers: ModelOutputs
+) -> pd.DataFrame:
     """Tell how little photographs resemble those that the model was chosen on.
 
     Args:
         model: The model.
+        ordinary: What :func:`ordinary_scores` says of it.
         names: What the N photographs are called.
         answers: What the network makes of them.
 
@@ -93,10 +177,8 @@ def outlier_scores(model: TrainedModel, names: list[str], answers: ModelOutputs)
     found |= {"distance": np.nan, "energy": found["outlier"], "confidence": 1 - unsure}
     if (val := model.validation) is not None:
         found["distance"] = distances(answers.features, val.features)
-        val_far = distances(val.features, val.features, among_themselves=True)
-        known = [val_far, 1 - calibrated(val.logits, model.temperature).max(axis=1)]
-        found["outlier"] = combined([found["distance"], unsure], known)
-        found["ood_percentile"] = ood_percentile(found["outlier"], combined(known, known))
+        found["outlier"] = combined([found["distance"], unsure], ordinary)
+        found["ood_percentile"] = ood_percentile(found["outlier"], combined(ordinary, ordinary))
     return pd.DataFrame(found)
 
 

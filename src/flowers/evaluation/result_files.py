@@ -4,7 +4,7 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from flowers.curation.split_table import whole_file, write_table
 from flowers.errors import UserError
 from flowers.evaluation.scores import confusion
 
@@ -39,13 +40,30 @@ def write_results(
     answers = predicted.argmax(axis=1)
     counts = confusion(table["label"].map(classes.index).to_numpy(), answers, len(classes))
     predictions = table[["path", "label"]].assign(prediction=np.array(classes)[answers])
-    # Not joined, for a class may be called label.
-    predictions = pd.concat([predictions, pd.DataFrame(predicted, columns=classes)], axis=1)
-    confusions = pd.concat([pd.Series(classes, name="truth"), pd.DataFrame(counts, columns=classes)], axis=1)
-    out.mkdir(parents=True, exist_ok=True)
+    predictions = beside_classes(predictions, predicted, classes)
     write_json(out / "metrics.json", metrics)
-    predictions.to_csv(out / "predictions.csv", index=False, float_format="%.6f")
-    confusions.to_csv(out / "confusion.csv", index=False)
+    write_table(predictions, out / "predictions.csv", "%.6f")
+    write_table(beside_classes(pd.DataFrame({"truth": classes}), counts, classes), out / "confusion.csv")
+
+
+def beside_classes(table: pd.DataFrame, values: NDArray[Any], classes: Sequence[str]) -> pd.DataFrame:
+    """Add a column for each class to a table.
+
+    Args:
+        table: N rows, numbered from 0.
+        values: (N,K).
+        classes: Names of the K columns, see :func:`class_columns`.
+    """
+    return pd.concat([table, pd.DataFrame(values, columns=class_columns(classes, table.columns))], axis=1)
+
+
+def class_columns(classes: Sequence[str], others: Iterable[str]) -> list[str]:
+    """Name a column for each class after it, with ``(class)`` where it is called like one of the others, label say."""
+    taken, names = {*classes, *others}, list(classes)
+    for place in [place for place, name in enumerate(classes) if name in set(others)]:
+        while names[place] in taken:
+            names[place] += " (class)"
+    return names
 
 
 def aligned(lines: Sequence[Sequence[str]], left: int) -> str:
@@ -58,7 +76,8 @@ def aligned(lines: Sequence[Sequence[str]], left: int) -> str:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON object."""
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path, keys: Sequence[str], remedy: str) -> dict[str, Any]:
@@ -92,12 +111,14 @@ def read_confusion(path: Path, remedy: str) -> tuple[list[str], NDArray[np.int64
     """Read class names and counts, (K, K), from a CSV with a column `truth` and one per predicted class."""
     # Without a header, as a class may be called truth, which pandas would rename.
     cells = read_csv(path, remedy, header=None, **_AS_TEXT).to_numpy(dtype=object)
-    classes = cells[0, 1:].tolist()
+    classes = cells[1:, 0].tolist()
     try:
         counts = cells[1:, 1:].astype(np.int64)
     except ValueError:  # ragged rows, or cells that are no whole numbers
         counts = np.empty(0, np.int64)
-    if not classes or counts.shape != (len(classes),) * 2 or cells[:, 0].tolist() != ["truth", *classes]:
+    # An earlier version had a class called truth as a second column of that name.
+    named = [["truth", *columns] for columns in (classes, class_columns(classes, ["truth"]))]
+    if not classes or counts.shape != (len(classes),) * 2 or cells[0].tolist() not in named:
         raise UserError(f"{path} is no confusion matrix: {remedy}.")
     return classes, counts
 
@@ -147,7 +168,8 @@ def write_record(path: Path, record: Any) -> None:
 
     words = json.dumps(dataclasses.asdict(record), default=store)
     named: dict[str, Any] = {str(number): each for number, each in enumerate(arrays)}
-    np.savez_compressed(path, record=np.array(words), **named)
+    with whole_file(path) as partial:
+        np.savez_compressed(partial, record=np.array(words), **named)
 
 
 def read_record(path: Path, kind: type[T], remedy: str) -> T:

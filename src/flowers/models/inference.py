@@ -41,10 +41,36 @@ class Validation(NamedTuple):
     """(M,) int64 true classes."""
 
 
+def find_device(wanted: str, key: str) -> torch.device:
+    """Find the device that a person, or a recipe, asks for.
+
+    Args:
+        wanted: ``auto`` (CUDA where there is one), ``gpu``, or one of torch's names, such as ``cpu`` and ``cuda:1``.
+        key: What it was given with.
+
+    Raises:
+        UserError: If there is no such device here.
+    """
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device("cuda" if wanted == "gpu" else wanted)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for CUDA
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise UserError(f"{key}={wanted} cannot be used here ({reason}); give {key}=auto or {key}=cpu.") from error
+    return device
+
+
+def device_of(net: nn.Module) -> torch.device:
+    """Tell where a network is; one without tensors is on the processor."""
+    return next((tensor.device for tensor in (*net.parameters(), *net.buffers())), torch.device("cpu"))
+
+
 def predict_logits(
     net: nn.Module, pixels: np.ndarray, names: Sequence[str], batch_size: int = 64, head_is_new: bool = False
 ) -> ModelOutputs:
-    """Apply a network to decoded photographs, in float32 whatever precision it was trained in.
+    """Apply a network, where it is, to decoded photographs, in float32 whatever precision it was trained in.
 
     Features are what the last linear layer is given if that is at most :data:`WIDEST_FEATURES` wide, else what the head
     is given, averaged over places.
@@ -59,8 +85,8 @@ def predict_logits(
     Raises:
         UserError: If a logit is not finite.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    net = net.to(device).to(memory_format=torch.channels_last).eval()
+    device = device_of(net)
+    net = net.to(memory_format=torch.channels_last).eval()
     mean, std = (torch.tensor(value, device=device) for value in (net.mean, net.std))
     logits: list[Tensor] = []
     features: list[Tensor] = []

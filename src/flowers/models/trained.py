@@ -16,7 +16,7 @@ from flowers.config.compose import read_settings
 from flowers.config.schema import Fit, Settings
 from flowers.data.pixels import open_store
 from flowers.errors import UserError
-from flowers.models.inference import VALIDATION, Validation
+from flowers.models.inference import VALIDATION, Validation, find_device
 from flowers.models.nets import build_network, differences, read_tensors
 
 
@@ -53,15 +53,18 @@ class TrainedModel:
         return open_store(root, table, self.net.image_px, Path(self.settings.data.cache_dir), self.fit)
 
 
-def open_model(folder: Path, allow: Sequence[str] = ()) -> TrainedModel:
+def open_model(folder: Path, allow: Sequence[str] = (), device: str | None = None) -> TrainedModel:
     """Open what ``train`` wrote.
 
     Args:
         folder: Where it lies. It may come from elsewhere, so that it may only name classes of a few packages.
         allow: Further packages whose classes it may name, such as your own.
+        device: Where its network goes, see :func:`flowers.models.inference.find_device`; None: to the processor if it
+            was trained with ``trainer.accelerator=cpu``, else to what ``auto`` finds, as another machine may have
+            another one.
 
     Raises:
-        UserError: If the folder, or a file in it, is missing or does not fit the others.
+        UserError: If the folder, or a file in it, is missing or does not fit the others, or there is no such device.
     """
     for name in ("config.yaml", "run.json", "model.safetensors"):
         if not (folder / name).is_file():
@@ -86,7 +89,9 @@ def open_model(folder: Path, allow: Sequence[str] = ()) -> TrainedModel:
     net = build_network(settings.model.net, len(classes), image_px)
     load_weights(net, folder / "model.safetensors")
     validation = _read_validation(folder / VALIDATION, len(classes))
-    return TrainedModel(folder, net.eval(), classes, settings, run, float(run.get("temperature", 1.0)), validation)
+    place = find_device(device or ("cpu" if settings.trainer.get("accelerator") == "cpu" else "auto"), "device")
+    net = net.to(place).eval()
+    return TrainedModel(folder, net, classes, settings, run, float(run.get("temperature", 1.0)), validation)
 
 
 def load_weights(net: nn.Module, path: Path) -> None:
