@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor, nn
 
 from flowers.data.pixels import read_square
@@ -89,6 +89,22 @@ def test_an_oblong_becomes_a_square_as_in_the_training() -> None:
     assert crop == 0
     assert squash == pytest.approx(0.5, abs=0.05)
     assert model(fit=None).predict(wide)["red"][0] == 0
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("RGB", "JPEG"), ("P", "PNG"), ("CMYK", "TIFF"), ("L", "PNG")])
+def test_an_image_of_pillow_is_what_its_file_shows(mode: str, kind: str) -> None:
+    class RightRedness(Redness):
+        def forward(self, pixels: Tensor) -> Tensor:
+            return super().forward(pixels.clone().index_fill_(3, torch.arange(PX // 2), 0))
+
+    exif, file = Image.Exif(), BytesIO()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(picture()).transpose(Image.Transpose.ROTATE_90).convert(mode).save(file, kind, exif=exif)
+    served = PhotographModel(RightRedness(), ["green", "red"], PX, "squash")
+    expected = served.predict(file.getvalue())["red"][0]
+    with Image.open(BytesIO(file.getvalue())) as opened:
+        assert served.predict(opened)["red"][0] == pytest.approx(expected, abs=0.01)
+    assert expected > 0.1
 
 
 def test_classes_may_be_called_like_the_columns() -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from flowers.config.schema import Fit
 from flowers.data.pixels import read_square
@@ -76,6 +76,9 @@ class PhotographModel:
         try:
             if isinstance(photograph, str):
                 photograph = base64.b64decode(photograph.rpartition(",")[2], validate=True)  # behind "data:…,"
+            if isinstance(photograph, Image.Image):  # upright, and no CMYK or palette, whose numbers are no colours
+                photograph = ImageOps.exif_transpose(photograph)
+                photograph = photograph.convert("RGBA" if photograph.has_transparency_data else "RGB")
             if isinstance(photograph, bytes | bytearray | memoryview):
                 file = BytesIO(photograph)
             else:
