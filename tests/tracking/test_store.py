@@ -3,11 +3,13 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import mlflow
 import numpy as np
 import pytest
 
 from flowers.errors import UserError
 from flowers.tracking.runs import COLUMNS, list_trainings, read_curves, tracked_run
+from flowers.tracking.store import OpenRun, anchored
 
 # What MLflow does with SQLAlchemy, pandas and pydantic is not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
@@ -77,3 +79,31 @@ def test_a_damaged_store_is_a_sentence(tmp_path: Path) -> None:
     damaged.write_text("no database at all, but long enough to be looked at as one, " * 20)
     with pytest.raises(UserError, match="not a readable database"):
         list_trainings(f"sqlite:///{damaged}", "garden", "abc")
+
+
+def test_a_run_of_a_temporary_workspace_lands_in_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project, copy = tmp_path / "project", tmp_path / "project/.dvc/tmp/exps/copy"
+    (copy / ".dvc").mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    for name, value in (("DVC_ROOT", str(project)), ("DVC_STAGE", "train"), ("DVC_EXP_NAME", "tidy-lark")):
+        monkeypatch.setenv(name, value)
+    run = OpenRun("sqlite:///mlflow.db", "garden", None, {})
+    run.close("FINISHED")
+    monkeypatch.chdir(project)
+    assert not list(copy.glob("ml*"))
+    found = mlflow.MlflowClient("sqlite:///mlflow.db").get_run(run.run_id)
+    assert found.data.tags["dvc_experiment"] == "tidy-lark"
+    assert Path(found.info.artifact_uri).is_relative_to(project / "mlruns")
+
+
+def test_other_addresses_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".dvc").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("DVC_STAGE", "train")
+    assert anchored("sqlite:///mlflow.db") == "sqlite:///mlflow.db"  # in the project itself
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "elsewhere"))
+    for uri in ("http://localhost:5000", f"sqlite:///{tmp_path}/mlflow.db"):
+        assert anchored(uri) == uri
+    monkeypatch.delenv("DVC_STAGE")
+    assert anchored("sqlite:///mlflow.db") == "sqlite:///mlflow.db"
