@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from flowers.commands.evaluate import evaluate
+from flowers.commands.evaluate import evaluate, place_of
 from flowers.commands.report import report
 from flowers.commands.train import train
 from flowers.config.schema import Settings
@@ -258,3 +258,10 @@ def test_ood_photographs_are_scored_beside_the_test(model: Path, photographs: Pa
     assert (out / "figures/ood.png").is_file()
     with pytest.raises(UserError, match="outliers=nowhere is neither a folder nor a data set"):
         evaluate(model, tmp_path / "again", outliers="nowhere")
+
+
+def test_results_beside_a_stage_model_would_go_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert place_of(Path("OUT"), "test") == Path("OUT/test")
+    assert place_of(Path("artifacts/train/cnn"), "test") == Path("runs/train/cnn/test")
+    assert place_of(tmp_path / "artifacts/pretrain", "shift-garden") == Path("runs/pretrain/shift-garden")

@@ -8,7 +8,7 @@ import mlflow
 import pandas as pd
 import pytest
 import yaml
-from tests.e2e.projects import commit, copy_project, run
+from tests.e2e.projects import commit, copy_project, run, stages_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::mlflow")]
 RECIPE = "linear_scratch"
@@ -72,3 +72,15 @@ def test_a_queued_experiment_runs_the_code_that_was_queued(project: Path) -> Non
     split, recorded = applied(project, "fewer")
     assert set(split["fold"]) == {-1, 1, 2, 3, 4}
     assert recorded.data.tags["dvc_experiment"] == "fewer"
+
+
+def test_a_clone_that_has_pulled_has_nothing_to_do(project: Path, tmp_path: Path) -> None:
+    run(project, "git", "reset", "--quiet", "--hard")
+    run(project, "dvc", "checkout")
+    run(project, "dvc", "remote", "add", "--default", "near", str(tmp_path / "remote"))
+    commit(project)
+    run(project, "dvc", "push")
+    run(tmp_path, "git", "clone", "--quiet", str(project), "clone")
+    for command in ("pull", "checkout", "status"):
+        run(tmp_path / "clone", "dvc", command)
+    assert not stages_run(run(tmp_path / "clone", "dvc", "repro"))

@@ -3,6 +3,7 @@
 Beside ``baselines``, the only command that reads the test split. Writes ``metrics.json`` (each overall figure with its
 95 % interval), ``predictions.csv``, ``confusion.csv`` and what the page shows, and ends with ``flowers report``, which
 draws the figures and the page and adds all to the MLflow run that the training opened (``report=false``: it does not).
+Without ``out_dir`` that is ``test`` in the model's folder, or below ``runs/train`` where DVC made it.
 
 ``explanations=false`` leaves out what takes most of the time: why the network predicts what it does.
 ``outliers=NAME`` or ``outliers=DIR`` asks whether the model notices photographs of what it was never taught.
@@ -271,7 +272,7 @@ def evaluate_elsewhere(
     Args:
         model_dir: A folder that ``train`` wrote.
         data: A name of ``conf/data``, or a folder of class folders.
-        out: Folder for the results; None: ``shift-NAME`` in the model's.
+        out: Folder for the results; None: ``shift-NAME`` in the model's, or as :func:`place_of` says.
         allow: Packages beside ours whose classes the model may name.
         device: Where the network runs, see :func:`flowers.models.trained.open_model`.
 
@@ -300,7 +301,7 @@ def evaluate_elsewhere(
     here = Path(model.run["photographs"]).is_dir()
     own = split[here & (split["split"] == "test") & split["label"].isin(shared)].reset_index(drop=True)
     notes["own"] = None if own.empty else _own(model, own)
-    out = out or model_dir / f"shift-{name}"
+    out = out or place_of(model_dir, f"shift-{name}")
     *_, metrics = measure(model, root, table, out, notes)
     low, high = metrics["interval"]["test/acc"]
     said = f"{out}: acc {metrics['test/acc']:.3f} (95 % interval {low:.3f} to {high:.3f}) on {name}"
@@ -319,6 +320,12 @@ def _own(model: TrainedModel, table: pd.DataFrame) -> dict[str, Any]:
     return {"acc": scores["test/acc"], "interval": scores["interval"]["test/acc"], "photographs": len(table)}
 
 
+def place_of(model_dir: Path, name: str) -> Path:
+    """Put results into the model's folder; those of a stage's model below ``runs``, as DVC empties a stage's folder."""
+    model, stages = model_dir.resolve(), Path("artifacts").resolve()
+    return (Path("runs") / model.relative_to(stages) if model.is_relative_to(stages) else model_dir) / name
+
+
 def main() -> list[str] | None:
     """Evaluate the model that the command line names; what is returned is the command that follows."""
     with exit_on_user_error():
@@ -326,7 +333,7 @@ def main() -> list[str] | None:
         if arguments.report:
             announce_trained(arguments.model)
         if arguments.data is None:
-            out = arguments.out_dir or arguments.model / "test"
+            out = arguments.out_dir or place_of(arguments.model, "test")
             asked = (arguments.corruptions, arguments.outliers, arguments.explanations)
             evaluate(arguments.model, out, *asked, arguments.allow, arguments.device)
         else:
@@ -335,5 +342,5 @@ def main() -> list[str] | None:
                     raise UserError(f"{key}=… belongs to the model's own test photographs; leave it or data=… out.")
             allowed = arguments.allow, arguments.device
             metrics = evaluate_elsewhere(arguments.model, arguments.data, arguments.out_dir, *allowed)
-            out = arguments.out_dir or arguments.model / f"shift-{metrics['data']}"
+            out = arguments.out_dir or place_of(arguments.model, f"shift-{metrics['data']}")
         return ["report", f"evaluation={quoted(str(out))}"] if arguments.report else None
