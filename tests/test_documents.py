@@ -92,7 +92,7 @@ def check_make(*words: str) -> None:
 
 
 def check_mlflow(*words: str) -> None:
-    """Parse as MLflow does."""
+    """Parse as MLflow does; a bare command is a mention."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of MLflow's own libraries
         from mlflow.cli import cli
@@ -103,7 +103,8 @@ def check_mlflow(*words: str) -> None:
         _, found, rest = command.resolve_command(click.Context(command), rest)
         assert found is not None
         command = found
-    command.make_context("mlflow", rest)
+    if rest:
+        command.make_context("mlflow", rest)
 
 
 def check_python(option: str, module: str, *words: str) -> None:

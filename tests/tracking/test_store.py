@@ -7,9 +7,10 @@ import mlflow
 import numpy as np
 import pytest
 
+from flowers.config.store_address import shown, store_uri
 from flowers.errors import UserError
 from flowers.tracking.runs import COLUMNS, list_trainings, read_curves, tracked_run
-from flowers.tracking.store import OpenRun, anchored
+from flowers.tracking.store import OpenRun
 
 # What MLflow does with SQLAlchemy, pandas and pydantic is not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
@@ -87,11 +88,11 @@ def test_a_run_of_a_temporary_workspace_lands_in_the_project(tmp_path: Path, mon
     monkeypatch.chdir(copy)
     for name, value in (("DVC_ROOT", str(project)), ("DVC_STAGE", "train"), ("DVC_EXP_NAME", "tidy-lark")):
         monkeypatch.setenv(name, value)
-    run = OpenRun("sqlite:///mlflow.db", "garden", None, {})
+    run = OpenRun(store_uri("sqlite:///mlflow.db"), "garden", None, {})
     run.close("FINISHED")
-    monkeypatch.chdir(project)
+    assert shown(run.uri) == "sqlite:///mlflow.db"  # in run.json, which goes to other machines
     assert not list(copy.glob("ml*"))
-    found = mlflow.MlflowClient("sqlite:///mlflow.db").get_run(run.run_id)
+    found = mlflow.MlflowClient(f"sqlite:///{project}/mlflow.db").get_run(run.run_id)
     assert found.data.tags["dvc_experiment"] == "tidy-lark"
     assert Path(found.info.artifact_uri).is_relative_to(project / "mlruns")
 
@@ -101,9 +102,10 @@ def test_other_addresses_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setenv("DVC_STAGE", "train")
-    assert anchored("sqlite:///mlflow.db") == "sqlite:///mlflow.db"  # in the project itself
+    here = f"sqlite:///{tmp_path}/mlflow.db"
+    assert store_uri("sqlite:///mlflow.db") == here  # in the project itself
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "elsewhere"))
-    for uri in ("http://localhost:5000", f"sqlite:///{tmp_path}/mlflow.db"):
-        assert anchored(uri) == uri
+    for uri in ("http://localhost:5000", here):
+        assert store_uri(uri) == uri
     monkeypatch.delenv("DVC_STAGE")
-    assert anchored("sqlite:///mlflow.db") == "sqlite:///mlflow.db"
+    assert store_uri("sqlite:///mlflow.db") == here

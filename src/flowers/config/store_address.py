@@ -101,10 +101,10 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def shown(uri: str) -> str:
-    """Write an address for people: without a password, and a file in the working folder as it is called there."""
+    """Write an address for people: without a password, and a file in the project as it is called there."""
     file = sqlite_file(uri)
-    inside = file is not None and file.is_relative_to(Path.cwd())
-    return f"{_SQLITE}{file.relative_to(Path.cwd())}" if inside and file else without_secrets(uri)
+    inside = file is not None and file.is_relative_to(_project())
+    return f"{_SQLITE}{file.relative_to(_project())}" if inside and file else without_secrets(uri)
 
 
 def address_of(settings: Any, recorded: str | None = None) -> Address:
