@@ -200,3 +200,17 @@ def test_photographs_are_prepared_from_a_folder_or_a_source(folder: Path, tmp_pa
     assert set(split["label"]) == {"daisy", "tulips"}
     assert all((root / path).is_file() for path in split["path"])
     assert "manifest" not in summary
+
+
+def test_advice_fits_a_person_who_knows_no_stage(folder: Path, tmp_path: Path) -> None:
+    settings = data(folder, tmp_path)
+    _, _, summary = find_photographs(settings)
+    [remembered] = Path(settings.cache_dir).glob("manifest-*.csv")
+    remembered.write_text("damaged")
+    assert find_photographs(settings)[2] == summary  # looked at anew
+    with pytest.raises(UserError, match=r"none\.csv does not exist: correct it, or name another split\.csv"):
+        find_photographs(data(folder, tmp_path, split_csv=str(tmp_path / "none.csv")))
+    for extra in sorted((folder / "roses").iterdir())[2:]:
+        extra.unlink()
+    with pytest.raises(UserError, match=r"Class roses has 2 different .*: add photographs of it or leave it out"):
+        find_photographs(settings)

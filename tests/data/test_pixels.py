@@ -163,7 +163,9 @@ def test_errors_name_the_file(root: Path, table: pd.DataFrame, tmp_path: Path) -
     cache = tmp_path / "cache"
     content = (root / "2.jpg").read_bytes()
     (root / "2.jpg").write_bytes(content + b"0")
-    with pytest.raises(UserError, match=r"2\.jpg changed since the split was made: run split again"):
+    with pytest.raises(
+        UserError, match=r"2\.jpg changed since the split was made: bring it back as it was, or train again"
+    ):
         open_store(root, table, IMAGE_PX, cache)
     (root / "2.jpg").write_bytes(content[: len(content) // 2])
     cut = table.copy()

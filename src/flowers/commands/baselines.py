@@ -163,7 +163,7 @@ def divide(root: Path, split: pd.DataFrame, cache_dir: Path, fit: Fit = "crop") 
     except ValueError as error:
         raise UserError(
             "the training photographs lie in less than two folds, so that nothing can be chosen by cross-validation; "
-            "run split again, with data.split.folds=5."
+            "divide them with data.split.folds=5, or fill in the column fold of data.split_csv."
         ) from error
     return Division(root, cache_dir, classes, tables, labels, folds, fit)
 

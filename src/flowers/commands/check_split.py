@@ -47,14 +47,14 @@ def check(split: Path, manifest: Path | None, near_bits: int) -> str:
     for row in table.itertuples():
         if digests.get(row.path) != row.sha256:
             problem = "has other bytes in" if row.path in digests else "is not in"
-            raise UserError(f"{row.path} of {split} {problem} {manifest}; run split again.")
+            raise UserError(f"{row.path} of {split} {problem} {manifest}; name the manifest it was made from.")
     places = {row.path: (row.split, row.fold) for row in table.itertuples()}
     pairs = near_duplicates(known[known["path"].isin(places.keys())], near_bits)
     for one, other, bits in zip(pairs["path_a"], pairs["path_b"], pairs["bits"], strict=True):
         if places[one] != places[other]:
             raise UserError(
                 f"{one} and {other} show the same picture ({bits} bits apart) but are in different splits or folds; "
-                "run split again, or put them together."
+                "put them together in one, or have them divided anew."
             )
     return f"{words}\nno near-duplicates of up to {near_bits} bits do, and all files are those of {manifest}"
 

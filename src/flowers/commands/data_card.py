@@ -83,7 +83,8 @@ def look_into(data: Data) -> Contents:
     sizes = manifest.set_index("path")[["width_px", "height_px"]].astype(int)
     unknown = set(split["path"]) - set(sizes.index)
     if unknown:
-        raise UserError(f"the manifest of {root} lacks {min(unknown)}, which the split names; run split again.")
+        remedy = "run split again" if data.split_csv is None else "correct data.split_csv or data.root"
+        raise UserError(f"the manifest of {root} lacks {min(unknown)}, which the split names; {remedy}.")
     table = split.join(sizes, on="path").reset_index(drop=True)
     pixels = open_store(root, table, THUMBNAIL_PX, Path(data.cache_dir), data.fit)
     table["bytes"] = [(root / path).stat().st_size for path in table["path"]]
@@ -101,7 +102,7 @@ def _read(data: Data) -> tuple[Path, pd.DataFrame, pd.DataFrame]:
     # A folder of the user's own may have changed since, and is looked at itself.
     made = data.source is not None and photographs.is_dir() and manifest.is_file() and split_csv.is_file()
     if data.split_csv is None and made:
-        return photographs, read_splits(split_csv), read_manifest(manifest)
+        return photographs, read_splits(split_csv, "run split again"), read_manifest(manifest)
     root, split, _ = find_photographs(data)
     if data.split_csv is not None and root.parent == manifest.parent and manifest.is_file():
         return root, split, read_manifest(manifest)  # it knows of files that were not copied there

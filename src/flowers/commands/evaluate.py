@@ -103,7 +103,7 @@ def evaluate(
     """
     keep_freed_memory()
     model = open_model(model_dir, allow, device)
-    split = read_splits(model_dir / "split.csv")
+    split = read_splits(model_dir / "split.csv", "train again")
     test = split[split["split"] == "test"].reset_index(drop=True)
     if test.empty:
         raise UserError(f"{model_dir}/split.csv has no test photographs; train with data.split.test_frac above 0.")
@@ -285,7 +285,7 @@ def evaluate_elsewhere(
         UserError: If the model or the photographs cannot be used, or have no class in common.
     """
     model = open_model(model_dir, allow, device)
-    split = read_splits(model_dir / "split.csv")
+    split = read_splits(model_dir / "split.csv", "train again")
     root, table, notes = find_photographs(model, split, data)
     name, shared = notes["data"], notes["classes"]
     for what, key in (

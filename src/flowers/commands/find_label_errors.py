@@ -101,7 +101,7 @@ def _check_folds(table: pd.DataFrame) -> None:
                 "fold; add photographs of it."
             )
     if (table["fold"] < 0).all():
-        raise UserError("no photograph has a fold; run split again.")
+        raise UserError("no photograph has a fold; leave data.split_csv out, or fill in its column fold.")
 
 
 def main() -> None:

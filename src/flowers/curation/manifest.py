@@ -168,7 +168,7 @@ def image_files(root: Path, refused: dict[str, str] | None = None) -> list[str]:
 
 def read_manifest(path: Path) -> pd.DataFrame:
     """Read a manifest that was written as CSV, as text."""
-    return read_table(path, COLUMNS, "download")
+    return read_table(path, COLUMNS, "run download again")
 
 
 def summarise(manifest: pd.DataFrame, most_refused: int = 10) -> str:

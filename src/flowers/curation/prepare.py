@@ -1,5 +1,6 @@
 """From a folder or a source to photographs with a split, made on the way where there is none yet."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -92,7 +93,8 @@ def remembered_scan(
     key = hashlib.sha256(json.dumps([str(root.resolve()), strict, reader, sorted(files)]).encode()).hexdigest()[:16]
     remembered = cache_dir / f"manifest-{key}.csv"
     if remembered.exists():
-        return read_manifest(remembered), remembered
+        with contextlib.suppress(UserError):  # damaged: made anew
+            return read_manifest(remembered), remembered
     manifest = scan(root, strict, listing=listing)
     write_table(manifest, remembered)
     return manifest, remembered
@@ -191,7 +193,7 @@ def read_published(root: Path, number: int) -> dict[str, str]:
     file, column = root / OFFICIAL, f"official_{number}"
     if not file.is_file():
         raise UserError(f"{file} does not exist, so there is no published division: set data.split.official to null.")
-    table = read_table(file, ["path"], "download")
+    table = read_table(file, ["path"], "get the data set anew")
     if column not in table:
         known = ", ".join(name.removeprefix("official_") for name in table.columns if name != "path")
         raise UserError(f"data.split.official is {number}, but {file} has {known}: choose one of them.")

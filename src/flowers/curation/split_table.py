@@ -27,7 +27,7 @@ def check_splits(table: pd.DataFrame) -> None:
     for row in table[~table["split"].isin(SPLITS)].itertuples():
         raise UserError(f"The split of {row.path} is '{row.split}': set it to train, val or test.")
     for path in table.loc[table["path"].duplicated(), "path"]:
-        raise UserError(f"The split names {path} twice: run split again.")
+        raise UserError(f"The split names {path} twice: leave one of the rows.")
     for column in ("group", "sha256"):
         for border in ("split", "fold"):
             places = table.groupby(column)[border].nunique()
@@ -35,20 +35,23 @@ def check_splits(table: pd.DataFrame) -> None:
                 rows = table[table[column] == torn].drop_duplicates(border)
                 raise UserError(
                     f"{rows['path'].iloc[0]} and {rows['path'].iloc[1]} have the same {column} but are in "
-                    f"different {border}s: run split again, or put them together."
+                    f"different {border}s: put them together in one."
                 )
     if not (table["split"] == "val").any():
-        raise UserError("The split has no photograph for val: run split again.")
+        raise UserError("The split has no photograph for val: give some of them the split val.")
     trained = set(table.loc[table["split"] == "train", "label"])
     for row in table[~table["label"].isin(trained)].itertuples():
-        raise UserError(f"Class {row.label} is in {row.split} but not in train: add some and run split again.")
+        raise UserError(
+            f"Class {row.label} is in {row.split} but not in train: move some of it to train, or leave it out."
+        )
 
 
-def read_splits(path: Path) -> pd.DataFrame:
+def read_splits(path: Path, remedy: str = "correct it, or name another split.csv") -> pd.DataFrame:
     """Read a table that :func:`write_splits` wrote, or a person did, and check it.
 
     Args:
         path: A CSV file with at least the columns of :func:`assign_splits`.
+        remedy: What to do where it is no such file.
 
     Returns:
         The table with these columns, in the file's order; all text but `fold`.
@@ -57,11 +60,11 @@ def read_splits(path: Path) -> pd.DataFrame:
         UserError: The file is missing, no such table, or leaks (see :func:`check_splits`).
     """
     if not path.is_file():
-        raise UserError(f"{path} does not exist: run flowers split first, or name another data.split_csv.")
-    table = read_table(path, COLUMNS, "split")
+        raise UserError(f"{path} does not exist: {remedy}.")
+    table = read_table(path, COLUMNS, remedy)
     numbers = pd.to_numeric(table["fold"], errors="coerce")
     if numbers.isna().any() or (numbers % 1 != 0).any():
-        raise UserError(f"{path} has a fold that is no whole number: run split again.")
+        raise UserError(f"{path} has a fold that is no whole number: {remedy}.")
     table["fold"] = numbers.astype(np.int64)
     check_splits(table)
     return table[COLUMNS]
@@ -77,13 +80,13 @@ def write_splits(table: pd.DataFrame, path: Path) -> None:
     write_table(table[COLUMNS], path)
 
 
-def read_table(path: Path, columns: list[str], stage: str) -> pd.DataFrame:
+def read_table(path: Path, columns: list[str], remedy: str) -> pd.DataFrame:
     """Read a table that :func:`write_table` wrote; all is text, since a class may be called 007 or NA.
 
     Args:
         path: A CSV file.
         columns: Which it must have.
-        stage: The command that writes it.
+        remedy: What to do where it is no such table.
 
     Raises:
         UserError: It is no such table.
@@ -91,10 +94,10 @@ def read_table(path: Path, columns: list[str], stage: str) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
-        raise UserError(f"{path} cannot be read as a CSV table ({error}): run {stage} again.") from error
+        raise UserError(f"{path} cannot be read as a CSV table ({error}): {remedy}.") from error
     missing = [column for column in columns if column not in table]
     if missing:
-        raise UserError(f"{path} lacks the column {missing[0]}: run {stage} again.")
+        raise UserError(f"{path} lacks the column {missing[0]}: {remedy}.")
     return table
 
 

@@ -183,7 +183,7 @@ def _divide(label: str, sizes: dict[str, int], split: Split) -> dict[str, str]:
     if len(sizes) < len(quota):
         raise UserError(
             f"Class {label} has {len(sizes)} different photographs (not counting copies) but "
-            f"{', '.join(sorted(quota, key=SPLITS.index))} need one each: add photographs of it or remove its folder."
+            f"{', '.join(sorted(quota, key=SPLITS.index))} need one each: add photographs of it or leave it out."
         )
     ranked = _rank(sizes, "split", split.seed)
     places: dict[str, str] = {}

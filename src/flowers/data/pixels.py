@@ -227,6 +227,9 @@ def _write_at(stream: FileIO, content: bytes, place: int) -> int:
         return stream.write(content)
 
 
+_ANEW = "bring it back as it was, or train again (in the pipeline `dvc repro`)"
+
+
 def check_unchanged(root: Path, table: pd.DataFrame) -> None:
     """Make sure that photographs are still those that were split, which a store that is there does not look at.
 
@@ -272,12 +275,12 @@ def _read_checked(path: Path, digest: str, read: Callable[[BinaryIO], T]) -> T:
     try:
         with path.open("rb") as stream:
             if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
-                raise _RowError("changed since the split was made", "run split again")
+                raise _RowError("changed since the split was made", _ANEW)
             stream.seek(0)
             return read(stream)
     except FileNotFoundError:
-        raise _RowError("is gone since the split was made", "bring it back or run split again") from None
+        raise _RowError("is gone since the split was made", _ANEW) from None
     except PhotographError as error:
-        raise _RowError(f"cannot be decoded ({error})", "run split again to set it aside") from error
+        raise _RowError(f"cannot be decoded ({error})", f"{_ANEW}, which sets it aside") from error
     except OSError as error:
         raise _RowError(f"cannot be read ({error.strerror})", "make it readable") from error

@@ -265,7 +265,7 @@ def _read_answers(place: Place) -> pd.DataFrame:
     """Read what is predicted, beside `group` and `sha256` of those photographs that the training left for the test."""
     answers = read_answers(place.evaluated / "predictions.csv", place.remedy)
     check_exists(place.trained / "split.csv", place.retrain)
-    split = read_splits(place.trained / "split.csv")
+    split = read_splits(place.trained / "split.csv", place.retrain)
     return answers.join(split[split["split"] == "test"].set_index("path")[["group", "sha256"]])
 
 

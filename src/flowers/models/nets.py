@@ -262,8 +262,8 @@ def start_from(net: Any, source: str, sha256: str | None) -> list[str]:
         tensors = read_tensors(Path(source))
         if sha256 is not None and (found := file_digest(Path(source))) != sha256:
             raise UserError(
-                f"{source} has the digest {found[:12]}… where weights_sha256 says {sha256[:12]}…; run compose again, "
-                "or name the file that is meant."
+                f"{source} has the digest {found[:12]}… where weights_sha256 says {sha256[:12]}…; name the "
+                "file that is meant, or leave weights_sha256 out (in the pipeline `dvc repro compose`)."
             )
     names: Mapping[str, str] = getattr(net, "published_names", {})
     head = list(layer_groups(net))[-1] + "."

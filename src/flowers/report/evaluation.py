@@ -223,7 +223,7 @@ def read_run(evaluation: Path) -> Run:
         predictions=predictions,
         probabilities=result_files.read_probabilities(evaluation / "predictions.csv", len(classes), remedy),
         outliers=outliers,
-        split=read_splits(trained / "split.csv"),
+        split=read_splits(trained / "split.csv", remedy),
         pictures=pictures,
         ood=ood,
         corruptions=corruptions,
