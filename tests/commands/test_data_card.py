@@ -49,7 +49,9 @@ def test_a_folder_is_described_with_the_split_of_a_training(
     text = page.read_text(encoding="utf-8")
     assert "Free as the wind." in text
     assert "roses/copy.jpg" in text
-    assert str(page) in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert str(page) in said
+    assert "refused roses/empty.jpg: zero bytes" in said
 
 
 def test_contents_are_there_without_the_page(garden: Path, make_settings: Callable[..., Settings]) -> None:

@@ -146,3 +146,15 @@ def test_the_command_takes_either(
         main()
     assert ended.value.code == 2
     assert "leave it or data=… out" in capsys.readouterr().err
+
+
+def test_a_divided_folder_is_answered_for_as_a_whole(
+    model: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part in ("train", "test"):
+        shutil.copytree(elsewhere, elsewhere.parent / "divided" / part)
+    metrics = evaluate_elsewhere(model, str(elsewhere.parent / "divided"), None)
+    assert metrics["classes"] == ["daisy", "roses"]
+    said = capsys.readouterr().err
+    assert "is divided already" in said
+    assert "the photographs of all its splits are answered for; name one folder for that alone" in said

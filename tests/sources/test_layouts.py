@@ -142,6 +142,14 @@ def test_a_folder_without_class_folders_names_what_is_taken(tmp_path: Path) -> N
     }
 
 
+def test_folders_that_all_class_folders_have_are_told(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{year}/{label}/1.jpg" for year in ("2023", "2024") for label in ("daisy", "rose")))
+    [note] = list_folders(tmp_path).notes
+    assert "has the folders daisy, rose in it, whose photographs count to it" in note
+    make(tmp_path, "2024/1.jpg")
+    assert list_folders(tmp_path).notes == []
+
+
 def test_names_that_a_person_takes_for_the_same(tmp_path: Path) -> None:
     composed, decomposed = (unicodedata.normalize(form, "blüten") for form in ("NFC", "NFD"))
     root = make(tmp_path / "forms", f"{composed}/1.jpg", f"{decomposed}/2.jpg", "rose/1.jpg")

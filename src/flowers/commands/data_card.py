@@ -43,6 +43,8 @@ def card(settings: Settings) -> Path:
     """
     announce(settings)
     contents, out = look_into(read_data(settings)), Path(settings.out_dir) / "card"
+    if contents.summary:
+        print(contents.summary, flush=True)
     root = contents.root
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "card.json", contents.found)
@@ -71,6 +73,8 @@ class Contents:
     """(N,H,H,3) uint8, thumbnails."""
     found: dict[str, Any]
     """What :func:`flowers.report.data_card.describe` says of them and of refused files, and `name`."""
+    summary: str
+    """What was found when they were taken in, in words; empty where that was done earlier."""
 
 
 def look_into(data: Data) -> Contents:
@@ -79,7 +83,7 @@ def look_into(data: Data) -> Contents:
     Raises:
         UserError: If the photographs or their split cannot be used.
     """
-    root, split, manifest = _read(data)
+    root, split, manifest, summary = _read(data)
     sizes = manifest.set_index("path")[["width_px", "height_px"]].astype(int)
     unknown = set(split["path"]) - set(sizes.index)
     if unknown:
@@ -92,21 +96,22 @@ def look_into(data: Data) -> Contents:
     whole = open_store(root, table, THUMBNAIL_PX, Path(data.cache_dir), "squash") if data.fit == "pad" else pixels
     table["brightness"] = brightness(whole)
     refused = manifest[manifest["status"] == "refused"]
-    return Contents(root, table, pixels, {"name": data.name, **describe(table, refused, data.fit)})
+    return Contents(root, table, pixels, {"name": data.name, **describe(table, refused, data.fit)}, summary)
 
 
-def _read(data: Data) -> tuple[Path, pd.DataFrame, pd.DataFrame]:
-    """Find the photographs' folder, their split and the manifest of all files that were looked at."""
+def _read(data: Data) -> tuple[Path, pd.DataFrame, pd.DataFrame, str]:
+    """Find the photographs' folder, their split, the manifest of all files that were looked at, and words on them."""
     photographs, manifest = PIPELINE / "download" / data.name, PIPELINE / "download/manifest.csv"
     split_csv = PIPELINE / "split/split.csv"
     # A folder of the user's own may have changed since, and is looked at itself.
     made = data.source is not None and photographs.is_dir() and manifest.is_file() and split_csv.is_file()
     if data.split_csv is None and made:
-        return photographs, read_splits(split_csv, "run split again"), read_manifest(manifest)
-    root, split, _ = find_photographs(data)
+        return photographs, read_splits(split_csv, "run split again"), read_manifest(manifest), ""
+    root, split, summary = find_photographs(data)
     if data.split_csv is not None and root.parent == manifest.parent and manifest.is_file():
-        return root, split, read_manifest(manifest)  # it knows of files that were not copied there
-    return root, split, remembered_scan(root, data.strict, Path(data.cache_dir), list_photographs(root, data))[0]
+        return root, split, read_manifest(manifest), summary  # it knows of files that were not copied there
+    manifest_found, _ = remembered_scan(root, data.strict, Path(data.cache_dir), list_photographs(root, data))
+    return root, split, manifest_found, summary
 
 
 def brightness(pixels: np.ndarray, at_once: int = 256) -> np.ndarray:

@@ -1,6 +1,7 @@
 """A trained model on another data set: on the classes that both have, whatever each calls them."""
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from flowers.config.compose import CONF_DIR
 from flowers.curation.prepare import find_folder, list_photographs, remembered_scan
 from flowers.errors import UserError
 from flowers.models.trained import TrainedModel
+from flowers.sources.layouts import list_folders
 
 
 def find_photographs(model: TrainedModel, split: pd.DataFrame, data: str) -> tuple[Path, pd.DataFrame, dict[str, Any]]:
@@ -38,8 +40,16 @@ def find_photographs(model: TrainedModel, split: pd.DataFrame, data: str) -> tup
         UserError: If there is no such data set, or nothing in it that the model knows.
     """
     name, root, known_as = find_folder(data, "data")
-    strict, listing = (known_as.strict, list_photographs(root, known_as)) if known_as else (False, None)
+    listing = list_photographs(root, known_as) if known_as else list_folders(root)
+    strict = known_as is not None and known_as.strict
     manifest, _ = remembered_scan(root, strict, Path(model.settings.data.cache_dir), listing)
+    for note in listing.notes:
+        print(f"flowers: {note}", file=sys.stderr)
+    if "split" in manifest:
+        print(
+            "flowers: the photographs of all its splits are answered for; name one folder for that alone",
+            file=sys.stderr,
+        )
     ok = manifest[manifest["status"] == "ok"]
     refused = manifest[manifest["status"] == "refused"]
     meant = match_classes(model.classes, sorted(ok["label"].unique()), read_class_names(CLASS_NAMES))

@@ -103,6 +103,15 @@ def _list_classes(root: Path, folder: Path, split: str = "") -> Listing:
         if not found:
             empty.append(entry.name)
     beside = [name for name in loose if is_image(name) or _is_archive(name)]
+    below = defaultdict(set)
+    for file in listing.files:
+        below[file.label].add(Path(file.path).relative_to(folder.relative_to(root)).parts[1:-1][:1])
+    shared = set.intersection(*below.values()) if len(below) > 1 else set()
+    if len(shared) > 1 and all(() not in each for each in below.values()):
+        listing.notes.append(
+            f"each class folder in {folder} has the folders {some(sorted(name for (name,) in shared))} in it, whose "
+            "photographs count to it; if those are the classes, put each of them into one folder"
+        )
     for what, names in (("empty class folders", empty), ("beside the class folders and left out", beside)):
         if names:
             listing.notes.append(f"{what} in {folder}: {some(names)}")
