@@ -220,7 +220,7 @@ class Evaluation:
 
     def read(self, table: pd.DataFrame) -> NDArray[np.uint8]:
         """Read photographs that a table names by `path` and `sha256` as the network sees them, (N,H,H,3) uint8."""
-        return np.array(self.model.pixels(Path(self._run.run["photographs"]), table))
+        return np.array(self.model.pixels(self.model.photographs(table), table))
 
     def explain(self, table: pd.DataFrame) -> Explanations:
         """Explain what the network predicts for photographs that a table names by `path`, `label` and `sha256`."""

@@ -168,6 +168,30 @@ def test_photographs_that_are_no_longer_those_of_the_split_are_named_and_not_sco
         evaluate(model, out)
 
 
+def test_photographs_are_found_from_another_folder(
+    make_settings: Callable[..., Settings], photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = Path(shutil.copytree(photographs, tmp_path / "PHOTOS"))
+    train(make_settings("model.stages.0.epochs=1", "data.root=PHOTOS"))
+    split = read_splits(tmp_path / "out/split.csv")
+    model = open_model(tmp_path / "out")
+    assert model.settings.data.root == model.run["photographs"] == "PHOTOS"  # as typed, for other machines
+    assert model.photographs(split) == Path("PHOTOS")
+    other = tmp_path / "other"
+    for label in CLASSES:  # of the same names, but others
+        (other / "PHOTOS" / label).mkdir(parents=True)
+        for path in split.loc[split["label"] == label, "path"]:
+            (other / "PHOTOS" / path).write_bytes(b"")
+    monkeypatch.chdir(other)
+    assert model.photographs(split) == mine
+    evaluate(tmp_path / "out", tmp_path / "evaluated", explanations=False)
+    shutil.rmtree(other / "PHOTOS")
+    moved = mine.rename(tmp_path / "moved")
+    with pytest.raises(UserError, match=rf"they were in {mine}, which is not there now; name .* photos=DIR\."):
+        evaluate(tmp_path / "out", tmp_path / "evaluated")
+    evaluate(tmp_path / "out", tmp_path / "evaluated", explanations=False, photos=moved)
+
+
 def damage(model: Path, name: str, content: bytes | None) -> None:
     (model / name).unlink()
     if content is not None:

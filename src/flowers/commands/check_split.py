@@ -4,7 +4,8 @@ Fails, with exit code 2, where a group or the same bytes lie in two splits or fo
 where near-duplicates do, or where the split names a photograph that the manifest does not know, or has other bytes of.
 
 ``model=DIR`` also lists the photographs that look alike to a trained network and lie in different splits: other shots
-of one scene, which no hash finds. It is a list to look at, and fails nothing.
+of one scene, which no hash finds. It is a list to look at, and fails nothing. ``photos=DIR`` says where the photographs
+lie now, if they are no longer where they were when it was trained.
 """
 
 from dataclasses import dataclass
@@ -59,7 +60,9 @@ def check(split: Path, manifest: Path | None, near_bits: int) -> str:
     return f"{words}\nno near-duplicates of up to {near_bits} bits do, and all files are those of {manifest}"
 
 
-def list_similar(split: Path, model_dir: Path, least_cosine: float, device: str | None = None) -> str:
+def list_similar(
+    split: Path, model_dir: Path, least_cosine: float, device: str | None = None, photos: Path | None = None
+) -> str:
     """List pairs of photographs that look alike to a network and lie in different splits, the most similar first.
 
     Args:
@@ -67,6 +70,7 @@ def list_similar(split: Path, model_dir: Path, least_cosine: float, device: str 
         model_dir: A folder that ``train`` wrote; the better it knows flowers, the better the list.
         least_cosine: Of what its head is given, in (0, 1].
         device: Where its network goes, see :func:`flowers.models.trained.open_model`.
+        photos: Where the photographs lie now; None: where they lay when the model was trained.
 
     Raises:
         UserError: If the split or the model cannot be read, or a photograph is gone.
@@ -74,7 +78,7 @@ def list_similar(split: Path, model_dir: Path, least_cosine: float, device: str 
     if not 0 < least_cosine <= 1:
         raise UserError(f"least_cosine={least_cosine} must be above 0 and at most 1; 0.92 is a good beginning.")
     table, model = read_splits(split), open_model(model_dir, device=device)
-    pixels = model.pixels(Path(model.run["photographs"]), table)
+    pixels = model.pixels(model.photographs(table, photos), table)
     pairs = similar_features(predict_logits(model.net, pixels, table["path"].tolist()).features, least_cosine)
     places, paths = table["split"].to_numpy(), table["path"].to_numpy()
     torn = [
@@ -95,6 +99,7 @@ class Arguments:
     model: Path | None = None
     least_cosine: float = 0.92
     device: str | None = None
+    photos: Path | None = None
 
 
 def main() -> None:
@@ -103,5 +108,5 @@ def main() -> None:
         arguments = read_arguments(Arguments)
         print(check(arguments.split, arguments.manifest, arguments.near_bits), flush=True)
         if arguments.model is not None:
-            similar = list_similar(arguments.split, arguments.model, arguments.least_cosine, arguments.device)
-            print(similar, flush=True)
+            how = (arguments.least_cosine, arguments.device, arguments.photos)
+            print(list_similar(arguments.split, arguments.model, *how), flush=True)

@@ -8,6 +8,7 @@ Without ``out_dir`` that is ``test`` in the model's folder, or below ``runs/trai
 ``explanations=false`` leaves out what takes most of the time: why the network predicts what it does.
 ``outliers=NAME`` or ``outliers=DIR`` asks whether the model notices photographs of what it was never taught.
 ``corruptions=true`` also corrupts the test photographs in six ways and writes ``corruptions.csv``.
+``photos=DIR`` says where the model's photographs lie now, if they are no longer where they were when it was trained.
 ``data=NAME`` or ``data=DIR`` tests on another data set instead, as far as its classes are the model's.
 ``device=cpu`` or ``device=gpu`` says where the network runs.
 
@@ -73,6 +74,7 @@ class Arguments:
     report: bool = True
     device: str | None = None
     allow: list[str] = field(default_factory=list)
+    photos: Path | None = None
 
 
 def evaluate(
@@ -83,6 +85,7 @@ def evaluate(
     explanations: bool = True,
     allow: Sequence[str] = (),
     device: str | None = None,
+    photos: Path | None = None,
 ) -> dict[str, Any]:
     """Score a trained model on the test split that it was trained beside.
 
@@ -94,6 +97,7 @@ def evaluate(
         explanations: Whether the page will say why the network predicts what it does.
         allow: Packages beside ours whose classes the model may name.
         device: Where the network runs, see :func:`flowers.models.trained.open_model`.
+        photos: Where its photographs lie now; None: where they lay when it was trained.
 
     Returns:
         What ``metrics.json`` holds.
@@ -107,7 +111,7 @@ def evaluate(
     test = split[split["split"] == "test"].reset_index(drop=True)
     if test.empty:
         raise UserError(f"{model_dir}/split.csv has no test photographs; train with data.split.test_frac above 0.")
-    root, cache = Path(model.run["photographs"]), Path(model.settings.data.cache_dir)
+    root, cache = model.photographs(test, photos), Path(model.settings.data.cache_dir)
     test, labels, predicted, metrics = measure(model, root, test, out, notes={})
     low, high = metrics["interval"]["test/acc"]
     print(f"{out}: test/acc {metrics['test/acc']:.3f} (95 % interval {low:.3f} to {high:.3f})", flush=True)
@@ -297,9 +301,7 @@ def evaluate_elsewhere(
         if names := list(notes[key]):
             print(f"left out of {name}, {what}: {', '.join(names[:LISTED])}{' …' if len(names) > LISTED else ''}")
     warn_of_fit(model, [root / path for path in table["path"]])
-    # The model may have come to a machine without the photographs that made it.
-    here = Path(model.run["photographs"]).is_dir()
-    own = split[here & (split["split"] == "test") & split["label"].isin(shared)].reset_index(drop=True)
+    own = split[(split["split"] == "test") & split["label"].isin(shared)].reset_index(drop=True)
     notes["own"] = None if own.empty else _own(model, own)
     out = out or place_of(model_dir, f"shift-{name}")
     *_, metrics = measure(model, root, table, out, notes)
@@ -311,9 +313,12 @@ def evaluate_elsewhere(
     return metrics
 
 
-def _own(model: TrainedModel, table: pd.DataFrame) -> dict[str, Any]:
-    """Score the model on photographs of its own data set."""
-    root = Path(model.run["photographs"])
+def _own(model: TrainedModel, table: pd.DataFrame) -> dict[str, Any] | None:
+    """Score the model on photographs of its own data set; None where it came to a machine without them."""
+    try:
+        root = model.photographs(table)
+    except UserError:
+        return None
     table, _ = usable_rows(model, root, table)
     labels, answers = predict_table(model, root, table)
     scores = score(labels, calibrated(answers.logits, model.temperature), model.classes)
@@ -335,9 +340,9 @@ def main() -> list[str] | None:
         if arguments.data is None:
             out = arguments.out_dir or place_of(arguments.model, "test")
             asked = (arguments.corruptions, arguments.outliers, arguments.explanations)
-            evaluate(arguments.model, out, *asked, arguments.allow, arguments.device)
+            evaluate(arguments.model, out, *asked, arguments.allow, arguments.device, arguments.photos)
         else:
-            for key in ("corruptions", "outliers"):
+            for key in ("corruptions", "outliers", "photos"):
                 if getattr(arguments, key):
                     raise UserError(f"{key}=… belongs to the model's own test photographs; leave it or data=… out.")
             allowed = arguments.allow, arguments.device

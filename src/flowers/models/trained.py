@@ -13,6 +13,7 @@ from torch import nn
 
 from flowers.config.check import OFFERED
 from flowers.config.compose import read_settings
+from flowers.config.provenance import file_digest
 from flowers.config.schema import Fit, Settings
 from flowers.data.pixels import open_store
 from flowers.errors import UserError
@@ -47,6 +48,36 @@ class TrainedModel:
         """How oblong photographs became squares in its training."""
         fit: Fit = self.settings.data.get("fit", "crop")
         return fit
+
+    def photographs(self, split: pd.DataFrame, given: Path | None = None) -> Path:
+        """Find the folder of the photographs that it was trained on.
+
+        A relative folder is looked for in the working folder, so that a project can move with its models, and then
+        where it was when the model was trained.
+
+        Args:
+            split: Rows of ``split.csv``; of several folders, the one that has their bytes is meant.
+            given: Where they lie now; None: where they lay.
+
+        Raises:
+            UserError: If they are in none of these.
+        """
+        typed = Path(self.run["photographs"])
+        whole = typed if typed.is_absolute() else Path(self.run.get("photographs_dir", typed))
+        places = [typed, whole] if given is None else [given]
+        here = [place for place in places if place.is_dir()]
+        some = list(zip(split["path"], split["sha256"], strict=True))[:20]  # one may have changed or gone
+
+        def holds(place: Path) -> bool:
+            return any((place / path).is_file() and file_digest(place / path) == digest for path, digest in some)
+
+        if not here:
+            where = f"{given} does not exist" if given else f"they were in {whole}, which is not there now"
+            raise UserError(
+                f"the photographs that {self.folder} was trained on are missing: {where}; name their folder with "
+                "photos=DIR."
+            )
+        return next(filter(holds, here), here[0])
 
     def pixels(self, root: Path, table: pd.DataFrame) -> np.memmap:
         """Decode photographs as its training did, or find them decoded; see :func:`flowers.data.pixels.open_store`."""

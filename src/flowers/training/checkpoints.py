@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -195,15 +196,16 @@ def check_free(out: Path, settings: Settings) -> None:
         return
 
     def compared(node: Any) -> Any:
-        """Leave out of a configuration what may differ."""
-        node = {**node, "logger": None, "tracking": None}
+        """Leave out of a configuration what may differ, such as how the folders were typed."""
+        data = {key: os.path.normpath(value) if key == "root" else value for key, value in node["data"].items()}
+        node = {**node, "out_dir": None, "data": data, "logger": None, "tracking": None}
         if settings.from_stage == 1:
             return node
         model = {**node["model"], "stages": node["model"]["stages"][: settings.from_stage - 1]}
         return {**node, "model": model, "from_stage": None, "trainer": None}
 
     try:
-        same = compared(OmegaConf.to_container(OmegaConf.load(config))) == compared(as_dict(settings))
+        same = compared(OmegaConf.to_container(OmegaConf.load(config), resolve=True)) == compared(as_dict(settings))
     except Exception:  # unreadable is different
         same = False
     if not same:
@@ -259,6 +261,7 @@ def write_model(
         "name": settings.name,
         "dataset": settings.data.get("name"),
         "photographs": None if split is None else str(datamodule.root),
+        "photographs_dir": None if split is None else str(Path(datamodule.root).resolve()),
         "classes": list(datamodule.classes),
         "temperature": fit_temperature(validation.logits, validation.labels),
         "seed": settings.seed,
