@@ -3,20 +3,24 @@
 import inspect
 import re
 import shutil
+import typing
 from dataclasses import fields
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import pytest
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from flowers.config.check import OFFERED, locate
 from flowers.config.compose import CONF_DIR, compose_config, find_source, names_in, read_settings
-from flowers.config.schema import Settings, Split, Stage
+from flowers.config.schema import Configuration, Data, Settings, Split, Stage, Tracking
 from flowers.errors import UserError
 from flowers.models.nets import build_network
 from flowers.training.stages import check_stages
 
-RECIPES = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml"))
+EXPERIMENTS = CONF_DIR / "experiment"
+RECIPES = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
 DATASETS = names_in("data")
 MODELS = names_in("model")
 OPEN = ["name=test", "out_dir=out"]  # what only a running Hydra job can say
@@ -42,6 +46,62 @@ def test_recipe_composes_and_builds(recipe: str) -> None:
     assert settings.name == recipe
     net = build_network(settings.model.net, num_classes=5)
     check_stages([Stage(**stage) for stage in settings.model.stages], net)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_vit"])
+@pytest.mark.parametrize(
+    "recipe", [name for name in RECIPES if "backbone" in (EXPERIMENTS / f"{name}.yaml").read_text()]
+)
+def test_recipe_takes_any_network_of_timm(recipe: str, name: str) -> None:
+    settings = read_settings(compose_config([f"experiment={recipe}", "out_dir=out", f"model.net.name={name}"]))
+    net = build_network(settings.model.net, num_classes=5)
+    assert net.architecture == name
+    stages = [Stage(**stage) for stage in settings.model.stages]
+    if name == "test_vit" and any(str(stage.train).startswith("last:") for stage in stages):
+        with pytest.raises(UserError, match=r"give model\.stages\.N\.train="):  # it has two groups: body and head
+            check_stages(stages, net)
+    else:
+        check_stages(stages, net)
+
+
+def schema_words() -> list[str]:
+    """Give every key of the schema a value of its type."""
+    values: dict[object, str] = {str: "x", int: "2", float: "0.5", bool: "true"}
+    kinds: list[tuple[str, Any]] = [("", Configuration), ("data.", Data), ("data.split.", Split)]
+    kinds += [("tracking.", Tracking), ("model.stages.0.", Stage)]
+    words = []
+    for prefix, kind in kinds:
+        for name, wanted in get_type_hints(kind).items():
+            plain = next((each for each in typing.get_args(wanted) or (wanted,) if each in values), None)
+            if plain is not None and typing.get_origin(wanted) not in (dict, list):
+                words.append(f"{prefix}{name}={values[plain]}")
+    return [*words, "data.source=null", "data.split.per_class=[65,15]"]
+
+
+def documented_words() -> list[str]:
+    """Find the keys of data, model, trainer and tracking that the README and the comments of ``conf/`` show."""
+    texts = [(CONF_DIR.parent / "README.md").read_text(), *(file.read_text() for file in CONF_DIR.rglob("*.yaml"))]
+    words = re.findall(
+        r"(?<![\w./])((?:data|model|trainer|tracking)(?:\.\w+)+=(?:\[[^\]]*\]|[^\s,;`)|]*))", "\n".join(texts)
+    )
+    own = ("data.source.", "model.net.")  # of one data set or one network
+    found = {
+        word.partition("=")[0]: word for word in sorted(words) if not word.startswith(own) and "_target_" not in word
+    }
+    return [word if word[-1] != "=" else f"{word}x" for word in found.values()]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_takes_every_key_that_is_documented(recipe: str) -> None:
+    schema, documented = schema_words(), documented_words()
+    assert {"data.split.official=2", "data.strict=true", "model.stages.0.views=2", "weights=x"} <= set(schema)
+    keys = [word.partition("=")[0] for word in documented]
+    assert {"model.class_weights", "data.sampling", "data.split.per_class", "trainer.max_time"} <= set(keys)
+    first = read_settings(compose_config([f"experiment={recipe}", *schema]))
+    for word in schema:
+        key, _, value = word.partition("=")
+        assert OmegaConf.select(first, key) == yaml.safe_load(value)
+    compose_config([f"experiment={recipe}", "out_dir=out", *documented])
 
 
 @pytest.mark.parametrize("data", DATASETS)

@@ -155,10 +155,13 @@ def test_own_weights_are_taken_and_others_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"name": "resnet43"}, r"model\.name='resnet43' is no network of timm: did you mean 'resnet\d+'"),
-        ({"options": {"colour": 1}}, r"timm cannot build model\.name='test_resnet' with model\.options=.*colour"),
-        ({"head": "linnear"}, r"model\.head='linnear': did you mean 'linear'"),
-        ({"pooling": "mean"}, r"model\.pooling='mean'"),
+        ({"name": "resnet43"}, r"model\.net\.name='resnet43' is no network of timm: did you mean 'resnet\d+'"),
+        (
+            {"options": {"colour": 1}},
+            r"timm cannot build model\.net\.name='test_resnet' with model\.net\.options=.*colour",
+        ),
+        ({"head": "linnear"}, r"model\.net\.head='linnear': did you mean 'linear'"),
+        ({"pooling": "mean"}, r"model\.net\.pooling='mean'"),
     ],
 )
 def test_what_does_not_exist_is_named(changes: dict[str, Any], said: str) -> None:

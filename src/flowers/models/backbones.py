@@ -69,7 +69,7 @@ class Backbone(Net):
         """
         for key, value, known in (("head", head, HEADS), ("pooling", pooling, POOLINGS)):
             if value not in known:
-                raise UserError(f"model.{key}='{value}': {suggestion(value, known)}")
+                raise UserError(f"model.net.{key}='{value}': {suggestion(value, known)}")
         model = _create(name, options)
         preparation = timm.data.resolve_model_data_config(model)
         super().__init__(image_px or int(preparation["input_size"][-1]))
@@ -141,13 +141,15 @@ def _head(kind: str, features: int, num_classes: int, hidden: int, dropout: floa
 def _create(name: str, options: dict[str, Any]) -> nn.Module:
     architecture = name.partition(".")[0]
     if not is_model(architecture):
-        raise UserError(f"model.name='{name}' is no network of timm: {suggestion(architecture, timm.list_models())}")
+        raise UserError(
+            f"model.net.name='{name}' is no network of timm: {suggestion(architecture, timm.list_models())}"
+        )
     try:
         model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **options)
     except (TypeError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"timm cannot build model.name='{name}' with model.options={options} ({reason}); correct one of the two."
+            f"timm cannot build model.net.name='{name}' with model.net.options={options} ({reason}); correct one."
         ) from error
     return model
 

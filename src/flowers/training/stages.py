@@ -99,7 +99,7 @@ def trained_groups(train: str | Sequence[str], groups: Sequence[str]) -> list[st
         if count is None:
             raise UserError(
                 f"stages: train={train!r} is none of all, head, last:1 … last:{len(groups)} or a list of "
-                f"{', '.join(groups)}; correct the recipe."
+                f"{', '.join(groups)}; correct the recipe, or give model.stages.N.train=… (the first stage is 0)."
             )
         return list(groups[-count:])
     for name in train:
