@@ -144,7 +144,11 @@ def main() -> None:
         following: list[str] | None = [file.stem, *words]
         while following:  # a command may name the one that follows it
             sys.argv = [f"flowers {following[0]}", *following[1:]]
-            following = importlib.import_module(f"flowers.commands.{following[0]}").main()
+            try:
+                command = importlib.import_module(f"flowers.commands.{following[0]}")
+            except KeyboardInterrupt:  # nothing has begun; later, the command says what is to be said
+                sys.exit(130)
+            following = command.main()
 
 
 if __name__ == "__main__":

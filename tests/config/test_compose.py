@@ -36,6 +36,11 @@ def complaint(*overrides: str) -> str:
     return str(caught.value)
 
 
+def test_a_folder_whose_name_is_not_utf8_is_named() -> None:
+    said = complaint("data=folder", "data.root=caf\udce9")
+    assert said == "'data.root' is 'caf\\udce9', which is not UTF-8: rename that file or folder."
+
+
 # Recipes
 
 

@@ -10,7 +10,7 @@ import pytest
 from flowers.config.schema import Data, Split
 from flowers.curation import prepare as sources
 from flowers.curation.manifest import read_manifest, scan
-from flowers.curation.prepare import find_photographs, obtain, remembered_scan
+from flowers.curation.prepare import find_folder, find_photographs, obtain, remembered_scan
 from flowers.curation.splits import assign_splits
 from flowers.errors import UserError
 from flowers.sources.layouts import Listing
@@ -50,6 +50,12 @@ def scans(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     monkeypatch.setattr(sources, "scan", counted)
     return seen
+
+
+def test_a_folder_whose_name_is_not_utf8_is_named(tmp_path: Path) -> None:
+    (tmp_path / "caf\udce9").mkdir()
+    with pytest.raises(UserError, match=r"outliers=.*caf\\xe9 is not UTF-8: rename that folder"):
+        find_folder(str(tmp_path / "caf\udce9"), "outliers")
 
 
 def test_a_source_fills_once_and_other_settings_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

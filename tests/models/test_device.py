@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from flowers.commands.baselines import embedding_network
 from flowers.commands.check_split import list_similar
@@ -16,7 +17,7 @@ from flowers.commands.train import train
 from flowers.config.compose import change
 from flowers.config.schema import Settings
 from flowers.errors import UserError
-from flowers.models.inference import device_of, find_device
+from flowers.models.inference import PixelLogits, device_of, find_device
 from flowers.models.trained import open_model
 from flowers.training import checkpoints
 
@@ -60,6 +61,11 @@ def test_embeddings_are_made_where_the_recipe_says(
     assert device_of(net).type == "cpu"
     with pytest.raises(UserError, match=r"trainer\.accelerator=gpu cannot be used here"):
         embedding_network(change(settings, {"trainer.accelerator": "gpu"}), 3)
+
+
+def test_preparation_is_where_the_network_is(make_net: Callable[..., nn.Module]) -> None:
+    network = PixelLogits(make_net("cnn").to("meta"), 1.0)
+    assert network(torch.zeros(2, 3, 32, 32, device="meta")).device.type == "meta"
 
 
 def test_devices_are_called_as_torch_calls_them() -> None:

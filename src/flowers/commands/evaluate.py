@@ -116,7 +116,7 @@ def evaluate(
     low, high = metrics["interval"]["test/acc"]
     print(f"{out}: test/acc {metrics['test/acc']:.3f} (95 % interval {low:.3f} to {high:.3f})", flush=True)
     pixels = model.pixels(root, test)
-    for name in ("corruptions.csv", "outliers/ood.csv", EXPLANATIONS):  # of an earlier evaluation
+    for name in ("corruptions.csv", "outliers/ood.csv", EXPLANATIONS, PICTURES):  # of an earlier evaluation
         (out / name).unlink(missing_ok=True)
     ood: dict[str, Any] = {}
     corrupted: dict[str, Any] = {}

@@ -38,6 +38,9 @@ def check(config: Mapping[str, Any], packages: Sequence[str] | None = None) -> N
     Raises:
         UserError: Naming the key, and the nearest known one or what it must be.
     """
+    for key, value in dotted(config).items():
+        if isinstance(value, str) and value != (readable := value.encode(errors="backslashreplace").decode()):
+            raise UserError(f"'{key}' is '{readable}', which is not UTF-8: rename that file or folder.")
     _check_values("", config, Configuration, packages, config)
     nodes = {name: config[name] for name in ("data", "model", "trainer")}
     # Of a trained model that is opened again, callbacks and loggers are never made.

@@ -22,7 +22,7 @@ from flowers.curation.split_table import SPLITS, check_splits, read_splits, read
 from flowers.curation.splits import assign_splits
 from flowers.errors import UserError, suggestion
 from flowers.sources.label_table import list_table
-from flowers.sources.layouts import LAYOUTS, TABLE, Listing, list_folders
+from flowers.sources.layouts import LAYOUTS, TABLE, Listing, list_folders, readable
 from flowers.sources.photograph import FORMATS
 from flowers.sources.published import OFFICIAL
 
@@ -282,5 +282,8 @@ def find_folder(data: str, key: str) -> tuple[str, Path, Data | None]:
         settings = read_data(read_settings(composed))
         return data, obtain(Path(settings.root), settings.source), settings
     if Path(data).is_dir():
-        return Path(data).resolve().name, Path(data), None
+        name = Path(data).resolve().name
+        if readable(name) != name:
+            raise UserError(f"{key}={readable(data)} is not UTF-8: rename that folder.")
+        return name, Path(data), None
     raise UserError(f"{key}={data} is neither a folder nor a data set of conf/data: {suggestion(data, names)}")

@@ -154,9 +154,8 @@ class PixelLogits(nn.Module):
         """
         super().__init__()
         self.net = net
-        self.register_buffer("mean", torch.tensor(net.mean))
-        self.register_buffer("std", torch.tensor(net.std))
-        self.register_buffer("temperature", torch.tensor(temperature))
+        for name, value in (("mean", net.mean), ("std", net.std), ("temperature", temperature)):
+            self.register_buffer(name, torch.tensor(value, device=device_of(net)))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map upright RGB pixels (B,3,H,W) float32 in [0, 255] to logits (B,K)."""

@@ -50,7 +50,7 @@ def write_page(out: Path, template: str, **values: Any) -> None:
     """
     page = open_template(template).render(**values)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page, encoding="utf-8")
+    out.write_text(page, encoding="utf-8", errors="backslashreplace")  # of a file's name, any bytes
 
 
 def sentences(template: str, **values: Any) -> list[str]:
