@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
+from PIL import Image
 
 from flowers.commands.predict import main, predict, read_paths
 from flowers.commands.train import train
@@ -68,6 +70,16 @@ def test_table_has_a_row_for_each_photograph(
     assert "not read: deep/empty.jpg (" in shown.out
     assert "not read: notes.txt (" in shown.out
     assert shown.err == ""
+
+
+def test_small_photographs_are_refused_as_at_intake(model: Path, mine: Path) -> None:
+    Image.new("RGB", (1, 3000)).save(mine / "line.png")
+    _, refused = predict(model, mine)
+    assert refused["line.png"] == "1 x 3000 pixels, a side is below data.min_side_px=8"
+    config = OmegaConf.load(model / "config.yaml")
+    config.data.min_side_px = 1
+    OmegaConf.save(config, model / "config.yaml")
+    assert "line.png" in set(predict(model, mine)[0]["path"])
 
 
 def test_single_photograph_can_be_named(model: Path, mine: Path) -> None:

@@ -26,8 +26,10 @@ def test_the_digest_of_rooms_covers_their_tables_too(tmp_path: Path, monkeypatch
     for name in ("sources/read.py", "sources/drawn/species.yaml", "report.py"):
         (tmp_path / name).write_text("1")
     monkeypatch.setattr(provenance, "__file__", str(tmp_path / "config/provenance.py"))
+    one = code_digest("sources/read.py")
     before = code_digest("sources")
     for name, counts in (("sources/read.py", True), ("sources/drawn/species.yaml", True), ("report.py", False)):
         (tmp_path / name).write_text("2")
         assert (code_digest("sources") != before) is counts
+        assert code_digest("sources/read.py") != one
         before = code_digest("sources")

@@ -153,6 +153,17 @@ def test_names_links_nesting_and_what_is_passed_over(root: Path, tmp_path: Path)
     manifest.to_csv(tmp_path / "manifest.csv", index=False)  # every name can be written
 
 
+def test_what_is_no_photograph_yet_or_too_small_gets_its_reason(root: Path) -> None:
+    (root / "daisy" / ".IMG_1.HEIC.icloud").write_bytes(b"bplist00\xd3")
+    noise(5, 1, 1).save(root / "daisy" / "dot.png")
+    noise(6, 3000, 7).save(root / "rose" / "line.jpg")
+    refused = intake.scan(root, strict=False, min_side_px=8).query("status == 'refused'").set_index("path")["reason"]
+    assert list(refused.index) == ["daisy/.IMG_1.HEIC.icloud", "daisy/dot.png", "rose/line.jpg"]
+    assert "as iCloud leaves in place of a photograph" in refused.iloc[0]
+    assert "3000 x 7 pixels, a side is below data.min_side_px=8" in refused.iloc[2]
+    assert (intake.scan(root, strict=False)["status"] == "refused").sum() == 1
+
+
 def test_what_systems_leave_behind_is_passed_over(root: Path) -> None:
     for folder in (root, root / "daisy"):
         for name in ("@eaDir", "__MACOSX", "#recycle"):

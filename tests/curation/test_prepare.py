@@ -44,9 +44,9 @@ def scans(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The folders that were looked through since the test began."""
     seen: list[Path] = []
 
-    def counted(root: Path, strict: bool, listing: Listing) -> pd.DataFrame:
+    def counted(root: Path, strict: bool, listing: Listing, min_side_px: int) -> pd.DataFrame:
         seen.append(root)
-        return scan(root, strict, listing=listing)
+        return scan(root, strict, listing=listing, min_side_px=min_side_px)
 
     monkeypatch.setattr(sources, "scan", counted)
     return seen
@@ -173,6 +173,18 @@ def test_a_folder_without_photographs_is_not_remembered(
         remembered_scan(root, False, tmp_path / "cache")
     shutil.copytree(folder, root, dirs_exist_ok=True)
     assert len(remembered_scan(root, False, tmp_path / "cache")[0]) == 36
+
+
+def test_another_limit_or_decoder_looks_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scans: list[Path]
+) -> None:
+    manifest, _ = remembered_scan(folder, False, tmp_path / "cache", min_side_px=40)
+    assert (manifest["status"] == "ok").all()
+    with pytest.raises(UserError, match=r"a side is below data\.min_side_px=41"):
+        remembered_scan(folder, False, tmp_path / "cache", min_side_px=41)
+    monkeypatch.setattr(sources, "decoder_version", lambda: ["another"])
+    remembered_scan(folder, False, tmp_path / "cache", min_side_px=40)
+    assert len(scans) == 3
 
 
 def data(root: Path, tmp_path: Path, **changes: Any) -> Data:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import PIL
 import pytest
 from PIL import ExifTags, Image
 
@@ -17,6 +16,7 @@ from flowers.curation.manifest import describe_fit, is_oblong
 from flowers.data import pixels
 from flowers.data.pixels import GREY, open_store, read_square
 from flowers.errors import UserError
+from flowers.sources.photograph import decoder_version
 
 
 def table_of(root: Path) -> pd.DataFrame:
@@ -87,7 +87,7 @@ def test_each_fit_has_a_store_of_its_own(banners: Path, tmp_path: Path, monkeypa
         assert np.array_equal(open_store(banners, table, 24, tmp_path, fit), store)
     # Stores that were made before there was a choice are found.
     rule = "upright RGB, JPEG scaled while decoding, centre square, bicubic"
-    known = json.dumps([1, rule, PIL.__version__, 24, list(table["sha256"])])
+    known = json.dumps([1, rule, *decoder_version(), 24, list(table["sha256"])])
     assert np.array_equal(
         np.load(tmp_path / hashlib.sha256(known.encode()).hexdigest()[:16] / "pixels.npy"), stores["crop"]
     )

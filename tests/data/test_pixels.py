@@ -85,6 +85,16 @@ def test_second_opening_decodes_nothing(root: Path, table: pd.DataFrame, tmp_pat
         open_store(root, table, IMAGE_PX + 1, tmp_path / "cache")
 
 
+def test_another_decoder_has_another_store(
+    root: Path, table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_decoding: Any
+) -> None:
+    open_store(root, table, IMAGE_PX, tmp_path / "cache")
+    monkeypatch.setattr(pixels, "decoder_version", lambda: ["another"])
+    no_decoding()
+    with pytest.raises(AssertionError, match="decoded again"):
+        open_store(root, table, IMAGE_PX, tmp_path / "cache")
+
+
 def test_rows_follow_the_table(root: Path, table: pd.DataFrame, tmp_path: Path) -> None:
     first = open_store(root, table, IMAGE_PX, tmp_path / "cache")
     other = open_store(root, table[::-1], IMAGE_PX, tmp_path / "cache")
@@ -129,9 +139,9 @@ def test_concurrent_builders_decode_once(
     calls: list[int] = []
     decode = pixels.open_rgb
 
-    def counted(source: Any, shorter_px: int | None = None) -> Image.Image:
+    def counted(source: Any, *options: int) -> Image.Image:
         calls.append(0)
-        return decode(source, shorter_px)
+        return decode(source, *options)
 
     monkeypatch.setattr(pixels, "open_rgb", counted)
     start = threading.Barrier(4)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin, TiffTags
 
 from flowers.sources import photograph
 from flowers.sources.photograph import PhotographError, decode, open_rgb
@@ -129,33 +129,176 @@ def test_modes_of_print(tmp_path: Path, name: str) -> None:
     assert np.abs(np.asarray(open_rgb(tmp_path / name))[0, 0].astype(int) - (255, 0, 0)).max() <= 6
 
 
-def test_heic(tmp_path: Path) -> None:
-    heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed")
-    image = Image.new("RGB", (64, 48), "red")
-    heif.from_pillow(image).save(tmp_path / "a.HEIC", quality=90)
-    found, size = decode(tmp_path / "a.HEIC", shorter_px=16)
-    assert size == (64, 48)
-    assert np.abs(np.asarray(found)[5, 5].astype(int) - (255, 0, 0)).max() <= 6
-
-
-@pytest.mark.parametrize("as_stream", [False, True])
-def test_heic_without_its_library_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_stream: bool
-) -> None:
-    monkeypatch.setattr(photograph, "pillow_heif", None)
-    monkeypatch.setattr(photograph, "FORMATS", ("JPEG", "PNG"))
-    path = tmp_path / "a.heic"
-    path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
-    with pytest.raises(PhotographError, match="a HEIC file: pip install pillow-heif, or save it as JPEG"):
-        open_rgb(io.BytesIO(path.read_bytes()) if as_stream else path)
-    path.write_bytes(b"\0\0\0\x18ftypmp42" + bytes(100))  # a film
-    with pytest.raises(PhotographError, match="not an image in a known format"):
-        open_rgb(path)
-
-
 def test_decoding_in_threads_leaves_the_warning_filters_as_they_were(tmp_path: Path) -> None:
     Image.new("RGB", (40, 30), "red").save(tmp_path / "a.jpg")
     before = list(warnings.filters)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(open_rgb, [tmp_path / "a.jpg"] * 100))
     assert list(warnings.filters) == before
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def smooth(width_px: int = 160, height_px: int = 120) -> Image.Image:
+    rng = np.random.default_rng(0)
+    rough = Image.fromarray(rng.integers(0, 256, (height_px // 8, width_px // 8, 3), dtype=np.uint8))
+    return rough.resize((width_px, height_px), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF", "WEBP", "AVIF", "MPO"])
+@pytest.mark.parametrize("orientation", [*range(1, 9), 0, 9, 65535])
+def test_every_orientation_in_every_format(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = smooth()
+    found, size = decode(io.BytesIO(encoded(image, kind, exif=exif)), None)
+    plain = open_rgb(io.BytesIO(encoded(image, kind)))
+    wanted = plain if orientation not in photograph._TURNS else plain.transpose(photograph._TURNS[orientation])
+    assert np.array_equal(np.asarray(found), np.asarray(wanted))
+    assert size == wanted.size
+
+
+@pytest.mark.parametrize("shorter_px", [None, 40])
+def test_an_orientation_beside_broken_entries(shorter_px: int | None) -> None:
+    # Orientation 6, then an entry of a type that does not exist, then one that lies outside the file.
+    entries = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack("<HHII", 0x0132, 99, 5, 1)
+    entries += struct.pack("<HHII", 0x8769, 4, 1, 0xFFFFFF)
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 3) + entries + bytes(4)
+    found, size = decode(io.BytesIO(encoded(smooth(), "JPEG", exif=exif)), shorter_px)
+    assert size == (120, 160)
+    assert found.height > found.width
+
+
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [
+        *((mode, options) for mode in ("RGB", "L", "CMYK") for options in ({}, {"restart_marker_rows": 1})),
+        ("CMYK", {"restart_marker_blocks": 3}),
+        ("RGB", {"progressive": True}),
+        ("L", {"progressive": True}),
+    ],
+)
+def test_a_jpeg_may_lack_its_last_bytes_but_no_part_of_the_picture(mode: str, options: dict[str, Any]) -> None:
+    whole = encoded(smooth(320, 240).convert(mode), "JPEG", **options)
+    wanted = np.asarray(open_rgb(io.BytesIO(whole)), dtype=int)
+    for lost in (1, 2, 3, 12):
+        found = np.asarray(open_rgb(io.BytesIO(whole[:-lost])), dtype=int)
+        assert (np.abs(found - wanted).max(axis=2) > 2).mean() <= photograph.MOST_MISSING
+    third, little = len(whole) // 3, len(whole) // 20
+    ends = [(third, b""), (third, bytes(third))]
+    if "progressive" not in options:  # of which little looks as if it was meant so
+        ends += [(third, b"\xff\xd9"), (little, b""), (little, bytes(little))]
+    for lost, rest in ends:
+        for shorter_px in (None, 64):
+            with pytest.raises(PhotographError, match=r"^truncated: .* of the .*picture .* missing$"):
+                open_rgb(io.BytesIO(whole[:-lost] + rest), shorter_px)
+
+
+def test_a_grey_picture_is_not_taken_for_a_damaged_one() -> None:
+    image = smooth()
+    image.paste((128, 128, 128), (0, 60, 160, 120))
+    for options in ({}, {"progressive": True}, {"restart_marker_rows": 1}):
+        found = open_rgb(io.BytesIO(encoded(image, "JPEG", **options)))
+        assert found.getpixel((80, 110)) == (128, 128, 128)
+
+
+def test_large_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
+    pillows_limit = Image.MAX_IMAGE_PIXELS
+    monkeypatch.setattr(photograph, "LARGEST_PX", 1_000_000)
+    monkeypatch.setattr(photograph, "LARGEST_JPEG_PX", 4_000_000)
+    grey = Image.linear_gradient("L").resize((2000, 1500))
+    assert decode(io.BytesIO(encoded(grey, "JPEG")), 64)[1] == (2000, 1500)
+    for kind, image, shorter_px, limit in (
+        ("JPEG", grey, None, 1),
+        ("JPEG", grey.resize((3000, 1500)), 64, 4),
+        ("JPEG", grey.resize((3000, 3000)), 64, 4),
+        ("PNG", grey, 64, 1),
+        ("PNG", grey.resize((3000, 3000)), 64, 4),
+    ):
+        with pytest.raises(PhotographError, match=f"larger than {limit} megapixels"):
+            decode(io.BytesIO(encoded(image, kind)), shorter_px)
+    with pytest.raises(PhotographError, match="larger than 1 megapixels"):
+        decode(io.BytesIO(encoded(grey, "JPEG", progressive=True)), 64)
+    assert pillows_limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_text_in_a_png(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_MEMORY", 3 * 2**20)
+    for size, fits in ((2_000_000, True), (4_000_000, False)):
+        text = PngImagePlugin.PngInfo()
+        text.add_text("workflow", "x" * size, zip=True)
+        content = io.BytesIO(encoded(smooth(), "PNG", pnginfo=text))
+        if fits:
+            assert open_rgb(content).size == (160, 120)
+        else:
+            with pytest.raises(PhotographError, match="too large"):
+                open_rgb(content)
+    assert PngImagePlugin.MAX_TEXT_CHUNK == 2**20
+
+
+def test_the_largest_page_of_a_tiff(tmp_path: Path) -> None:
+    pages = [smooth(40, 30), smooth(160, 120), smooth(80, 60)]
+    pages[0].save(tmp_path / "pages.tiff", save_all=True, append_images=pages[1:], compression="tiff_lzw")
+    content = (tmp_path / "pages.tiff").read_bytes()
+    for source in (tmp_path / "pages.tiff", io.BytesIO(content)):
+        found, size = decode(source, 16)
+        assert np.array_equal(np.asarray(found), np.asarray(pages[1]))
+        assert size == (160, 120)
+
+
+TIFF = encoded(smooth(40, 30), "TIFF")
+NOT_PHOTOGRAPHS = {
+    "a web page": b"\xef\xbb\xbf\n<!DOCTYPE html><title>404</title>",
+    "a web page, perhaps": b"<html><body>Forbidden</body></html>",
+    "a drawing in SVG": b"<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg'/>",
+    "a pointer of Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+    "a property list": b"bplist00\xd3\1\2\3",
+    "what macOS kept": b"\0\5\x16\7\0\2\0\0Mac OS X        ",
+    "a Photoshop document": b"8BPS\0\1\0\0\0\0\0\0\0\3",
+    "a document in PDF": b"%PDF-1.7\n",
+    "an archive": b"PK\3\4\x14\0\0\0",
+    "a film": b"\0\0\0\x14ftypqt  \0\0\0\0qt  ",
+    "an icon": b"\0\0\1\0\1\0\x10\x10",
+    "JPEG XL": b"\0\0\0\x0cJXL \x0d\x0a\x87\x0a",
+    "camera raw": b"\0\0\0\x18ftypcrx \0\0\0\1crx isom",
+    "such as camera raw": TIFF[:9],
+    "or cut off in its header": b"This is no photograph.",
+}
+
+
+@pytest.mark.parametrize("words", NOT_PHOTOGRAPHS)
+def test_what_is_no_photograph_is_called_by_its_name(words: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(NOT_PHOTOGRAPHS[words])
+    for source in (tmp_path / "a.jpg", io.BytesIO(NOT_PHOTOGRAPHS[words])):
+        with pytest.raises(PhotographError, match=f"^not an image in a known format,.* {words}"):
+            open_rgb(source)
+    with pytest.raises(PhotographError, match=r"^zero bytes$"):
+        open_rgb(io.BytesIO())
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [{50706: b"\1\4\0\0"}, {254: 1, 330: 8}],  # DNGVersion, as in DNG; a thumbnail beside sub-images, as in NEF and ARW
+)
+def test_camera_raw_is_not_taken_for_its_thumbnail(tags: dict[int, Any]) -> None:
+    directory = TiffImagePlugin.ImageFileDirectory_v2()
+    for tag, value in tags.items():
+        directory.tagtype[tag] = TiffTags.BYTE if isinstance(value, bytes) else TiffTags.LONG
+        directory[tag] = value
+    content = encoded(smooth(40, 30), "TIFF", tiffinfo=directory)
+    with pytest.raises(PhotographError, match="camera raw"):
+        open_rgb(io.BytesIO(content))
+    assert open_rgb(io.BytesIO(TIFF)).size == (40, 30)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 7)])
+def test_small_photographs(kind: str, size: tuple[int, int]) -> None:
+    content = encoded(Image.new("RGB", size), kind)
+    assert decode(io.BytesIO(content), 64)[1] == size
+    with pytest.raises(PhotographError, match=rf"{size[0]} x {size[1]} pixels, .* data\.min_side_px=8"):
+        decode(io.BytesIO(content), 64, 8)

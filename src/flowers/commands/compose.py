@@ -21,7 +21,19 @@ from flowers.errors import UserError, suggestion
 PHOTOGRAPHS = Path("artifacts/download")
 SPLIT = Path("artifacts/split/split.csv")
 _DATA_KEYS = tuple(
-    f"data{key}" for key in ("=", ".source", ".decisions", ".split", ".root", ".name", ".strict", ".layout", ".table")
+    f"data{key}"
+    for key in (
+        "=",
+        ".source",
+        ".decisions",
+        ".split",
+        ".root",
+        ".name",
+        ".strict",
+        ".layout",
+        ".table",
+        ".min_side_px",
+    )
 )
 
 

@@ -110,7 +110,9 @@ def _read(data: Data) -> tuple[Path, pd.DataFrame, pd.DataFrame, str]:
     root, split, summary = find_photographs(data)
     if data.split_csv is not None and root.parent == manifest.parent and manifest.is_file():
         return root, split, read_manifest(manifest), summary  # it knows of files that were not copied there
-    manifest_found, _ = remembered_scan(root, data.strict, Path(data.cache_dir), list_photographs(root, data))
+    manifest_found, _ = remembered_scan(
+        root, data.strict, Path(data.cache_dir), list_photographs(root, data), data.min_side_px
+    )
     return root, split, manifest_found, summary
 
 

@@ -36,7 +36,7 @@ def download(settings: Settings) -> None:
         find_source(data.source)(photographs)
     root = Path(data.root) if data.source is None else photographs
     listing = list_photographs(root, data)
-    manifest = scan(root, data.strict, listing=listing)
+    manifest = scan(root, data.strict, listing=listing, min_side_px=data.min_side_px)
     if data.source is None:
         copy_accepted(manifest, root, photographs)
     write_table(manifest, out / "manifest.csv")

@@ -24,6 +24,9 @@ Fit = Literal["crop", "pad", "squash"]
 FITS: dict[Fit, str] = {"crop": "centre square", "pad": "whole, with grey bars", "squash": "whole, squeezed"}
 """Values of `data.fit`, and what a network then sees of an oblong photograph."""
 
+MIN_SIDE_PX = 8
+"""What `data.min_side_px` is by default: smaller are the dots that web pages are spaced and counted with."""
+
 
 @dataclass
 class Split:
@@ -76,6 +79,8 @@ class Data:
     folders say the class."""
     table_columns: list[str] | None = None
     """Names of the table's columns of files and of labels; null: they are found."""
+    min_side_px: int = MIN_SIDE_PX
+    """A photograph whose shorter side is below is refused, at intake and in predictions."""
 
 
 @dataclass

@@ -51,7 +51,9 @@ def difference_hash(image: Image.Image) -> str:
     return np.packbits([across[:, 1:] > across[:, :-1], down[1:] > down[:-1]]).tobytes().hex()
 
 
-def scan(root: Path, strict: bool, workers: int | None = None, listing: Listing | None = None) -> pd.DataFrame:
+def scan(
+    root: Path, strict: bool, workers: int | None = None, listing: Listing | None = None, min_side_px: int = 1
+) -> pd.DataFrame:
     """Read and decode every photograph of a data set.
 
     A file that changes meanwhile is refused. Pillow decodes and hashlib hashes without Python's lock, so threads do: on
@@ -63,6 +65,7 @@ def scan(root: Path, strict: bool, workers: int | None = None, listing: Listing 
         strict: Raise if any file is refused.
         workers: Threads; None: one per core.
         listing: Which files, see :mod:`flowers.sources.layouts`; None: those in class folders, or in a division's.
+        min_side_px: A photograph whose shorter side is below is refused.
 
     Returns:
         One row per file, sorted by path: `path` (relative to `root`, with slashes), `label`, `sha256` of the bytes,
@@ -75,7 +78,7 @@ def scan(root: Path, strict: bool, workers: int | None = None, listing: Listing 
     """
     found = sorted((listing or list_folders(root)).files, key=lambda file: file.path)
     with ThreadPool(workers or usable_processors()) as pool:
-        rows = pool.imap(lambda file: _inspect(root, file), found, FILES_PER_TASK)
+        rows = pool.imap(lambda file: _inspect(root, file, min_side_px), found, FILES_PER_TASK)
         bar = tqdm(rows, desc="reading", total=len(found), unit=" files", disable=None, leave=False)
         manifest = pd.DataFrame(list(bar), columns=COLUMNS)
     if any(file.split for file in found):
@@ -109,7 +112,7 @@ def _second_class(usable: pd.DataFrame, root: Path) -> str:
     return f"add photographs of a second one, or give data.root={root / inside} if {some(below)} are the classes"
 
 
-def _inspect(root: Path, file: Listed) -> tuple[str, str, str, int, int, str, str, str]:
+def _inspect(root: Path, file: Listed, min_side_px: int) -> tuple[str, str, str, int, int, str, str, str]:
     """Make one row of the manifest."""
     path, reason, digest = file.path, file.reason, ""
     shown, label = printable(path), printable(file.label)
@@ -121,10 +124,8 @@ def _inspect(root: Path, file: Listed) -> tuple[str, str, str, int, int, str, st
         with (root / path).open("rb") as stream:
             before = _state(os.fstat(stream.fileno()))
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            if stream.tell() == 0:
-                raise PhotographError("zero bytes")
             stream.seek(0)
-            image, (width_px, height_px) = decode(stream, shorter_px=64)
+            image, (width_px, height_px) = decode(stream, 64, min_side_px)
         if _state((root / path).stat()) != before:
             raise PhotographError("it changed while it was read")
         return path, label, digest, width_px, height_px, difference_hash(image), "ok", ""

@@ -23,7 +23,7 @@ from flowers.curation.splits import assign_splits
 from flowers.errors import UserError, suggestion
 from flowers.sources.label_table import list_table
 from flowers.sources.layouts import LAYOUTS, TABLE, Listing, list_folders, readable
-from flowers.sources.photograph import FORMATS
+from flowers.sources.photograph import decoder_version
 from flowers.sources.published import OFFICIAL
 
 
@@ -74,7 +74,7 @@ def list_photographs(root: Path, data: Data) -> Listing:
 
 
 def remembered_scan(
-    root: Path, strict: bool, cache_dir: Path, listing: Listing | None = None
+    root: Path, strict: bool, cache_dir: Path, listing: Listing | None = None, min_side_px: int = 1
 ) -> tuple[pd.DataFrame, Path]:
     """Take a folder in, or reuse what was found when no file's size or time of change has altered since.
 
@@ -82,12 +82,13 @@ def remembered_scan(
         root: A folder of photographs.
         strict: Refuse the folder if a file in it is refused.
         cache_dir: Where the manifest is remembered.
-        listing: As in :func:`flowers.curation.manifest.scan`.
+        listing: As in :func:`flowers.curation.manifest.scan`, and so `min_side_px`.
+        min_side_px: The shortest side that a photograph may have.
 
     Returns:
         The manifest, and the file that it is remembered in.
     """
-    reader = [*FORMATS, HASH_CELLS]  # what another version, or with another library, would find otherwise
+    reader = [*decoder_version(), HASH_CELLS, min_side_px]  # with another one, another manifest would be found
     listing = listing or list_folders(root)
     files = [(*astuple(file), _state(root / file.path)) for file in listing.files]
     key = hashlib.sha256(json.dumps([str(root.resolve()), strict, reader, sorted(files)]).encode()).hexdigest()[:16]
@@ -95,7 +96,7 @@ def remembered_scan(
     if remembered.exists():
         with contextlib.suppress(UserError):  # damaged: made anew
             return read_manifest(remembered), remembered
-    manifest = scan(root, strict, listing=listing)
+    manifest = scan(root, strict, listing=listing, min_side_px=min_side_px)
     write_table(manifest, remembered)
     return manifest, remembered
 
@@ -104,7 +105,8 @@ def refused_files(data: Data, root: Path) -> pd.DataFrame:
     """List path, label and reason of the files below `root` that intake refused; none if the split was made earlier."""
     if data.split_csv is not None:
         return pd.DataFrame()
-    manifest, _ = remembered_scan(root, data.strict, Path(data.cache_dir), list_photographs(root, data))
+    listing = list_photographs(root, data)
+    manifest, _ = remembered_scan(root, data.strict, Path(data.cache_dir), listing, data.min_side_px)
     return manifest.loc[manifest["status"] == "refused", ["path", "label", "reason"]]
 
 
@@ -238,7 +240,7 @@ def find_photographs(data: Data) -> tuple[Path, pd.DataFrame, str]:
         return Path(data.root), read_splits(Path(data.split_csv)), ""
     root = obtain(Path(data.root), data.source)
     listing = list_photographs(root, data)
-    manifest, file = remembered_scan(root, data.strict, Path(data.cache_dir), listing)
+    manifest, file = remembered_scan(root, data.strict, Path(data.cache_dir), listing, data.min_side_px)
     split, summary = divide(manifest, data, root)
     summary = "\n".join([summary, *listing.notes])
     if (manifest["status"] == "refused").any():

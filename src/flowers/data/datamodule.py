@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from flowers.config.provenance import derive_seed
-from flowers.config.schema import Data, Fit, Split
+from flowers.config.schema import MIN_SIDE_PX, Data, Fit, Split
 from flowers.curation.manifest import describe_fit
 from flowers.curation.prepare import find_photographs
 from flowers.data.pixels import open_store, take_rows
@@ -147,6 +147,7 @@ class PhotoDataModule(lightning.LightningDataModule):
         layout: str = "auto",
         table: str | None = None,
         table_columns: list[str] | None = None,
+        min_side_px: int = MIN_SIDE_PX,
     ) -> None:
         """Take the settings; nothing is read yet.
 
@@ -169,6 +170,7 @@ class PhotoDataModule(lightning.LightningDataModule):
             layout: How folders are understood, see :class:`flowers.config.schema.Data`.
             table: A table of labels.
             table_columns: Its columns of files and labels.
+            min_side_px: A photograph whose shorter side is below is refused.
 
         Raises:
             UserError: If a value is out of range.
@@ -179,7 +181,7 @@ class PhotoDataModule(lightning.LightningDataModule):
         photograph_weights("data.sampling", sampling, torch.zeros(1, dtype=torch.int64))  # refuses unknown words
         divided = split if isinstance(split, Split) else Split(**split)  # Hydra gives the keys
         where = (name, root, source, strict, decisions, divided, split_csv, cache_dir)
-        self.data = Data(*where, fit, layout, table, table_columns)
+        self.data = Data(*where, fit, layout, table, table_columns, min_side_px)
         self.image_px = image_px
         self.batch_size = batch_size
         self.sampling = sampling

@@ -24,14 +24,13 @@ from typing import Any, BinaryIO, TypeVar
 import filelock
 import numpy as np
 import pandas as pd
-import PIL
 from PIL import Image
 from tqdm import tqdm
 
 from flowers.config.provenance import usable_processors
 from flowers.config.schema import FITS, Fit
 from flowers.errors import UserError
-from flowers.sources.photograph import PhotographError, open_rgb
+from flowers.sources.photograph import PhotographError, decoder_version, open_rgb
 
 T = TypeVar("T")
 
@@ -60,7 +59,7 @@ them, as what a convolution surrounds its maps with. Mirrored photographs would 
 augmentation mirrors at the square's border, and so goes on with the same grey."""
 
 
-def read_square(source: Path | BinaryIO, image_px: int, fit: Fit = "crop") -> np.ndarray:
+def read_square(source: Path | BinaryIO, image_px: int, fit: Fit = "crop", min_side_px: int = 1) -> np.ndarray:
     """Decode one photograph at the size that the network sees, resized bicubic with antialiasing.
 
     Args:
@@ -70,17 +69,18 @@ def read_square(source: Path | BinaryIO, image_px: int, fit: Fit = "crop") -> np
             resized, so that a panorama costs no more than a square. `pad`: the longer side becomes `image_px`, and
             bars of :data:`GREY` fill the square up. `squash`: both sides become `image_px`, and the aspect ratio is
             lost. A square is the same by all three.
+        min_side_px: A photograph whose shorter side is below is refused.
 
     Returns:
         (image_px, image_px, 3) uint8, RGB.
 
     Raises:
-        PhotographError: The file cannot be decoded.
+        PhotographError: The file cannot be decoded, or is too small.
         ValueError: `fit` is none of these.
     """
     if fit not in FITS:
         raise ValueError(f"fit='{fit}' is none of {', '.join(FITS)}")
-    image = open_rgb(source, shorter_px=image_px)
+    image = open_rgb(source, image_px, min_side_px)
     if fit == "pad":
         width_px, height_px = (max(round(side_px * image_px / max(image.size)), 1) for side_px in image.size)
         square = Image.new("RGB", (image_px, image_px), (GREY,) * 3)
@@ -117,7 +117,7 @@ def open_store(root: Path, table: pd.DataFrame, image_px: int, cache_dir: Path, 
     paths, digests = list(table["path"]), list(table["sha256"])
     if not paths:
         raise UserError(f"There are no photographs of {root} to decode: check the split.")
-    identity = json.dumps([FORMAT_VERSION, RULE.format(FITS[fit]), PIL.__version__, image_px, digests])
+    identity = json.dumps([FORMAT_VERSION, RULE.format(FITS[fit]), *decoder_version(), image_px, digests])
     folder = cache_dir / hashlib.sha256(identity.encode()).hexdigest()[:16]
     target = folder / "pixels.npy"
     shape = (len(paths), image_px, image_px, 3)

@@ -42,7 +42,7 @@ def find_photographs(model: TrainedModel, split: pd.DataFrame, data: str) -> tup
     name, root, known_as = find_folder(data, "data")
     listing = list_photographs(root, known_as) if known_as else list_folders(root)
     strict = known_as is not None and known_as.strict
-    manifest, _ = remembered_scan(root, strict, Path(model.settings.data.cache_dir), listing)
+    manifest, _ = remembered_scan(root, strict, Path(model.settings.data.cache_dir), listing, model.min_side_px)
     for note in listing.notes:
         print(f"flowers: {note}", file=sys.stderr)
     if "split" in manifest:

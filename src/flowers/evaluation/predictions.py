@@ -123,7 +123,7 @@ def predict_files(
     bar = tqdm(files.items(), desc="predicting", unit=" photographs", disable=None, leave=False)
     for position, (name, path) in enumerate(bar, start=1):
         try:
-            squares.append(read_square(path, model.net.image_px, model.fit))
+            squares.append(read_square(path, model.net.image_px, model.fit, model.min_side_px))
             names.append(name)
         except (PhotographError, OSError) as error:
             refused[name] = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)

@@ -14,7 +14,7 @@ from torch import nn
 from flowers.config.check import OFFERED
 from flowers.config.compose import read_settings
 from flowers.config.provenance import file_digest
-from flowers.config.schema import Fit, Settings
+from flowers.config.schema import MIN_SIDE_PX, Fit, Settings
 from flowers.data.pixels import open_store
 from flowers.errors import UserError
 from flowers.models.inference import VALIDATION, Validation, find_device
@@ -78,6 +78,11 @@ class TrainedModel:
                 "photos=DIR."
             )
         return next(filter(holds, here), here[0])
+
+    @property
+    def min_side_px(self) -> int:
+        """Below which side a photograph is refused."""
+        return int(self.settings.data.get("min_side_px", MIN_SIDE_PX))
 
     def pixels(self, root: Path, table: pd.DataFrame) -> np.memmap:
         """Decode photographs as its training did, or find them decoded; see :func:`flowers.data.pixels.open_store`."""

@@ -290,7 +290,8 @@ def _files(entry: Path, inside: tuple[Path, ...], top: bool = False) -> Iterator
 def _visible(folder: Path) -> list[Path]:
     """List what a person put into a folder."""
     names = (entry for entry in folder.iterdir() if entry.name.lower() not in SYSTEM_NAMES)
-    return [entry for entry in names if not entry.name.startswith(".")]
+    # A photograph that is still in iCloud leaves .NAME.icloud here.
+    return [entry for entry in names if not entry.name.startswith(".") or entry.name.endswith(".icloud")]
 
 
 def _folders_with_photographs(folder: Path) -> list[Path]:

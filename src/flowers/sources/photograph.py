@@ -1,13 +1,15 @@
-"""Decode one photograph, whatever kind of file it is, to upright RGB.
+"""Decode one photograph, whatever kind of file it is, to upright sRGB.
 
 A damaged file raises a :class:`PhotographError` that says what is wrong; callers see no other error or warning of a
-decoder.
+decoder. Which kind a file is, its content says and not its name.
 """
 
 import contextlib
 import ctypes
+import io
 import logging
 import os
+import re
 import struct
 import threading
 import warnings
@@ -15,22 +17,59 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import pi_heif
 import PIL
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
-try:
-    import pillow_heif
-except ImportError:
-    pillow_heif = None
-else:
-    pillow_heif.register_heif_opener()
+from flowers.config.provenance import code_digest
+from flowers.sources.colour import to_rgb
 
-FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", *(["HEIF"] if pillow_heif else []))
+pi_heif.register_heif_opener()
+
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "TIFF", "BMP", "GIF", "JPEG2000", "PPM")
 """Formats that are opened. Pillow knows more, some of which start another program (EPS calls Ghostscript)."""
-HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
-"""Bytes 8 to 11 of the photographs of many telephones."""
 LARGEST_PX = 89_478_485
-"""Pixels from which Pillow suspects a decompression bomb: 256 MiB of RGB."""
+"""The most pixels that are decoded (256 MiB of RGB), beyond which Pillow suspects a decompression bomb."""
+LARGEST_JPEG_PX = 4 * LARGEST_PX
+"""The most pixels of a JPEG that is decoded at half its size or smaller; a progressive one is not: all of its
+coefficients are held in memory, whatever the size."""
+MOST_MISSING = 0.02
+"""A JPEG may lack its end if no more than this share of the picture depends on it."""
+MOST_PAGES = 100
+"""Pages of a TIFF among which the largest is looked for."""
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a photograph upright, by its EXIF orientation."""
+_ON_ITS_SIDE = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]
+_NEW_SUBFILE_TYPE, _SUB_IFDS, _DNG_VERSION = 254, 330, 50706  # tags of TIFF
+_TRIES = 3
+"""Some noise happens to mean that nothing follows."""
+_END_OF_JPEG = b"\xff\xd9"
+_RAW = "camera raw (export it as JPEG)"
+_OTHER_KINDS = {
+    rb"\s*<(!doctype\s+html|html|head|body)": "a web page, perhaps of an error (download it again)",
+    rb"\s*<(\?xml|svg)": "a drawing in SVG or another XML file",
+    rb"version https://git-lfs": "a pointer of Git LFS (git lfs pull fetches the photograph)",
+    rb"bplist": "a property list, as iCloud leaves in place of a photograph (download it from there)",
+    rb"\x00\x05\x16\x07": "what macOS kept beside a photograph (a resource fork)",
+    rb"II\*\x00.{4}CR|II(RO|RS|U\x00)|MMOR|FUJIFILMCCD|FOVb|.{4}ftypcrx": _RAW,
+    rb"II\*\x00|MM\x00\*": f"a TIFF that is cut off or of an unknown kind, such as {_RAW}",
+    rb"8BPS": "a Photoshop document (export it as JPEG)",
+    rb"%PDF|%!PS|\xc5\xd0\xd3\xc6": "a document in PDF or PostScript (export it as JPEG)",
+    rb"PK\x03\x04|Rar!|7z\xbc\xaf|\x1f\x8b": "an archive (unpack it)",
+    rb".{4}ftyp(qt|mp4|iso|avc|M4V|3g|MSNV)|RIFF.{4}AVI|\x1a\x45\xdf\xa3": "a film",
+    rb"\xff\x0a|.{4}JXL ": "JPEG XL (export it as JPEG)",
+    rb"\x00\x00[\x01\x02]\x00": "an icon (ICO)",
+}
+"""What else lies in folders of photographs, by how it begins."""
 
 
 def _silence_libtiff() -> None:
@@ -51,7 +90,7 @@ class PhotographError(Exception):
 
 
 class _QuietPillow:
-    """Mutes Pillow's warnings while any thread is inside.
+    """Mutes Pillow's warnings, and lets it open what is checked here, while any thread is inside.
 
     ``warnings.catch_warnings`` alone is not enough: filters belong to the process, and threads that leave in another
     order than they entered would restore the wrong ones. The warnings are about the size, which is checked here, or
@@ -62,13 +101,17 @@ class _QuietPillow:
         self._lock = threading.Lock()
         self._inside = 0
         self._outer = warnings.catch_warnings()
+        self._limits = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
 
     def __enter__(self) -> None:
         with self._lock:
             if self._inside == 0:
                 self._outer = warnings.catch_warnings()
                 self._outer.__enter__()
-                warnings.filterwarnings("ignore", module=r"PIL\.|pillow_heif")
+                warnings.filterwarnings("ignore", module=r"PIL\.|pi_heif")
+                self._limits = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
+                Image.MAX_IMAGE_PIXELS = LARGEST_JPEG_PX // 2  # twice this is an error
+                PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # 64 MiB, as all chunks together
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
@@ -76,55 +119,59 @@ class _QuietPillow:
             self._inside -= 1
             if self._inside == 0:
                 self._outer.__exit__(None, None, None)
+                Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = self._limits
 
 
 _quiet_pillow = _QuietPillow()
 
 
-def open_rgb(source: Path | BinaryIO, shorter_px: int | None = None) -> Image.Image:
-    """Decode a photograph, upright, with white where it is transparent.
+def decoder_version() -> list[str]:
+    """List what decoded pixels depend on beside the file; what is kept of them is named after it."""
+    code = code_digest("sources/photograph.py", "sources/colour.py")
+    return [PIL.__version__, pi_heif.__version__, code]
 
-    Colour profiles are not applied. An animation gives its first image, and 16 bits per channel give their upper 8.
+
+def open_rgb(source: Path | BinaryIO, shorter_px: int | None = None, min_side_px: int = 1) -> Image.Image:
+    """Decode a photograph, upright, in sRGB, with white where it is transparent.
+
+    A colour profile (ICC) is applied; PNG's chunks gAMA, cHRM and cICP are not. An animation gives its first image, a
+    TIFF the largest of its pages, and 16 bits per channel give their upper 8. A JPEG that lacks its last bytes is
+    decoded if at most :data:`MOST_MISSING` of the picture depends on them.
 
     Args:
         source: The file, or a stream at its beginning.
         shorter_px: If given, a large JPEG may be returned 2, 4 or 8 times smaller, its shorter side at least this:
             libjpeg then computes fewer frequencies (1024 px to 224: 330 a second instead of 140, mean difference 0.3 of
             255). Every byte is still read, so that damage is still found.
+        min_side_px: A photograph with a shorter side than this is refused.
 
     Returns:
         The photograph in mode RGB.
 
     Raises:
-        PhotographError: The file cannot be read or decoded completely.
+        PhotographError: The file cannot be read or decoded completely, or is too small or too large.
     """
-    return decode(source, shorter_px)[0]
+    return decode(source, shorter_px, min_side_px)[0]
 
 
-def decode(source: Path | BinaryIO, shorter_px: int | None) -> tuple[Image.Image, tuple[int, int]]:
+def decode(
+    source: Path | BinaryIO, shorter_px: int | None, min_side_px: int = 1
+) -> tuple[Image.Image, tuple[int, int]]:
     """Do the work of :func:`open_rgb`; return also the upright photograph's width and height."""
     try:
-        with _quiet_pillow, Image.open(source, formats=FORMATS) as image:
-            width_px, height_px = image.size
-            if width_px * height_px > LARGEST_PX:
-                raise Image.DecompressionBombError
-            if shorter_px is not None:
-                image.draft(None, (shorter_px, shorter_px))
-            image.load()
+        with _quiet_pillow:
             try:
-                turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-                ImageOps.exif_transpose(image, in_place=True)
-            except Exception:  # broken EXIF raises nearly anything; the pixels are good
-                turned = False
-            return _flatten(image), (height_px, width_px) if turned else (width_px, height_px)
+                return _decode(source, shorter_px, min_side_px)
+            except OSError as error:
+                if "truncated" not in str(error):
+                    raise
+                return _decode(_ended(source, error), shorter_px, min_side_px, is_whole=True)
     except (PhotographError, MemoryError):
         raise
     except Image.DecompressionBombError:
-        raise PhotographError(f"larger than {LARGEST_PX // 1_000_000} megapixels") from None
+        raise PhotographError(f"larger than {LARGEST_JPEG_PX // 1_000_000} megapixels") from None
     except UnidentifiedImageError:
-        if pillow_heif is None and _is_heif(source):
-            raise PhotographError("a HEIC file: pip install pillow-heif, or save it as JPEG") from None
-        raise PhotographError("not an image in a known format, or cut off in its header") from None
+        raise PhotographError(_describe(source)) from None
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged input
         if isinstance(error, OSError) and error.errno is not None:
             raise PhotographError(f"cannot be read: {os.strerror(error.errno)}") from error
@@ -142,26 +189,145 @@ def read_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def _is_heif(source: Path | BinaryIO) -> bool:
-    """Whether a file's first bytes are those of a HEIF file."""
+def _decode(
+    source: Path | BinaryIO, shorter_px: int | None, min_side_px: int, is_whole: bool = False
+) -> tuple[Image.Image, tuple[int, int]]:
+    """Decode a file that is as it should be."""
+    with Image.open(source, formats=FORMATS) as image:
+        if isinstance(image, TiffImagePlugin.TiffImageFile) and (page := _largest_page(image, source)):
+            image.seek(page)
+        if image.format == "HEIF":
+            _check_boxes(source)
+        width_px, height_px = image.size
+        if shorter_px is not None:
+            image.draft(None, (shorter_px, shorter_px))
+        scaled = image.size != (width_px, height_px) and "progressive" not in image.info
+        largest_px = LARGEST_JPEG_PX if scaled else LARGEST_PX
+        if width_px * height_px > largest_px:
+            raise PhotographError(f"larger than {largest_px // 1_000_000} megapixels")
+        if min(width_px, height_px) < min_side_px:
+            raise PhotographError(f"{width_px} x {height_px} pixels, a side is below data.min_side_px={min_side_px}")
+        if image.mode == "F":
+            raise PhotographError("its samples are floating-point numbers of unknown range")
+        image.load()
+        last_row = (0, image.height - 1, image.width, image.height)
+        if image.format in ("JPEG", "MPO") and not is_whole and _without_data(image.crop(last_row)).all():
+            raise OSError("image file is truncated, though it has an end")
+        try:
+            turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        except Exception:  # broken EXIF raises nearly anything; the pixels are good
+            turn = None
+        upright = image if turn is None else image.transpose(turn)
+        size = (height_px, width_px) if turn in _ON_ITS_SIDE else (width_px, height_px)
+        return to_rgb(upright), size
+
+
+def _largest_page(image: TiffImagePlugin.TiffImageFile, source: Path | BinaryIO) -> int:
+    """Find the largest page of a TIFF, as the first one may be a thumbnail; of equal ones the first.
+
+    Raises:
+        PhotographError: It is camera raw, whose pages are previews.
+    """
+    assert image.fp is not None
+    image.fp.seek(8)
+    kind = image.tag_v2.get(_NEW_SUBFILE_TYPE)
+    is_preview = isinstance(kind, int) and bool(kind & 1) and _SUB_IFDS in image.tag_v2
+    if is_preview or _DNG_VERSION in image.tag_v2 or image.fp.read(2) == b"CR":
+        raise PhotographError(f"not an image in a known format, but {_RAW}")
+    sizes = [image.width * image.height]
+    if image.is_animated:
+        with contextlib.suppress(Exception), _rewound(source) as stream, Image.open(stream, formats=["TIFF"]) as pages:
+            for page in range(1, MOST_PAGES):
+                pages.seek(page)
+                sizes.append(pages.width * pages.height)
+    return sizes.index(max(sizes))
+
+
+def _check_boxes(source: Path | BinaryIO) -> None:
+    """Refuse a HEIC file that is cut off: libheif makes green what is missing.
+
+    Raises:
+        PhotographError: A box of the file (ISO/IEC 14496-12, 4.2) reaches beyond its end.
+    """
+    with _rewound(source) as stream:
+        end, start = stream.seek(0, os.SEEK_END), 0
+        while start < end:
+            stream.seek(start)
+            size, kind, large_size = struct.unpack(">I4sQ", stream.read(16).ljust(16, b"\0"))
+            if size == 0:  # up to the end
+                break
+            start += max(large_size if size == 1 else size, 8)
+            if start > end and kind in (b"meta", b"mdat"):
+                raise PhotographError(f"truncated: {start - end} bytes of the picture are missing")
+
+
+def _rewound(source: Path | BinaryIO) -> contextlib.AbstractContextManager[BinaryIO]:
+    """Read a file once more from its beginning; what is open stays open."""
     if isinstance(source, Path):
-        with source.open("rb") as stream:
-            return _is_heif(stream)
+        return source.open("rb")
     source.seek(0)
-    start = source.read(12)
-    return start[4:8] == b"ftyp" and start[8:] in HEIF_BRANDS
+    return contextlib.nullcontext(source)
 
 
-def _flatten(image: Image.Image) -> Image.Image:
-    """Convert an image of any of Pillow's modes to RGB."""
-    # Pillow's own conversion clips at 255, which would make a 16-bit photograph white.
-    if image.mode.startswith("I"):
-        samples = np.asarray(image).astype(np.int64).clip(0, 65535) >> 8
-        return Image.fromarray(samples.astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise PhotographError("its samples are floating-point numbers of unknown range")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+def _ended(source: Path | BinaryIO, error: OSError) -> io.BytesIO:
+    """Give a JPEG the end that it lacks, if hardly anything of the picture depends on what is missing.
+
+    Where libjpeg has no data, a picture is grey, or in a progressive JPEG coarse. How much of it depends on the missing
+    bytes is seen by putting noise in their place.
+
+    Args:
+        source: The file, or a stream.
+        error: What is raised if the file is no JPEG, or too much is missing.
+    """
+    with _rewound(source) as stream:
+        content = stream.read()
+    if not content.startswith(b"\xff\xd8\xff"):
+        raise error
+    content = content.rstrip(b"\0")  # space that was never filled
+    has_end, content = content.endswith(_END_OF_JPEG), content.removesuffix(_END_OF_JPEG)
+    # Without 255, which begins a marker. The zero ends a marker that was cut in two.
+    noise = np.random.default_rng(0).integers(0, 255, (_TRIES, len(content)), dtype=np.uint8)
+    pictures = []
+    for tail in (*(b"\0" + row.tobytes() for row in noise), b""):
+        with Image.open(io.BytesIO(content + tail + _END_OF_JPEG), formats=["JPEG"]) as image:
+            image.draft(None, (1024, 1024))
+            pictures.append(np.atleast_3d(np.asarray(image)))
+            empty = _without_data(image)
+    depends = (np.stack(pictures[:-1]) != pictures[-1]).any(axis=(0, 3))
+    missing = (depends | empty).mean() if depends.any() or not has_end else 0  # else it was grey from the beginning
+    if missing > MOST_MISSING:
+        raise PhotographError(f"truncated: {100 * missing:.0f} % of the picture is missing") from error
+    if "progressive" in image.info and not _has_all_scans(content):
+        raise PhotographError("truncated: details of the whole picture are missing") from error
+    return io.BytesIO(content + _END_OF_JPEG)
+
+
+def _has_all_scans(content: bytes) -> bool:
+    """Tell whether each coefficient of a progressive JPEG has a scan that completes it (ITU-T T.81, annex G)."""
+    frame = content[content.rfind(b"\xff\xc2") :]  # in what is coded, no marker occurs
+    complete = set()
+    for scan in re.finditer(rb"\xff\xda..(.)", frame, re.DOTALL):
+        end = scan.end() + 2 * scan[1][0]
+        components, (first, last, bits) = frame[scan.end() : end : 2], frame[end : end + 3]
+        if bits & 15 == 0:  # the lowest bit is there
+            complete |= {(component, index) for component in components for index in range(first, last + 1)}
+    return len(complete) == 64 * frame[9]
+
+
+def _without_data(image: Image.Image) -> NDArray[np.bool_]:
+    """Find, (H,W), the grey that libjpeg puts where a JPEG has no data; what is meant for inks Pillow turns round."""
+    samples = np.atleast_3d(np.asarray(image))
+    return ((samples == 128) | ((samples == 127) & (image.mode == "CMYK"))).all(axis=2)
+
+
+def _describe(source: Path | BinaryIO) -> str:
+    """Say what a file is that Pillow does not know."""
+    with _rewound(source) as stream:
+        start = stream.read(64)
+    if not start:
+        return "zero bytes"
+    start = start.removeprefix(b"\xef\xbb\xbf")
+    for pattern, words in _OTHER_KINDS.items():
+        if re.match(pattern, start, re.DOTALL | re.IGNORECASE):
+            return f"not an image in a known format, but {words}"
+    return "not an image in a known format, or cut off in its header"
