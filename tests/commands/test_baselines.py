@@ -162,7 +162,12 @@ def test_what_cannot_be_done_is_said_before_any_work(make_settings: Make, tmp_pa
     root, split = photographs_of(make_settings(*SPLIT))
     one_fold = split.copy()
     one_fold.loc[split["fold"] >= 0, "fold"] = 2
+    changed = split.copy()
+    changed.loc[split["split"] == "test", "sha256"] = [
+        f"{number:064x}" for number in range((split["split"] == "test").sum())
+    ]
     for table, sentence in (
+        (changed, "changed since the split was made"),
         (split[split["split"] != "test"], "the split has no test photographs; split with data.split.test_frac above 0"),
         (one_fold, "lie in less than two folds"),
         (split.assign(fold=-1), "lie in less than two folds"),

@@ -166,6 +166,10 @@ def test_photographs_that_are_no_longer_those_of_the_split_are_named_and_not_sco
         (elsewhere / path).unlink()
     with pytest.raises(UserError, match=f"{gone} is gone since the split was made, as 5 others are unusable"):
         evaluate(model, out)
+    assert json.loads((out / "metrics.json").read_text()) == metrics
+    (out / "metrics.json").unlink()
+    with pytest.raises(UserError, match=r"predictions\.csv was not written by evaluate: name another folder"):
+        evaluate(model, out)
 
 
 def test_photographs_are_found_from_another_folder(

@@ -25,7 +25,7 @@ from flowers.config.schema import Fit, Settings
 from flowers.config.store_address import announce
 from flowers.curation.prepare import photographs_of
 from flowers.curation.split_table import SPLITS
-from flowers.data.pixels import open_store
+from flowers.data.pixels import check_unchanged, open_store
 from flowers.errors import UserError
 from flowers.evaluation.baselines import (
     Baseline,
@@ -120,6 +120,7 @@ def baselines(settings: Settings) -> dict[str, dict[str, Any]]:
     root, split = photographs_of(settings)
     data = read_data(settings)
     photographs = divide(root, split, Path(data.cache_dir), data.fit)
+    check_unchanged(root, photographs.tables["test"])
     net = embedding_network(settings, len(photographs.classes))
     out = Path(settings.out_dir)
     out.mkdir(parents=True, exist_ok=True)

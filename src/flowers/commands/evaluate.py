@@ -34,18 +34,9 @@ from flowers.curation.prepare import find_folder
 from flowers.curation.split_table import read_splits, write_table
 from flowers.data.pixels import UnusableError, open_store, read_square
 from flowers.errors import UserError
+from flowers.evaluation import predictions
 from flowers.evaluation.calibration import describe_confidence
 from flowers.evaluation.domain_shift import find_photographs
-from flowers.evaluation.predictions import (
-    find_files,
-    ordinary_scores,
-    outlier_scores,
-    predict_files,
-    predict_table,
-    separation,
-    usable_rows,
-    warn_of_fit,
-)
 from flowers.evaluation.result_files import EXPLANATIONS, PICTURES, TRAINED, write_json, write_record, write_results
 from flowers.evaluation.robustness import examples, measure_corruptions
 from flowers.evaluation.scores import score
@@ -154,12 +145,13 @@ def measure(
         :func:`flowers.evaluation.scores.score`, :func:`flowers.evaluation.calibration.describe_confidence`; further
         ``temperature``, ``model``, its folder, and its ``fit``, and ``not_scored``, why others could not be, by path.
     """
-    table, unusable = usable_rows(model, root, table)
+    if not (out / "metrics.json").exists() and (out / "predictions.csv").exists():
+        raise UserError(f"{out}/predictions.csv was not written by evaluate: name another folder with out_dir=OUT.")
+    table, labels, answers, unusable = predictions.predict_table(model, root, table)
     for path, reason in list(unusable.items())[:LISTED]:
         print(f"not scored: {path} {reason}")
     if unusable:
         print(f"{len(unusable)} of {len(table) + len(unusable)} photographs are not scored", flush=True)
-    labels, answers = predict_table(model, root, table)
     predicted = calibrated(answers.logits, model.temperature)
     val = model.validation
     known = () if val is None else (calibrated(val.logits, model.temperature), val.labels)
@@ -171,7 +163,7 @@ def measure(
         (out / folder).mkdir(exist_ok=True)
     for name in ("config.yaml", "run.json", "history.csv", "split.csv"):
         shutil.copyfile(model.folder / name, out / TRAINED / name)
-    scores = outlier_scores(model, ordinary_scores(model), table["path"].tolist(), answers)
+    scores = predictions.outlier_scores(model, predictions.ordinary_scores(model), table["path"].tolist(), answers)
     write_table(scores, out / "outliers/test.csv", "%.6f")
     return table, labels, predicted, metrics
 
@@ -222,15 +214,15 @@ def evaluate_ood(model: TrainedModel, data: str, out: Path) -> tuple[dict[str, A
         UserError: If there are no such photographs.
     """
     name, root, _ = find_folder(data, "outliers")
-    files, refused = find_files(root, "outliers")
-    table, logits = predict_files(model, files, refused, str(root))
+    files, refused = predictions.find_files(root, "outliers")
+    table, logits = predictions.predict_files(model, files, refused, str(root))
     table.insert(1, "prediction", [model.classes[i] for i in logits.argmax(axis=1)])
     ordinary = pd.read_csv(out / "outliers/test.csv")
     known = model.validation is not None
     apart = {}
     for kind in ("outlier", "distance", "energy", "confidence") if known else ("energy", "confidence"):
         sign = -1.0 if kind == "confidence" else 1.0  # the less sure, the farther
-        apart[kind] = separation(sign * ordinary[kind].to_numpy(), sign * table[kind].to_numpy())
+        apart[kind] = predictions.separation(sign * ordinary[kind].to_numpy(), sign * table[kind].to_numpy())
     write_table(table, out / "outliers/ood.csv", "%.6f")
     best = apart.get("outlier", apart["energy"])
     print(f"{out}/outliers/ood.csv: {len(table)} photographs of {name}, told from test ones in {best:.1%} of pairs")
@@ -300,7 +292,7 @@ def evaluate_elsewhere(
     ):
         if names := list(notes[key]):
             print(f"left out of {name}, {what}: {', '.join(names[:LISTED])}{' …' if len(names) > LISTED else ''}")
-    warn_of_fit(model, [root / path for path in table["path"]])
+    predictions.warn_of_fit(model, [root / path for path in table["path"]])
     own = split[(split["split"] == "test") & split["label"].isin(shared)].reset_index(drop=True)
     notes["own"] = None if own.empty else _own(model, own)
     out = out or place_of(model_dir, f"shift-{name}")
@@ -316,11 +308,9 @@ def evaluate_elsewhere(
 def _own(model: TrainedModel, table: pd.DataFrame) -> dict[str, Any] | None:
     """Score the model on photographs of its own data set; None where it came to a machine without them."""
     try:
-        root = model.photographs(table)
+        table, labels, answers, _ = predictions.predict_table(model, model.photographs(table), table)
     except UserError:
         return None
-    table, _ = usable_rows(model, root, table)
-    labels, answers = predict_table(model, root, table)
     scores = score(labels, calibrated(answers.logits, model.temperature), model.classes)
     return {"acc": scores["test/acc"], "interval": scores["interval"]["test/acc"], "photographs": len(table)}
 

@@ -28,11 +28,19 @@ COMPARED_AT_ONCE = 2048
 NEIGHBOURS = 10
 
 
-def usable_rows(model: TrainedModel, root: Path, table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Leave out of a table the photographs that are gone, changed, or cannot be read, unless the model is strict.
+def predict_table(
+    model: TrainedModel, root: Path, table: pd.DataFrame
+) -> tuple[pd.DataFrame, np.ndarray, ModelOutputs, dict[str, str]]:
+    """Apply a model to the photographs of a table, without those that are gone, changed, or cannot be read.
+
+    Args:
+        model: The model.
+        root: Folder that the table's paths are relative to.
+        table: `path`, `label`, `sha256`.
 
     Returns:
-        The other rows, and why each of those cannot be used, by path.
+        The other N rows, their true classes (N,), what the network makes of them, and why each of those that are left
+        out cannot be used, by path.
 
     Raises:
         UserError: If none can be used; or some cannot, and the model was trained with ``data.strict``.
@@ -46,13 +54,8 @@ def usable_rows(model: TrainedModel, root: Path, table: pd.DataFrame) -> tuple[p
                 raise
             reasons |= error.reasons
             table = table[~table["path"].isin(error.reasons)].reset_index(drop=True)
-    return table, reasons
-
-
-def predict_table(model: TrainedModel, root: Path, table: pd.DataFrame) -> tuple[np.ndarray, ModelOutputs]:
-    """Apply a model to the photographs of a table: true classes (N,), and what the network makes of them."""
     labels = table["label"].map(model.classes.index).to_numpy(int)
-    return labels, predict_logits(model.net, model.pixels(root, table), table["path"].tolist())
+    return table, labels, predict_logits(model.net, model.pixels(root, table), table["path"].tolist()), reasons
 
 
 def find_files(given: str | Path | Sequence[str | Path], key: str) -> tuple[dict[str, Path], dict[str, str]]:
