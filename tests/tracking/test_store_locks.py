@@ -1,9 +1,11 @@
 """A run without a process is known for dead, and no other."""
 
+import contextlib
 import fcntl
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -145,3 +147,19 @@ def test_a_server_is_shown_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     assert store.hold("http://127.0.0.1:5000", "run") is None
     assert list(tmp_path.iterdir()) == []
+
+
+FIRST = """
+import sys
+from flowers.tracking.store import OpenRun
+OpenRun(sys.argv[1], "garden", sys.argv[2], {}).close("FINISHED")
+"""
+
+
+@pytest.mark.slow
+def test_trainings_that_begin_at_once_in_a_new_store_are_all_recorded(tmp_path: Path) -> None:
+    commands = [[sys.executable, "-W", "ignore", "-c", FIRST, store_uri(tmp_path), str(number)] for number in range(3)]
+    processes = [subprocess.Popen(each, cwd=tmp_path, stderr=subprocess.PIPE, text=True) for each in commands]
+    assert [process.communicate()[1] for process in processes] == [""] * 3
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
+        assert connection.execute("SELECT status FROM runs").fetchall() == [("FINISHED",)] * 3

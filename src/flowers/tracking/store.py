@@ -26,7 +26,8 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
 import mlflow
 import pandas as pd
-from filelock import lock_descriptor
+from alembic.util import CommandError
+from filelock import FileLock, Timeout, lock_descriptor
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.db import utils as database
@@ -84,7 +85,7 @@ def store_access(uri: str, key: str = "tracking.uri") -> Iterator[None]:
             with contextlib.closing(sqlite3.connect(file, timeout=PATIENCE_S)) as connection:
                 connection.execute("BEGIN IMMEDIATE")
         yield
-    except (MlflowException, SQLAlchemyError, sqlite3.DatabaseError) as error:
+    except (MlflowException, SQLAlchemyError, CommandError, sqlite3.DatabaseError) as error:
         text, named = without_secrets(str(error).strip()), shown(uri)
         reason = re.split(r"[.]? *\n|[.] ", text)[0]
         advice = next((advice for signs, advice in _ADVICE.items() if re.search(signs, text)), None)
@@ -93,6 +94,19 @@ def store_access(uri: str, key: str = "tracking.uri") -> Iterator[None]:
             f"the MLflow store {named} {advice.replace('{uri}', named)}, or choose another store with "
             f"{key}=sqlite:///OTHER.db."
         ) from error
+
+
+@contextlib.contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """Keep other processes from opening a store in a file meanwhile: MLflow would make its tables in each of them."""
+    file = sqlite_file(uri)
+    with contextlib.ExitStack() as stack:
+        if file is not None:
+            with contextlib.suppress(OSError, Timeout):  # as where nothing can be written
+                folder = file.resolve().parent / FOLDER
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(FileLock(folder / ".opening.lock", timeout=60))
+        yield
 
 
 @contextlib.contextmanager
@@ -137,7 +151,7 @@ class OpenRun:
         """
         self.uri, self._monitor, parent = uri, None, os.environ.get(PARENT_VARIABLE)
         tags = {**tags, **({MLFLOW_PARENT_RUN_ID: parent} if parent else {})}
-        with store_access(uri):
+        with _alone(uri), store_access(uri):
             self.client = mlflow.MlflowClient(tracking_uri=uri)
             experiment_id = open_experiment(self.client, experiment)
             self.before = run = None if run_id is None else find_run(self.client, run_id)
