@@ -155,8 +155,8 @@ def test_the_first_line_says_where(capsys: pytest.CaptureFixture[str], monkeypat
 
 def test_a_trained_model_tells_where_its_run_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     announce_trained(tmp_path)  # which is no model
-    (tmp_path / "run.json").write_text(json.dumps({"mlflow_uri": "http://old"}))
+    (tmp_path / "run.json").write_text(json.dumps({"mlflow_uri": "http://old", "mlflow_run_id": "abc"}))
     (tmp_path / "config.yaml").write_text("tracking: {enabled: true, uri: null}\ndata: {name: garden}\n")
     announce_trained(tmp_path)
     announce_trained(tmp_path)  # by the command that follows
-    assert capsys.readouterr().out == "MLflow: http://old, experiment garden\n"
+    assert capsys.readouterr().out == "MLflow: http://old, run abc\n"

@@ -1,7 +1,9 @@
 """Trainings are listed as MLflow remembers them; nothing is written."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -10,10 +12,14 @@ import pytest
 from flowers.config.store_address import shown, store_uri
 from flowers.errors import UserError
 from flowers.tracking.runs import COLUMNS, list_trainings, read_curves, tracked_run
-from flowers.tracking.store import OpenRun
+from flowers.tracking.store import OpenRun, open_experiment
 
 # What MLflow does with SQLAlchemy, pandas and pydantic is not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")
+
+
+def garden(uri: str) -> Any:
+    return SimpleNamespace(tracking=SimpleNamespace(uri=uri), data=SimpleNamespace(name="garden"))
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +27,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A store with two trainings, one of them tested; one on another split, of another kind, without an epoch."""
     folder = tmp_path_factory.mktemp("store")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
-    settings = SimpleNamespace(tracking=SimpleNamespace(uri=uri), data=SimpleNamespace(name="garden"))
+    settings = garden(uri)
 
     def run(name: str, tags: dict[str, str], curve: list[float], test: dict[str, float]) -> None:
         with tracked_run(settings, name, tags) as opened:
@@ -109,3 +115,60 @@ def test_other_addresses_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert store_uri(uri) == uri
     monkeypatch.delenv("DVC_STAGE")
     assert store_uri("sqlite:///mlflow.db") == here
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("http://me:s3cret@127.0.0.1:9", "the MLflow store http://127.0.0.1:9 cannot be reached; start its server, or"),
+        ("postgresql+psycopg2://me:s3cret@host/db", "it needs the Python package psycopg2, which is not installed"),
+    ],
+)
+def test_a_server_that_cannot_be_used_is_a_sentence_without_its_password(
+    uri: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(UserError) as caught:
+        OpenRun(uri, "garden", None, {})
+    assert said in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+    assert mlflow.environment_variables.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.get()  # MLflow shows it whole
+
+
+def test_a_deleted_experiment_says_how_it_comes_back(store: str) -> None:
+    client = mlflow.MlflowClient(store)
+    number = client.create_experiment("meadow")
+    client.delete_experiment(number)
+    with pytest.raises(UserError) as caught:
+        OpenRun(store, "meadow", None, {})
+    (command,) = re.findall(r"`(.*)`", str(caught.value))
+    assert command == f"MLFLOW_TRACKING_URI={store} mlflow experiments restore -x {number}"
+
+
+def test_an_experiment_may_be_known_by_its_number(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = mlflow.MlflowClient(store)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", client.create_experiment("numbered"))
+    assert open_experiment(client, None) == client.get_experiment_by_name("numbered").experiment_id
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "99")
+    with pytest.raises(UserError, match="No Experiment with id=99 exists"):
+        OpenRun(store, None, None, {})
+
+
+def test_a_run_that_the_environment_names_is_not_continued(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tracked_run(garden(store), "old", {}) as old:
+        old.log_metrics({"val/acc": 0.1})
+    before = mlflow.MlflowClient(store).get_run(old.run_id).to_dictionary()
+    monkeypatch.setenv("MLFLOW_RUN_ID", old.run_id)
+    with tracked_run(garden(store), "new", {}) as new:
+        new.log_metrics({"val/acc": 0.2})
+    assert new.run_id != old.run_id
+    assert mlflow.MlflowClient(store).get_run(old.run_id).to_dictionary() == before
+
+
+def test_a_run_that_is_gone_is_said(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with tracked_run(garden(store), "gone", {}, "1234") as run:
+        pass
+    assert (
+        capsys.readouterr().out
+        == f"MLflow: run 1234 is not in this store (any more); recorded in a new one, {run.run_id}\n"
+    )

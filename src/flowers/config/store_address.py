@@ -128,16 +128,21 @@ def find_address(uri: str | None, experiment: str | None, data: str | None, reco
     return Address(store_uri(uri, recorded), None if numbered else named or data or "flowers")
 
 
-def announce(settings: Any, recorded: str | None = None) -> None:
+def announce(settings: Any, recorded: str | None = None, run_id: str | None = None) -> None:
     """Say where a command records, unless the sweep or series that it is part of has said it.
+
+    Args:
+        settings: The configuration.
+        recorded: The store of the run to be continued, for a configuration that names none.
+        run_id: That run.
 
     Raises:
         UserError: As :func:`store_uri` does.
     """
     if settings.tracking.enabled and PARENT_VARIABLE not in os.environ:
         uri, experiment = address_of(settings, recorded)
-        called = experiment or f"number {os.environ['MLFLOW_EXPERIMENT_ID']}"
-        print(f"MLflow: {shown(uri)}, experiment {called}", flush=True)
+        called = f"experiment {experiment or 'number ' + os.environ['MLFLOW_EXPERIMENT_ID']}"
+        print(f"MLflow: {shown(uri)}, {f'run {run_id}' if run_id else called}", flush=True)
 
 
 def announce_trained(folder: Path) -> None:
@@ -145,5 +150,5 @@ def announce_trained(folder: Path) -> None:
     with contextlib.suppress(OSError, ValueError, AttributeError, YAMLError):
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         if run not in _told:  # as evaluate does for the report that follows it
-            announce(OmegaConf.load(folder / "config.yaml"), run.get("mlflow_uri"))
+            announce(OmegaConf.load(folder / "config.yaml"), run.get("mlflow_uri"), run.get("mlflow_run_id"))
             _told.append(run)

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 # Read when mlflow is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # which may hold a password
 # MLflow waits four minutes for a server that is not there; what cannot be recorded is kept and tried again anyway.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
@@ -153,9 +154,10 @@ class OpenRun:
         tags = {**tags, **({MLFLOW_PARENT_RUN_ID: parent} if parent else {})}
         with _alone(uri), store_access(uri):
             self.client = mlflow.MlflowClient(tracking_uri=uri)
-            experiment_id = open_experiment(self.client, experiment)
+            repair(self.client)
             self.before = run = None if run_id is None else find_run(self.client, run_id)
             if run is None:
+                experiment_id = open_experiment(self.client, experiment)
                 tagged = resolve_tags({**tags, **_dvc_tags(), MLFLOW_RUN_NOTE: note or _command()})
                 run = self.client.create_run(experiment_id, run_name=name, tags=tagged)
             else:
@@ -250,7 +252,7 @@ def find_experiment(client: mlflow.MlflowClient, name: str | None) -> Any:
 
 
 def open_experiment(client: mlflow.MlflowClient, name: str | None) -> str:
-    """Open an experiment, made if it is new, in a store, which is repaired; return MLflow's number of it.
+    """Open an experiment, made if it is new, in a store; return MLflow's number of it.
 
     Raises:
         UserError: If it was deleted.
@@ -265,7 +267,6 @@ def open_experiment(client: mlflow.MlflowClient, name: str | None) -> str:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # by another process, at this moment
                 raise
-    repair(client)
     found = find_experiment(client, name)
     if found.lifecycle_stage == "deleted":
         uri = without_secrets(client.tracking_uri)
