@@ -3,20 +3,23 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from flowers.commands.data_card import brightness, card, look_into
+from flowers.commands.data_card import THUMBNAIL_PX, brightness, card, look_into
 from flowers.commands.download import download
 from flowers.commands.split import split
 from flowers.config.compose import read_data
-from flowers.config.schema import Settings
+from flowers.config.schema import FITS, Settings
 from flowers.curation.prepare import find_photographs
 from flowers.curation.split_table import write_splits
+from flowers.data.pixels import read_square
 from flowers.errors import UserError
+from flowers.report.data_card import findings
 
 
 @pytest.fixture
@@ -104,3 +107,17 @@ def test_brightness_is_the_mean_luma() -> None:
     pixels[1] = 255
     pixels[2, ..., 1] = 255
     np.testing.assert_allclose(brightness(pixels, at_once=2), [0, 1, 0.7152])
+
+
+def test_photographs_are_shown_as_a_network_sees_them(banners: Path, make_settings: Callable[..., Settings]) -> None:
+    data = read_data(make_settings(f"data.root={banners}", "data.split.near_bits=-1"))
+    light = {}
+    for fit in FITS:
+        contents = look_into(replace(data, fit=fit))
+        file = banners / contents.table["path"][0]
+        assert np.array_equal(contents.pixels[0], read_square(file, THUMBNAIL_PX, fit))
+        light[fit] = contents.table["brightness"]
+        told = [sentence for sentence in findings(contents.found) if "data.fit=pad" in sentence]
+        assert len(told) == (fit == "crop")
+        assert all(sentence.startswith("100 % of the photographs lose more than a third") for sentence in told)
+    assert light["pad"].equals(light["squash"])  # of the photograph, and not of the bars beside it
