@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from flowers.commands.baselines import baselines
-from flowers.commands.evaluate import THUMBNAIL_PX, evaluate
+from flowers.commands.evaluate import THUMBNAIL_PX, evaluate, evaluate_elsewhere
 from flowers.commands.predict import predict
 from flowers.commands.report import report
 from flowers.commands.train import train
@@ -40,6 +40,8 @@ def test_edges_are_learned_or_lost_with_a_word(
     table, _ = predict(out, banners)
     assert (table["prediction"] == table["path"].str.partition("/")[0]).mean() == accuracy
     assert capsys.readouterr().err.count("data.fit=pad") == 2 * said  # of the outliers, and of what was predicted
+    assert evaluate_elsewhere(out, str(banners), tmp_path / "shift")["test/acc"] == accuracy
+    assert capsys.readouterr().err.count("data.fit=pad") == said
     found = baselines(make_settings(*words, "out_dir=baselines"))
     assert found["pixels_knn_l2"]["test/acc"] == accuracy
     # Its page shows what it saw, under the maps too.

@@ -22,7 +22,7 @@ HUB = "hub"
 
 Fit = Literal["crop", "pad", "squash"]
 FITS: dict[Fit, str] = {"crop": "centre square", "pad": "whole, with grey bars", "squash": "whole, squeezed"}
-"""Values of `data.fit`, and what a network then sees of an oblong photograph."""
+"""Values of `data.fit`, and what a network then sees of an oblong photograph; part of the names of pixel stores."""
 
 MIN_SIDE_PX = 8
 """What `data.min_side_px` is by default: smaller are the dots that web pages are spaced and counted with."""
