@@ -132,6 +132,7 @@ def test_a_folder_that_came_divided_keeps_its_division(
     assert "Train/daisy/daisy_00.jpg" not in set(table["path"])
     # Without the stages it is the same, and another division can be asked for.
     assert find_photographs(read_data(make_settings(f"data.root={root}")))[1].equals(table)
+    assert find_photographs(read_data(make_settings(f"data.root={root}", "data.split.official=1")))[1].equals(table)
     shutil.rmtree(root / "TEST/lily")
     _, other, words = find_photographs(read_data(make_settings(f"data.root={root}", "data.split.per_class=[6,2]")))
     assert "own division is not used, as data.split.per_class asks for another" in words

@@ -285,6 +285,18 @@ def test_dhash_survives_recompression_and_tells_photographs_apart(tmp_path: Path
     assert bits_apart(smooth, other) > 120
 
 
+def test_a_class_without_a_usable_photograph_is_named(root: Path) -> None:
+    (root / "papers").mkdir()
+    (root / "papers/one.pdf").write_text("%PDF")
+    summary = intake.summarise(intake.scan(root, strict=False)).splitlines()
+    assert summary[2] == "without a usable photograph, and so no class: papers"
+
+
+def test_a_wrapper_around_the_class_folders_is_told(root: Path) -> None:
+    with pytest.raises(UserError, match=rf"one class only \(photos\).* give data\.root={root} if daisy, rose are the"):
+        intake.scan(root.parent, strict=False)
+
+
 def test_errors_are_one_sentence(root: Path, tmp_path: Path) -> None:
     def message(folder: Path, strict: bool = False) -> str:
         with pytest.raises(UserError) as caught:

@@ -154,6 +154,9 @@ def test_names_that_a_person_takes_for_the_same(tmp_path: Path) -> None:
     composed, decomposed = (unicodedata.normalize(form, "blüten") for form in ("NFC", "NFD"))
     root = make(tmp_path / "forms", f"{composed}/1.jpg", f"{decomposed}/2.jpg", "rose/1.jpg")
     assert counts(list_folders(root)) == {("", composed): 2, ("", "rose"): 1}
+    assert list_folders(root).notes == [
+        f"folders of one name in two Unicode forms, taken for one class, in {root}: {composed}"
+    ]
     divided = make(tmp_path / "divided", *(f"train/{name}/1.jpg" for name in (composed, "rose")))
     make(divided, f"test/{decomposed}/1.jpg", "test/rose/1.jpg")
     assert counts(list_folders(divided))[("test", composed)] == 1

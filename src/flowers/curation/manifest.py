@@ -191,6 +191,8 @@ def summarise(manifest: pd.DataFrame, most_refused: int = 10) -> str:
         + (f", {dropped} dropped by decisions" if dropped else ""),
         ", ".join(f"{label} {count}" for label, count in counts.items()),
     ]
+    if lost := sorted(set(refused["label"]) - set(usable["label"]) - {""}):
+        lines.append(f"without a usable photograph, and so no class: {', '.join(lost)}")
     shown = refused.head(most_refused)
     lines += [f"refused {path}: {reason}" for path, reason in zip(shown["path"], shown["reason"], strict=True)]
     if len(refused) > len(shown):

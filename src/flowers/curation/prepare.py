@@ -138,10 +138,11 @@ def divide(manifest: pd.DataFrame, data: Data, root: Path) -> tuple[pd.DataFrame
     """
     pairs = near_duplicates(manifest, data.split.near_bits)
     published = None
-    if data.split.official is not None:
+    if "split" in manifest and data.split.official in (None, 1):  # it came divided in one way
+        if data.split.per_class is None:
+            published = dict(zip(manifest["path"], manifest["split"], strict=True))
+    elif data.split.official is not None:
         published = read_published(root, data.split.official)
-    elif "split" in manifest and data.split.per_class is None:
-        published = dict(zip(manifest["path"], manifest["split"], strict=True))
     table = assign_splits(manifest, data.split, zip(pairs["sha256_a"], pairs["sha256_b"], strict=True), published)
     words = describe(table)
     if published is not None:

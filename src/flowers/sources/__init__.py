@@ -1,1 +1,1 @@
-"""Where photographs come from: decoding a file, archives (`conf/data/NAME.yaml` names one), rendering from a seed."""
+"""Where photographs come from: files, folders, tables of labels, archives (see `conf/data`), rendering from a seed."""

@@ -11,7 +11,17 @@ from collections import defaultdict
 from pathlib import Path
 
 from flowers.errors import UserError
-from flowers.sources.layouts import SPLIT_WORDS, Listed, Listing, check_names, class_name, files_below, is_image, some
+from flowers.sources.layouts import (
+    SPLIT_WORDS,
+    Listed,
+    Listing,
+    check_names,
+    class_name,
+    files_below,
+    is_image,
+    readable,
+    some,
+)
 
 _FILE_NAMES = {
     *("file", "files", "filename", "filenames", "filepath", "fname", "fn", "path", "filepaths", "relpath", "id"),
@@ -92,7 +102,7 @@ def _notes(table: Path, rows: list[Listed], index: "_Index", files: str, labels:
     unlabelled = [path for path in index.reasons if path not in paths and is_image(path)]
     for what, names in (("rows without a file", missing), ("files without a row, left out", unlabelled)):
         if names:
-            notes.append(f"{len(names)} {what}: {some(names)}")
+            notes.append(readable(f"{len(names)} {what}: {some(names)}"))
     return notes
 
 
@@ -114,9 +124,8 @@ def _read(table: Path) -> dict[str, list[str]]:
     except csv.Error as error:
         raise UserError(f"{table} cannot be read as CSV ({error}); save it as CSV in UTF-8.") from error
     best = max(readings, key=lambda rows: len(rows[0]) if rows else 0)
-    names, *rows = (
-        ([value.strip() for value in row] for row in best if any(map(str.strip, row))) if text.strip() else [[]]
-    )
+    filled = [[value.strip() for value in row] for row in best if any(map(str.strip, row))]
+    names, *rows = filled or [[]]
     if len(names) < 2 or len(set(names)) < len(names):
         problem = "lacks two columns separated by commas, tabs or semicolons" if len(names) < 2 else "repeats a name"
         raise UserError(f"{table} {problem} in its first line; give it a header such as 'file,label'.")
@@ -207,25 +216,18 @@ def _find_columns(table: Path, content: dict[str, list[str]], index: _Index) -> 
         )
     if any(found[name] != found[matching[0]] for name in matching[1:]):
         raise UserError(f"{table} has several columns that name files ({', '.join(matching)}): {ask}")
-    others = [name for name in content if name not in matching]
-    if len(known) != 1 and len(others) > 1 and (flags := _flags(content, others)):
-        raise UserError(
-            f"{table} has a column of 0 and 1 for each of {some(flags)}, but a photograph has one label here: give the "
-            "table one column with the name of the class."
-        )
-    labels = [name for name in others if name in known] or [
-        name for name in others if _splits_of(name, content[name]) is None
-    ]
+    others = [name for name in content if name not in matching and _splits_of(name, content[name]) is None]
+    labels = [name for name in content if name in known and name not in matching] or others
     if len(labels) != 1:
+        flags = [name for name in labels if set(content[name]) <= {"0", "1", "0.0", "1.0"}]
+        if len(flags) > 1:
+            raise UserError(
+                f"{table} has a column of 0 and 1 for each of {some(flags)}, but a photograph has one label here: give "
+                "the table one column with the name of the class."
+            )
         problem = f"several columns that may be the label ({', '.join(labels)})" if labels else "no column of labels"
         raise UserError(f"{table} has {problem}: {ask}")
     return matching[0], labels[0]
-
-
-def _flags(content: dict[str, list[str]], names: list[str]) -> list[str]:
-    """List the columns that hold nothing but 0 and 1, if these are several."""
-    flags = [name for name in names if set(content[name]) <= {"0", "1", "0.0", "1.0"}]
-    return flags if len(flags) > 1 else []
 
 
 def _splits_of(name: str, values: list[str]) -> list[str] | None:

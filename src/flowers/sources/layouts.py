@@ -7,7 +7,7 @@ the parts of the only folder in it. Files are listed here, not read.
 import os
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,15 +93,15 @@ def list_folders(root: Path, layout: str = "auto") -> Listing:
 
 def _list_classes(root: Path, folder: Path, split: str = "") -> Listing:
     """List the files in the class folders of a folder, and note what is empty or lies beside them."""
-    listing, loose, empty, inside = Listing(), [], [], (root.resolve(), folder.resolve())
-    for entry in sorted(_visible(folder)):
-        if not os.path.isdir(entry):  # noqa: PTH112 - Path.is_dir raises where a link leads to a closed folder
-            loose.append(entry.name)
-            continue
+    listing, empty, inside = Listing(), [], (root.resolve(), folder.resolve())
+    entries = sorted(_visible(folder))
+    folders = [entry for entry in entries if os.path.isdir(entry)]  # noqa: PTH112 - Path.is_dir may raise for a link
+    for entry in folders:
         found = [(path.relative_to(root).as_posix(), reason) for path, reason in _files(entry, inside)]
         listing.files += [Listed(path, class_name(entry.name), split, reason) for path, reason in found]
         if not found:
             empty.append(entry.name)
+    loose = sorted(entry.name for entry in set(entries) - set(folders))
     beside = [name for name in loose if is_image(name) or _is_archive(name)]
     below = defaultdict(set)
     for file in listing.files:
@@ -112,9 +112,15 @@ def _list_classes(root: Path, folder: Path, split: str = "") -> Listing:
             f"each class folder in {folder} has the folders {some(sorted(name for (name,) in shared))} in it, whose "
             "photographs count to it; if those are the classes, put each of them into one folder"
         )
-    for what, names in (("empty class folders", empty), ("beside the class folders and left out", beside)):
-        if names:
-            listing.notes.append(f"{what} in {folder}: {some(names)}")
+    names = Counter(class_name(entry.name) for entry in folders)
+    twice = [name for name, count in names.items() if count > 1]
+    for what, some_of in (
+        ("empty class folders", empty),
+        ("folders of one name in two Unicode forms, taken for one class,", twice),
+        ("beside the class folders and left out", beside),
+    ):
+        if some_of:
+            listing.notes.append(f"{what} in {folder}: {some(some_of)}")
     return listing
 
 
