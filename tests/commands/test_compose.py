@@ -64,6 +64,21 @@ def test_weights_are_pinned_by_their_digest(tmp_path: Path) -> None:
     assert read_settings(read(file)).weights_sha256 == file_digest(weights)
 
 
+def test_files_are_the_same_in_every_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    for home in ("one", "two"):
+        monkeypatch.setenv("HOME", str(tmp_path / home))
+        (tmp_path / home).mkdir()
+        (tmp_path / home / "R&D ${x}.pth").write_bytes(b"weights")
+        overrides = [r"weights=~/R&D \${x}.pth", "data.cache_dir=2024 #1"]
+        (file,) = compose(params(experiments=["cnn_scratch"], overrides=overrides), tmp_path / "composed")
+        settings = read_settings(read(file))
+        assert settings.weights == str(tmp_path / home / "R&D ${x}.pth")
+        assert settings.data.cache_dir == "2024 #1"
+        written.append(file.read_text())
+    assert written[0] == written[1]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 import flowers
 from flowers.__main__ import command_files, show_help
 from flowers.config.cli import exit_on_user_error, read_arguments, run_command
+from flowers.config.compose import change, compose_config, read_settings
+from flowers.config.provenance import remake_command, shell_path
 from flowers.config.schema import Settings
 from flowers.errors import UserError
 
@@ -188,6 +191,33 @@ def test_texts_of_a_sweep_are_taken_as_typed(called: Callable[..., int], monkeyp
     words = ["-m", "data=folder", "data.root=R&D,~/2024,'a,b',2024", "out_dir=o #1", "tracking.enabled=false"]
     assert called(lambda settings: seen.append((settings.data.root, settings.out_dir)), *words) == 0
     assert seen == [(root, "o #1") for root in ("R&D", "/home/me/2024", "a,b", "2024")]
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        *(("", name) for name in ("R&D #1 it's (2)", "a=b,c", "${x}$HOME", "-x", "~", '"q"', "Blüten [x] 50% `y`;!\\")),
+        ("../elsewhere", "it's R&D"),
+    ],
+)
+def test_the_command_that_trains_again_can_be_typed_as_printed(
+    called: Callable[..., int], tmp_path: Path, name: str, place: str
+) -> None:
+    seen: list[Settings] = []
+    out = Path(place) / name
+    out.mkdir(parents=True)
+    told = "home" if name == "~" else name
+    settings = read_settings(compose_config(["name=x", f"out_dir={out}", "data=folder", "data.root=x"]))
+    OmegaConf.save(change(settings, {"name": told, "data.root": f"{told}/"}), out / "config.yaml")
+    shell = f'flowers() {{ printf "%s\\0" "$@"; }}\n{remake_command(out)}'
+    typed = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True).stdout
+    command, *again = typed.rstrip("\0").split("\0")
+    assert command == "train"
+    assert called(seen.append, *again, "hydra/job_logging=none", "hydra/hydra_logging=none") == 0
+    assert (seen[0].name, seen[0].data.root, seen[0].out_dir) == (told, f"{told}/", "again")
+    # The commands that follow it take the folder as it is printed.
+    shown = subprocess.run(["bash", "-c", f"printf %s {shell_path(out)}"], capture_output=True, text=True, check=True)
+    assert read_arguments(Arguments, [f"photos={shown.stdout}"]).photos.resolve() == out.resolve()
 
 
 def test_an_empty_folder_of_ones_own_stays(called: Callable[..., int], tmp_path: Path) -> None:

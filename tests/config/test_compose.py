@@ -202,6 +202,21 @@ def test_mistyped_key_in_a_recipe_is_named(conf_copy: Path, lines: str, key: str
 # Values
 
 
+@pytest.mark.parametrize(("text", "value"), [("2024", "2024"), ("010", "8"), ("on", "True"), ("12.5", "12.5")])
+def test_number_in_a_file_where_a_text_is_wanted(conf_copy: Path, text: str, value: str) -> None:
+    (conf_copy / "data/mine.yaml").write_text(f"defaults: [base]\nname: mine\nsource: null\nroot: {text}\n")
+    said = complaint("data=mine")
+    assert f"'data.root' is {value}, but must be of type str" in said
+    assert said.endswith("; put it in quotes where it is set.")
+
+
+def test_home_is_written_in_full_wherever_it_is_set(conf_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    (conf_copy / "data/mine.yaml").write_text("defaults: [base]\nname: mine\nsource: null\nroot: ~/pics\n")
+    settings = read("data=mine", "weights=~/w.pth")
+    assert (settings.data.root, settings.weights, settings.model.weights) == ("/home/me/pics", *["/home/me/w.pth"] * 2)
+
+
 @pytest.mark.parametrize(
     ("override", "part"),
     [

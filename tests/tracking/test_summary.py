@@ -67,6 +67,7 @@ def test_training_outside_a_command_has_its_recipes_name(config: dict[str, Any])
         (["experiment=cnn_scratch", "seed=1", "model.width=8"], "cnn_scratch seed=1 model.width=8"),
         (["experiment=cnn_scratch", "data=folder", "data.root=/p", "out_dir=o", "data.cache_dir=c"], "cnn_scratch"),
         (["trainer.enable_progress_bar=false", "tracking.uri=sqlite:///o.db", "hydra.run.dir=x"], "cnn_scratch"),
+        (["experiment=cnn_scratch", 'weights="/R&D #1/net.pth"'], "cnn_scratch weights=net.pth"),
         (["model=cnn_scratch", "model=mlp", "data.split.seed=3"], "cnn_scratch model=mlp data.split.seed=3"),
         (
             ["logger.csv=null", "callbacks.x=null", "weights=/a/long/way/net.safetensors", "+model.x=1", "~augment"],

@@ -16,6 +16,7 @@ from flowers.config.cli import exit_on_user_error, read_arguments
 from flowers.config.compose import as_dict, change, compose_config, read_params, read_settings
 from flowers.config.provenance import file_digest
 from flowers.config.schema import HUB
+from flowers.config.words import at_home, literal
 from flowers.errors import UserError, suggestion
 
 PHOTOGRAPHS = Path("artifacts/download")
@@ -61,21 +62,24 @@ def compose(params: dict[str, Any], out: Path) -> list[Path]:
             "data.source=null",
             "data.decisions=null",  # the split has them
         ]
-        settings = read_settings(compose_config([f"experiment={name}", f"data={dataset}", *overrides, *placed]))
+        settings = read_settings(
+            compose_config([f"experiment={name}", f"data={dataset}", *overrides, *placed]), home=False
+        )
         if settings.name != name:
             raise UserError(f"conf/experiment/{name}.yaml calls itself '{settings.name}'; set its name to {name}.")
         if settings.weights is not None and settings.weights != HUB:
-            if not Path(settings.weights).is_file():
+            weights = Path(at_home(settings.weights))
+            if not weights.is_file():
                 raise UserError(
                     f"experiment {name} starts from {settings.weights}, which does not exist; make it with `dvc repro "
                     "pretrain`, or change `weights` in its recipe."
                 )
-            digest = file_digest(Path(settings.weights))
+            digest = file_digest(weights)
             settings = change(settings, {"weights_sha256": digest, "model.weights_sha256": digest})
         plain = as_dict(settings)
         plain["hydra"] = {"run": {"dir": f"artifacts/train/{name}"}, "output_subdir": None}
         files.append(out / f"{name}.yaml")
-        OmegaConf.save(OmegaConf.create(plain), files[-1])
+        OmegaConf.save(OmegaConf.create(literal(plain)), files[-1])
     return files
 
 

@@ -214,7 +214,9 @@ def _check_type(key: str, value: Any, wanted: Any) -> None:
         known = ".".join(dotted(value)).split(".")
         place = [str(part) for part in first["loc"] if str(part) in known]
         kind = inspect.formatannotation(wanted).replace("collections.abc.", "").replace("typing.", "")
+        number = takes_text(wanted) and isinstance(value, int | float)  # in a file, where YAML reads 2024, 010 and no
+        remedy = "put it in quotes" if number else "correct it"
         raise UserError(
             f"'{'.'.join([key, *place])}' is {first['input']!r}, but must be of type {kind} ({first['msg']}); "
-            "correct it where it is set."
+            f"{remedy} where it is set."
         ) from error

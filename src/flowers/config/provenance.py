@@ -119,7 +119,8 @@ def code_digest(*rooms: str) -> str:
 def shell_path(folder: Path) -> str:
     """Write a folder for a shell: if it is in the working folder, so that it also fits once that has moved."""
     whole = folder.absolute()
-    return shlex.quote(str(whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole))
+    text = str(whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole)
+    return shlex.quote(f"./{text}" if text.startswith(("~", "'", '"', "[")) else text)  # not as home, quotes or a list
 
 
 def remake_command(folder: Path) -> str:

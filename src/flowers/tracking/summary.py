@@ -36,6 +36,7 @@ _UNTOLD = (
     *("data.strict", "data.split_csv", "data.cache_dir", "out_dir", "weights_sha256"),
     *("trainer.enable_progress_bar", "trainer.default_root_dir", "progress", "model.features_gib"),
 )
+_QUOTES = "\"'"
 _UNTOLD_GROUPS = ("tracking", "hydra", "callbacks", "logger")
 
 
@@ -54,7 +55,7 @@ def run_name(config: Mapping[str, Any]) -> str | None:
         same = HydraConfig.get().mode == RunMode.MULTIRUN and word in sys.argv
         untold = name in _UNTOLD or name.partition(".")[0] in _UNTOLD_GROUPS or word == f"model={recipe}"
         if not same and not untold:
-            words.append(f"{key.lstrip('+')}={value.rstrip('/').rpartition('/')[2]}" if value else word)
+            words.append(f"{key.lstrip('+')}={value.strip(_QUOTES).rstrip('/').rpartition('/')[2]}" if value else word)
     if experiment:
         words.append(f"({experiment})")
     name = " ".join(filter(None, words))
