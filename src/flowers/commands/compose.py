@@ -100,7 +100,7 @@ def _read_params(params: dict[str, Any]) -> tuple[str, list[str], list[str]]:
     if params["embeddings"] not in experiments:
         raise UserError(
             f"params.yaml: embeddings is '{params['embeddings']}', which is none of the experiments; name one of "
-            f"{', '.join(map(str, experiments))}."
+            f"{', '.join(map(str, experiments))}, as by `dvc exp run -S embeddings={experiments[0]}`."
         )
     file = f"conf/data/{params['dataset']}.yaml"
     for override in map(str, overrides):

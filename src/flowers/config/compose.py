@@ -226,7 +226,8 @@ def _explain_key(error: OmegaConfBaseException) -> str:
             known += groups()
         return f"the configuration has no key '{key}': {nearest(key, known, whole)}"
     if isinstance(error, MissingMandatoryValue) or "Missing mandatory value" in reason:
-        return f"'{key}' has no value yet: add {key}=… to the command."
+        elsewhere = ", or write it into its file in conf/data" if key.startswith("data.") else ""
+        return f"'{key}' has no value yet: add {key}=… to the command{elsewhere}."
     if isinstance(error, InterpolationResolutionError):
         return (
             f"'{key}' refers to another key with ${{…}}, which cannot be followed ({reason}); correct it, or write "
