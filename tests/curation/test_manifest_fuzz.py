@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from flowers.curation import manifest as intake
 from flowers.curation.manifest import scan
 
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 HEADER_BYTES = 64
 SECONDS_PER_FILE = 0.03
 """Several times what is needed, so that only a decoder that hangs is caught, not a machine that is busy."""
@@ -50,8 +51,11 @@ def seeds() -> dict[str, bytes]:
         "plain.bmp": (smooth, "BMP", {}),
         "plain.gif": (smooth.quantize(32), "GIF", {}),
         "animated.gif": (smooth, "GIF", pages),
+        "plain.jp2": (smooth, "JPEG2000", {}),
+        "plain.ppm": (smooth, "PPM", {}),
+        "profile.jpg": (smooth, "JPEG", {"icc_profile": SRGB.tobytes()}),
     }
-    files = {}
+    files = {"telephone.heic": (Path(__file__).parents[1] / "sources/display_p3.heic").read_bytes()}
     for name, (image, kind, options) in kinds.items():
         stream = io.BytesIO()
         image.save(stream, kind, **options)

@@ -263,6 +263,8 @@ NOT_PHOTOGRAPHS = {
     "an archive": b"PK\3\4\x14\0\0\0",
     "a film": b"\0\0\0\x14ftypqt  \0\0\0\0qt  ",
     "an icon": b"\0\0\1\0\1\0\x10\x10",
+    "TGA": encoded(smooth(), "TGA"),
+    "nothing but zeros": bytes(5000),
     "JPEG XL": b"\0\0\0\x0cJXL \x0d\x0a\x87\x0a",
     "camera raw": b"\0\0\0\x18ftypcrx \0\0\0\1crx isom",
     "such as camera raw": TIFF[:9],

@@ -67,7 +67,8 @@ _OTHER_KINDS = {
     rb"PK\x03\x04|Rar!|7z\xbc\xaf|\x1f\x8b": "an archive (unpack it)",
     rb".{4}ftyp(qt|mp4|iso|avc|M4V|3g|MSNV)|RIFF.{4}AVI|\x1a\x45\xdf\xa3": "a film",
     rb"\xff\x0a|.{4}JXL ": "JPEG XL (export it as JPEG)",
-    rb"\x00\x00[\x01\x02]\x00": "an icon (ICO)",
+    rb"\x00{64}": "nothing but zeros (download or copy it again)",
+    rb"\x00\x00[\x01\x02\x0a]\x00": "an icon (ICO) or TGA (export it as JPEG)",
 }
 """What else lies in folders of photographs, by how it begins."""
 
@@ -134,9 +135,9 @@ def decoder_version() -> list[str]:
 def open_rgb(source: Path | BinaryIO, shorter_px: int | None = None, min_side_px: int = 1) -> Image.Image:
     """Decode a photograph, upright, in sRGB, with white where it is transparent.
 
-    A colour profile (ICC) is applied; PNG's chunks gAMA, cHRM and cICP are not. An animation gives its first image, a
-    TIFF the largest of its pages, and 16 bits per channel give their upper 8. A JPEG that lacks its last bytes is
-    decoded if at most :data:`MOST_MISSING` of the picture depends on them.
+    A colour profile (ICC) is applied; what PNG (gAMA, cHRM, cICP), HEIC and AVIF (nclx) say beside one is not. An
+    animation gives its first image, a TIFF the largest of its pages, and 16 bits per channel give their upper 8. A JPEG
+    that lacks its last bytes is decoded if at most :data:`MOST_MISSING` of the picture depends on them.
 
     Args:
         source: The file, or a stream at its beginning.
@@ -210,8 +211,7 @@ def _decode(
         if image.mode == "F":
             raise PhotographError("its samples are floating-point numbers of unknown range")
         image.load()
-        last_row = (0, image.height - 1, image.width, image.height)
-        if image.format in ("JPEG", "MPO") and not is_whole and _without_data(image.crop(last_row)).all():
+        if image.format in ("JPEG", "MPO") and not is_whole and _ends_without_data(image):
             raise OSError("image file is truncated, though it has an end")
         try:
             turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
@@ -318,6 +318,14 @@ def _without_data(image: Image.Image) -> NDArray[np.bool_]:
     """Find, (H,W), the grey that libjpeg puts where a JPEG has no data; what is meant for inks Pillow turns round."""
     samples = np.atleast_3d(np.asarray(image))
     return ((samples == 128) | ((samples == 127) & (image.mode == "CMYK"))).all(axis=2)
+
+
+def _ends_without_data(image: Image.Image) -> bool:
+    """Tell whether the last row of a JPEG is all of that grey; the first pixel nearly always answers."""
+    corner = image.getpixel((0, image.height - 1))
+    if (corner[0] if isinstance(corner, tuple) else corner) not in (127, 128):
+        return False
+    return bool(_without_data(image.crop((0, image.height - 1, image.width, image.height))).all())
 
 
 def _describe(source: Path | BinaryIO) -> str:
