@@ -5,7 +5,8 @@ where near-duplicates do, or where the split names a photograph that the manifes
 
 ``model=DIR`` also lists the photographs that look alike to a trained network and lie in different splits: other shots
 of one scene, which no hash finds. It is a list to look at, and fails nothing. ``photos=DIR`` says where the photographs
-lie now, if they are no longer where they were when it was trained.
+lie now, if they are no longer where they were when it was trained; ``device=cpu`` or ``device=gpu`` where its network
+runs.
 """
 
 from dataclasses import dataclass

@@ -179,4 +179,4 @@ def main() -> None:
         )
         print(describe(table))
         for name, reason in refused.items():
-            print(f"not read: {name} ({reason})")
+            print(f"not read: {' '.join(name.splitlines())} ({reason})")

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,10 +57,10 @@ def beside_classes(table: pd.DataFrame, values: NDArray[Any], classes: Sequence[
     return pd.concat([table, pd.DataFrame(values, columns=class_columns(classes, table.columns))], axis=1)
 
 
-def class_columns(classes: Sequence[str], others: Iterable[str]) -> list[str]:
+def class_columns(classes: Sequence[str], others: Collection[str]) -> list[str]:
     """Name a column for each class after it, with ``(class)`` where it is called like one of the others, label say."""
     taken, names = {*classes, *others}, list(classes)
-    for place in [place for place, name in enumerate(classes) if name in set(others)]:
+    for place in [place for place, name in enumerate(classes) if name in others]:
         while names[place] in taken:
             names[place] += " (class)"
     return names
