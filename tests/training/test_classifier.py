@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from flowers.config.schema import Stage
-from flowers.data.augment import AugmentParams
+from flowers.data.augment import AugmentParams, as_pixels
 from flowers.data.datamodule import Batch, PhotoDataModule, ShuffledBatches, class_weights
 from flowers.errors import UserError
 from flowers.training import classifier as classifier_module
@@ -313,14 +313,32 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(
     assert not all(torch.equal(states[0][name], states[2][name]) for name in states[0])
 
 
-@pytest.mark.parametrize(("side_px", "told"), [(32, 0), (40, 1)])
-def test_images_of_another_size_than_predict_will_give_are_told_once(
-    side_px: int, told: int, make_net: Make, make_classifier: Make, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("images", "told"),
+    [
+        (torch.zeros(6, 3, 32, 32, dtype=torch.uint8), ""),
+        (torch.rand(6, 3, 32, 32), ""),
+        (torch.full((6, 3, 32, 32), 200), ""),  # whole numbers, as numpy and lists give them
+        (torch.rand(6, 3, 40, 32), "images of 32 × 40 px, but predict will give this network 32 × 32 px"),
+        (torch.rand(6, 3, 32, 32) * 255, "numbers from 0"),
+        (torch.rand(6, 3, 32, 32) * 4 - 2, "numbers from -"),  # normalised already
+    ],
+)
+def test_images_that_are_others_than_predict_will_give_are_told_once(
+    images: Tensor, told: str, make_net: Make, make_classifier: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    images = TensorDataset(torch.zeros(6, 3, side_px, side_px, dtype=torch.uint8), torch.arange(6) % 3)
+    loader = DataLoader(TensorDataset(images, torch.arange(6) % 3), batch_size=3)
     quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     with quiet_lightning():
         trainer = lightning.Trainer(accelerator="cpu", max_epochs=2, enable_checkpointing=False, **quiet)
-        loader = DataLoader(images, batch_size=3)
         trainer.fit(make_classifier(make_net("resnet_small"), [ALL]), loader, loader)
-    assert capsys.readouterr().err.count(f"images of {side_px} × {side_px} px, but predict will give") == told
+    said = capsys.readouterr().err
+    assert said.count("flowers: the batches hold") == bool(told)
+    assert told in said
+
+
+def test_whole_numbers_are_levels_of_any_integer_type() -> None:
+    levels = torch.tensor([0, 7, 255])
+    assert torch.equal(as_pixels(levels), levels)
+    assert torch.equal(as_pixels(levels.to(torch.uint8)), levels.to(torch.uint8))
+    torch.testing.assert_close(as_pixels(levels / 255), levels.float())

@@ -115,8 +115,8 @@ def transform(images: Tensor, uniform: Tensor, box: Tensor, augment: Augment, me
 
 
 def as_pixels(images: Tensor) -> Tensor:
-    """Bring images (…,3,H,W) to levels in [0, 255]: uint8 is there already, floats are taken to lie in [0, 1]."""
-    return images if images.dtype == torch.uint8 else images.float() * 255
+    """Bring images (…,3,H,W) to levels in [0, 255]: integers are there already, floats are taken to lie in [0, 1]."""
+    return images.float() * 255 if images.is_floating_point() else images
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

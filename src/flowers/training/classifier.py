@@ -233,13 +233,7 @@ class Classifier(lightning.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the rates of this step, and restart dropout's random stream at it."""
         if batch_idx == self.current_epoch == 0 and self.photographs is None:
-            height_px, width_px = batch[0].shape[-2:]
-            if self.image_px is not None and not height_px == width_px == self.image_px:
-                print(
-                    f"flowers: the batches hold images of {width_px} × {height_px} px, but predict will give this "
-                    f"network {self.image_px} × {self.image_px} px; see model.net.image_px, or model.image_px.",
-                    file=sys.stderr,
-                )
+            self._compare_with_predict(batch[0])
         steps_per_epoch = int(self.trainer.num_training_batches)
         step = self.current_epoch * steps_per_epoch + batch_idx
         rates = rates_at(self.stages, self.groups, step, steps_per_epoch)
@@ -248,6 +242,23 @@ class Classifier(lightning.LightningModule):
             group["lr"] = rates[group["layer_group"]]
             group["weight_decay"] = decay if group["name"].endswith("/decay") else 0.0
         torch.manual_seed(derive_seed(self.seed, "dropout", step))
+
+    def _compare_with_predict(self, images: Tensor) -> None:
+        """Say on stderr if somebody else's images (B,3,H,W) are others than the network will be given later."""
+        (height_px, width_px), levels = images.shape[-2:], as_pixels(images) / 255
+        low, high = float(levels.min()), float(levels.max())
+        if self.image_px is not None and not height_px == width_px == self.image_px:
+            print(
+                f"flowers: the batches hold images of {width_px} × {height_px} px, but predict will give this network "
+                f"{self.image_px} × {self.image_px} px; see model.net.image_px, or model.image_px.",
+                file=sys.stderr,
+            )
+        if low < -0.5 or high > 1.5:  # resampling may overshoot by a little
+            print(
+                f"flowers: the batches hold numbers from {low:.3g} to {high:.3g}, but images are uint8, or float in "
+                "[0, 1], which the network normalises itself; predict will give it others than these.",
+                file=sys.stderr,
+            )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Compute the loss of an augmented batch."""
