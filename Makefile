@@ -15,8 +15,8 @@ help:                   ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
 
 $(READY): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "flowers needs Python 3.11 or newer: call make PYTHON=python3.11, say."; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	  { echo "flowers needs Python 3.11, 3.12 or 3.13: call make PYTHON=python3.13, say."; exit 2; }
 	@$(PYTHON) -m venv $(VENV) || { echo "Python cannot make a virtual environment here: on Debian, apt-get install python3-venv."; exit 2; }
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --editable .

@@ -15,8 +15,9 @@ import yaml
 from PIL import Image, ImageEnhance
 
 from flowers.curation import duplicates
-from flowers.curation.duplicates import close_pairs, near_duplicates, similar_features
+from flowers.curation.duplicates import close_pairs, near_duplicates, similar_features, turn_hashes, turned_pairs
 from flowers.curation.manifest import difference_hash, scan
+from flowers.curation.overlay import TURNS, turn_pictures
 from flowers.errors import UserError
 from flowers.sources.synthetic.composition import Picture
 from flowers.sources.synthetic.sample import paint
@@ -51,14 +52,19 @@ COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def pictures() -> list[Image.Image]:
+def painted(each: int) -> list[Image.Image]:
+    """Render so many pictures of each of five species."""
     species = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
     return [
         paint(Picture(name, index, seed=3, size_px=128, domain="garden", **KNOBS))
         for name in species
-        for index in (1, 2, 3)
+        for index in range(1, each + 1)
     ]
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Image.Image]:
+    return painted(3)
 
 
 def bits_apart(one: Image.Image, two: Image.Image) -> int:
@@ -68,6 +74,32 @@ def bits_apart(one: Image.Image, two: Image.Image) -> int:
 @pytest.mark.parametrize("name", COPIES)
 def test_a_copy_is_near(name: str, pictures: list[Image.Image]) -> None:
     assert max(bits_apart(picture, COPIES[name](picture)) for picture in pictures) <= NEAR_BITS
+
+
+@pytest.mark.parametrize("all_pairs", [0, duplicates.ALL_PAIRS])
+def test_mirrored_and_turned_copies_are_found(
+    all_pairs: int, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duplicates, "ALL_PAIRS", all_pairs)
+    turned = [recompressed(picture.transpose(turn), 80) for picture in pictures for turn in Image.Transpose]
+    hashes = [difference_hash(picture) for picture in (*pictures, *turned)]
+    found = turned_pairs(np.frombuffer(bytes.fromhex("".join(hashes)), np.uint64).reshape(-1, 8), NEAR_BITS)
+    count, turns = len(pictures), len(Image.Transpose)
+    source = np.r_[np.arange(count), np.arange(count).repeat(turns)]
+    assert (source[found[:, 0]] == source[found[:, 1]]).all()
+    originals = found[(found[:, 0] < count) & (found[:, 1] >= count)]
+    assert len(originals) >= 0.95 * len(turned)
+    assert originals[:, 2].max() <= NEAR_BITS
+
+
+def test_a_turned_hash_is_the_hash_of_the_turned_picture() -> None:
+    rng = np.random.default_rng(0)
+    cells: np.ndarray = np.kron(rng.permutation(256).reshape(16, 16), np.ones((17, 17))).astype(np.uint8)
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex(difference_hash(Image.fromarray(cells))), np.uint8))[None]
+    for turn in TURNS:
+        picture = Image.fromarray(turn_pictures(cells, turn))
+        wanted = np.frombuffer(bytes.fromhex(difference_hash(picture)), np.uint64)
+        assert np.bitwise_count(turn_hashes(bits, turn)[0] ^ wanted).sum() <= 4, turn  # where cells are nearly equal
 
 
 def test_different_pictures_are_far(pictures: list[Image.Image]) -> None:

@@ -2,6 +2,7 @@
 
 Fails, with exit code 2, where a group or the same bytes lie in two splits or folds. With a manifest, it fails also
 where near-duplicates do, or where the split names a photograph that the manifest does not know, or has other bytes of.
+``photos=DIR``, where they lie, has it look for cropped copies too.
 
 ``model=DIR`` also lists the photographs that look alike to a trained network and lie in different splits: other shots
 of one scene, which no hash finds. It is a list to look at, and fails nothing. ``photos=DIR`` says where the photographs
@@ -23,13 +24,14 @@ from flowers.models.inference import predict_logits
 from flowers.models.trained import open_model
 
 
-def check(split: Path, manifest: Path | None, near_bits: int) -> str:
+def check(split: Path, manifest: Path | None, near_bits: int, photos: Path | None = None) -> str:
     """Check a split.
 
     Args:
         split: A ``split.csv``, made by the stage or by hand.
         manifest: The manifest of its photographs; None: what the split says of itself is all that is checked.
         near_bits: As ``data.split.near_bits``.
+        photos: Folder of the photographs, which cropped copies are looked for in; None: they are not.
 
     Returns:
         What was found, in words.
@@ -51,7 +53,7 @@ def check(split: Path, manifest: Path | None, near_bits: int) -> str:
             problem = "has other bytes in" if row.path in digests else "is not in"
             raise UserError(f"{row.path} of {split} {problem} {manifest}; name the manifest it was made from.")
     places = {row.path: (row.split, row.fold) for row in table.itertuples()}
-    pairs = near_duplicates(known[known["path"].isin(places.keys())], near_bits)
+    pairs = near_duplicates(known[known["path"].isin(places.keys())], near_bits, photos)
     for one, other, bits in zip(pairs["path_a"], pairs["path_b"], pairs["bits"], strict=True):
         if places[one] != places[other]:
             raise UserError(
@@ -107,7 +109,7 @@ def main() -> None:
     """Check the split that the command line names."""
     with exit_on_user_error():
         arguments = read_arguments(Arguments)
-        print(check(arguments.split, arguments.manifest, arguments.near_bits), flush=True)
+        print(check(arguments.split, arguments.manifest, arguments.near_bits, arguments.photos), flush=True)
         if arguments.model is not None:
             how = (arguments.least_cosine, arguments.device, arguments.photos)
             print(list_similar(arguments.split, arguments.model, *how), flush=True)

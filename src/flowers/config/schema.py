@@ -40,8 +40,9 @@ class Split:
     """Number of cross-validation folds that train and validation photographs are numbered by, at least 2."""
     seed: int
     near_bits: int
-    """Photographs whose difference hashes differ in at most so many of 512 bits are taken for the same picture and kept
-    in one split, see :mod:`flowers.curation.duplicates`; -1: only files of the same bytes."""
+    """Photographs whose difference hashes differ in at most so many of 512 bits, also once one is mirrored or turned,
+    are taken for the same picture and kept in one split (:mod:`flowers.curation.duplicates`), as are parts of a picture
+    that lost up to 5 % at each edge (:mod:`flowers.curation.overlay`); -1: only files of the same bytes."""
     per_class: list[int] | None = None
     """Instead of shares: how many photographs of each class train, and how many validate; the others are the test."""
     official: int | None = None

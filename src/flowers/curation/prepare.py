@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from flowers.config.compose import compose_config, find_source, names_in, read_data, read_settings
 from flowers.config.provenance import code_digest
 from flowers.config.schema import Data, Settings
-from flowers.curation.duplicates import near_duplicates
+from flowers.curation.duplicates import COLUMNS, near_duplicates
 from flowers.curation.labels import apply_label_edits, read_label_edits
 from flowers.curation.manifest import HASH_CELLS, read_manifest, scan, summarise
 from flowers.curation.split_table import SPLITS, check_splits, read_splits, read_table, write_table
@@ -119,6 +119,19 @@ def _state(file: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
+def remembered_pairs(manifest: pd.DataFrame, data: Data, root: Path) -> pd.DataFrame:
+    """Find near-duplicates, or reuse what was found in the same photographs, if there is a place to remember it in."""
+    usable = manifest.loc[manifest["status"] == "ok", ["path", "sha256"]].to_numpy().tolist()
+    key = json.dumps([usable, data.split.near_bits, code_digest("curation", "sources")]).encode()
+    remembered = Path(data.cache_dir) / f"pairs-{hashlib.sha256(key).hexdigest()[:16]}.csv"
+    if remembered.exists():
+        return read_table(remembered, COLUMNS, "split")
+    pairs = near_duplicates(manifest, data.split.near_bits, root)
+    if remembered.parent.is_dir():
+        write_table(pairs, remembered)
+    return pairs
+
+
 def divide(manifest: pd.DataFrame, data: Data, root: Path) -> tuple[pd.DataFrame, str]:
     """Assign every usable photograph to a split, each picture with its near-duplicates, and carry decisions out.
 
@@ -136,7 +149,7 @@ def divide(manifest: pd.DataFrame, data: Data, root: Path) -> tuple[pd.DataFrame
     Raises:
         UserError: A setting is out of range, a class has too few photographs for the splits, or a decision fits none.
     """
-    pairs = near_duplicates(manifest, data.split.near_bits)
+    pairs = remembered_pairs(manifest, data, root)
     published = None
     if "split" in manifest and data.split.official in (None, 1):  # it came divided in one way
         if data.split.per_class is None:
