@@ -100,10 +100,10 @@ def run_source_here() -> None:
     Else `flowers` in another clone, or in a stage of `dvc exp run --temp` or `--queue`, which DVC runs in a copy of
     the project, would run the code that is installed. PYTHONPATH reaches the processes that a command starts, too.
     """
-    source, paths = Path("src").resolve(), os.environ.get("PYTHONPATH", "")
+    source, paths = Path("src").resolve(), list(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
     here = source / "flowers"
-    if (here / "commands").is_dir() and here != COMMANDS.resolve().parent and not paths.startswith(str(source)):
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(source), paths]))}
+    if (here / "commands").is_dir() and here != COMMANDS.resolve().parent and str(source) not in paths[:1]:
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(source), *paths])}
         command = [sys.executable, *sys.orig_argv[1:]]
         if sys.platform == "win32":  # where the process that began would end before its successor
             sys.exit(subprocess.call(command, env=environment))

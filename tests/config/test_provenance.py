@@ -92,3 +92,9 @@ def test_a_commit_is_named_in_full_with_whether_files_differ(tmp_path: Any, monk
     git("commit", "--quiet", "--message=second", "--no-verify")
     (tmp_path / "dvc.lock").write_text("written by the pipeline that is asking")
     assert git_commit() == git("rev-parse", "HEAD")
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf/new.yaml").write_text("name: new")  # which the commit lacks
+    assert git_commit() == f"{git('rev-parse', 'HEAD')}-dirty"
+    (tmp_path / ".gitignore").write_text("provenance.py")
+    (tmp_path / "provenance.py").touch()  # installed into an environment that lies in somebody's repository
+    assert git_commit() is None
