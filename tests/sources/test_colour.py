@@ -85,10 +85,25 @@ def test_a_photograph_of_a_telephone(tmp_path: Path) -> None:
             open_rgb(io.BytesIO(content[:kept]))
 
 
+def named(profile: bytes, name: bytes) -> bytes:
+    """Add a description to a profile."""
+    tags = int.from_bytes(profile[128:132]) + 1
+    entries = list(struct.iter_unpack(">4s2I", profile[132 : 120 + 12 * tags]))
+    content = struct.pack(">4s4xI", b"desc", len(name) + 1) + name + bytes(79)
+    entries = [(tag, start + 12, size) for tag, start, size in entries]
+    entries.append((b"desc", len(profile) + 12, len(content)))
+    table = struct.pack(">I", tags) + b"".join(struct.pack(">4s2I", *entry) for entry in entries)
+    whole = profile[4:128] + table + profile[120 + 12 * tags :] + content
+    return struct.pack(">I", len(whole) + 4) + whole
+
+
 def test_srgb_keeps_its_bits() -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
     tiny = matrix_profile((0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.71410), 2.2)
     assert gap(open_rgb(saved(image, "PNG", icc_profile=tiny)), image) > 0  # an exponent is not sRGB's curve
+    assert gap(open_rgb(saved(image, "PNG", icc_profile=named(tiny, b"Camera sRGB 4.0"))), image) == 0
+    misnamed = named(PROFILES["Adobe RGB"], b"sRGB")
+    assert gap(open_rgb(saved(image, "PNG", icc_profile=misnamed)), image) > 16
     for kind in ("PNG", "JPEG", "TIFF"):
         tagged = saved(image, kind, icc_profile=SRGB.tobytes())
         assert gap(open_rgb(tagged), open_rgb(saved(image, kind))) == 0

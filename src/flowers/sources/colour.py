@@ -16,8 +16,9 @@ _BLACK_GREY_WHITE = {
     "LAB": bytes((0, 128, 128, 128, 128, 128, 255, 128, 128)),
 }
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-_SAME = 3
-"""Of 255: by so much the profiles of sRGB differ among themselves. Pixels that are meant as sRGB keep their bits."""
+_SAME, _SAME_IF_NAMED = 3, 16
+"""Of 255: by so much a profile of sRGB may differ from it, and one that says that it is sRGB: some have an exponent
+instead of its curve. Pixels that are meant as sRGB keep their bits."""
 
 
 def matrix_profile(red: tuple, green: tuple, blue: tuple, gamma: float) -> bytes:
@@ -124,6 +125,8 @@ def _transform(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform] | None:
     if mode == "RGB":
         levels = np.arange(0, 256, 15, dtype=np.uint8)
         cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(len(levels), -1, 3)
-        if np.abs(np.asarray(exact.apply(Image.fromarray(cube)), dtype=int) - cube).max() <= _SAME:
+        named = "srgb" in (opened.profile.profile_description or "").lower()
+        gap = np.abs(np.asarray(exact.apply(Image.fromarray(cube)), dtype=int) - cube).max()
+        if gap <= (_SAME_IF_NAMED if named else _SAME):
             return None
     return mode, usual
