@@ -297,6 +297,15 @@ def test_camera_raw_is_not_taken_for_its_thumbnail(tags: dict[int, Any]) -> None
     assert open_rgb(io.BytesIO(TIFF)).size == (40, 30)
 
 
+def test_only_the_header_makes_a_tiff_camera_raw_of_canon() -> None:
+    values = {256: 8, 257: 8, 258: 8, 259: 1, 262: 1, 273: 130, 277: 1, 278: 8, 279: 64}
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items())
+    rest = struct.pack("<H", len(values)) + directory + bytes(4) + bytes(range(64))
+    with pytest.raises(PhotographError, match="camera raw"):
+        open_rgb(io.BytesIO(b"II*\0\x10\0\0\0CR\2\0\0\0\0\0" + rest))
+    assert open_rgb(io.BytesIO(b"II*\0\x10\0\0\0CR\3\0\0\0\0\0" + rest)).getpixel((7, 7)) == (63, 63, 63)
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 7)])
 def test_small_photographs(kind: str, size: tuple[int, int]) -> None:

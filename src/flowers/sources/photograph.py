@@ -53,6 +53,7 @@ _NEW_SUBFILE_TYPE, _SUB_IFDS, _DNG_VERSION = 254, 330, 50706  # tags of TIFF
 _TRIES = 3
 """Some noise happens to mean that nothing follows."""
 _END_OF_JPEG = b"\xff\xd9"
+_START_OF_CR2 = b"II*\0\x10\0\0\0CR\2"
 _RAW = "camera raw (export it as JPEG)"
 _OTHER_KINDS = {
     rb"\s*<(!doctype\s+html|html|head|body)": "a web page, perhaps of an error (download it again)",
@@ -229,10 +230,10 @@ def _largest_page(image: TiffImagePlugin.TiffImageFile, source: Path | BinaryIO)
         PhotographError: It is camera raw, whose pages are previews.
     """
     assert image.fp is not None
-    image.fp.seek(8)
+    image.fp.seek(0)
     kind = image.tag_v2.get(_NEW_SUBFILE_TYPE)
     is_preview = isinstance(kind, int) and bool(kind & 1) and _SUB_IFDS in image.tag_v2
-    if is_preview or _DNG_VERSION in image.tag_v2 or image.fp.read(2) == b"CR":
+    if is_preview or _DNG_VERSION in image.tag_v2 or image.fp.read(11) == _START_OF_CR2:
         raise PhotographError(f"not an image in a known format, but {_RAW}")
     sizes = [image.width * image.height]
     if image.is_animated:
@@ -277,7 +278,10 @@ def _ended(source: Path | BinaryIO, error: OSError) -> io.BytesIO:
 
     Args:
         source: The file, or a stream.
-        error: What is raised if the file is no JPEG, or too much is missing.
+        error: What is raised if the file is no JPEG.
+
+    Raises:
+        PhotographError: Too much is missing.
     """
     with _rewound(source) as stream:
         content = stream.read()
