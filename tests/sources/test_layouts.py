@@ -67,6 +67,12 @@ def test_parts_may_be_missing(parts: tuple[str, ...], tmp_path: Path) -> None:
     assert {split for split, _ in counts(listing)} == {part.rpartition("/")[2] for part in parts}
 
 
+def test_photographs_without_an_extension_are_photographs(tmp_path: Path) -> None:
+    make(tmp_path, "train/daisy/1", "train/rose/1", "test/daisy/1", "test/rose/1", "LICENSE", "labels/1.txt")
+    assert {split for split, _ in counts(list_folders(tmp_path))} == {"train", "test"}
+    assert len(list_folders(tmp_path).notes) == 1
+
+
 @pytest.mark.parametrize("test", ["test/1.jpg", "test/all/1.jpg", "test/test/1.jpg"])
 def test_an_unlabelled_test_is_left_out_by_name(test: str, tmp_path: Path) -> None:
     make(tmp_path, "train/daisy/1.jpg", "train/rose/1.jpg", test)

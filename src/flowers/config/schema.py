@@ -46,7 +46,8 @@ class Split:
     per_class: list[int] | None = None
     """Instead of shares: how many photographs of each class train, and how many validate; the others are the test."""
     official: int | None = None
-    """Instead of shares: which of the divisions that the data set was published with, from 1."""
+    """Instead of shares: which of the divisions that the data set was published with, from 1. What came divided in its
+    folders or its table is used so without it."""
 
 
 @dataclass

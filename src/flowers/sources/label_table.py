@@ -153,7 +153,7 @@ class _Index:
         self.reasons = {path.relative_to(root).as_posix(): reason for path, reason in sorted(files_below(root))}
         self._whole: dict[str, list[str]] = defaultdict(list)
         self._ends: dict[str, list[str]] = defaultdict(list)
-        for path in filter(is_image, self.reasons):
+        for path in (path for path in self.reasons if is_image(path, bare=True)):
             parts = _parts(path)
             for names in (parts, [*parts[:-1], parts[-1].rpartition(".")[0]]):
                 self._whole["/".join(names)].append(path)

@@ -301,16 +301,16 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _folders_with_photographs(folder: Path) -> list[Path]:
-    """List the folders in a folder below which there is a file that is called like a photograph."""
+    """List the folders in a folder below which there is a file that may be a photograph by its name."""
     folders = [entry for entry in _visible(folder) if os.path.isdir(entry)]  # noqa: PTH112
     inside = (folder.resolve(),)
-    return [each for each in sorted(folders) if any(is_image(path.name) for path, _ in _files(each, inside))]
+    return [each for each in sorted(folders) if any(is_image(path.name, True) for path, _ in _files(each, inside))]
 
 
-def is_image(name: str) -> bool:
-    """Say whether a file is called like a photograph."""
-    kind = Image.registered_extensions().get(Path(name).suffix.lower())
-    return kind in FORMATS
+def is_image(name: str, bare: bool = False) -> bool:
+    """Say whether a file is called like a photograph; `bare`: or has no extension at all, as downloads may have."""
+    extension = Path(name).suffix.lower()
+    return Image.registered_extensions().get(extension) in FORMATS or (bare and not extension)
 
 
 def _is_archive(name: str) -> bool:
