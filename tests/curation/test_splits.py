@@ -130,6 +130,10 @@ def test_settings_out_of_range(split: Split, message: str) -> None:
 def test_class_too_small() -> None:
     with pytest.raises(UserError, match=r"Class b has 2 different photographs .* train, val, test need one each"):
         assign_splits(manifest_of({"a": 10, "b": 2}), SPLIT)
+    with pytest.raises(
+        UserError, match=r"Class b has 2 .* need one each \(too few are also of c, d, e … \(4 in all\)\)"
+    ):
+        assign_splits(manifest_of({"a": 10, "b": 2, "c": 1, "d": 1, "e": 2, "f": 1}), SPLIT)
     assign_splits(manifest_of({"a": 10, "b": 2}), Split(0.2, 0.0, 5, 0, -1))
     copies = pd.concat([manifest_of({"a": 10, "b": 1})] * 3)
     with pytest.raises(UserError, match="Class b has 1 different"):

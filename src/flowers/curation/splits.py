@@ -17,6 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from flowers.config.schema import Split
 from flowers.curation.split_table import COLUMNS, SPLITS
 from flowers.errors import UserError
+from flowers.sources.layouts import some
 
 
 def assign_splits(
@@ -67,8 +68,17 @@ def assign_splits(
 def _divide_all(table: pd.DataFrame, split: Split) -> pd.Series:
     """Place the photographs class by class."""
     split_of: dict[str, str] = {}
-    for label, sizes in _strata(table).items():
-        split_of |= _divide(label, sizes, split)
+    strata = _strata(table)
+    quotas = {label: _quota(label, sum(sizes.values()), split) for label, sizes in strata.items()}
+    if short := [label for label, sizes in strata.items() if len(sizes) < len(quotas[label])]:
+        others = f" (too few are also of {some(short[1:])})" if short[1:] else ""
+        raise UserError(
+            f"Class {short[0]} has {len(strata[short[0]])} different photographs (not counting copies) but "
+            f"{', '.join(sorted(quotas[short[0]], key=SPLITS.index))} need one each{others}: add photographs of it or "
+            "leave it out."
+        )
+    for label, sizes in strata.items():
+        split_of |= _divide(quotas[label], sizes, split.seed)
     return table["group"].map(split_of)
 
 
@@ -176,16 +186,10 @@ def _quota(label: str, total: int, split: Split) -> dict[str, int]:
     return quota
 
 
-def _divide(label: str, sizes: dict[str, int], split: Split) -> dict[str, str]:
-    """Place the groups of one class."""
-    quota = _quota(label, sum(sizes.values()), split)
+def _divide(quota: dict[str, int], sizes: dict[str, int], seed: int) -> dict[str, str]:
+    """Place the groups of one class, at least as many as there are splits."""
     *first, last = quota
-    if len(sizes) < len(quota):
-        raise UserError(
-            f"Class {label} has {len(sizes)} different photographs (not counting copies) but "
-            f"{', '.join(sorted(quota, key=SPLITS.index))} need one each: add photographs of it or leave it out."
-        )
-    ranked = _rank(sizes, "split", split.seed)
+    ranked = _rank(sizes, "split", seed)
     places: dict[str, str] = {}
     for group in ranked:
         room = (name for name in first if sizes[group] <= quota[name])  # a large group may have to wait for the last
