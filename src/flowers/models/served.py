@@ -21,6 +21,7 @@ from PIL import Image, ImageOps
 
 from flowers.config.schema import Fit
 from flowers.data.pixels import read_square
+from flowers.sources.colour import to_rgb
 from flowers.sources.photograph import PhotographError
 
 ABOUT = "flowers.json"
@@ -76,9 +77,8 @@ class PhotographModel:
         try:
             if isinstance(photograph, str):
                 photograph = base64.b64decode(photograph.rpartition(",")[2], validate=True)  # behind "data:…,"
-            if isinstance(photograph, Image.Image):  # upright, and no CMYK or palette, whose numbers are no colours
-                photograph = ImageOps.exif_transpose(photograph)
-                photograph = photograph.convert("RGBA" if photograph.has_transparency_data else "RGB")
+            if isinstance(photograph, Image.Image):
+                photograph = to_rgb(ImageOps.exif_transpose(photograph))  # as if it had been read from its file
             if isinstance(photograph, bytes | bytearray | memoryview):
                 file = BytesIO(photograph)
             else:

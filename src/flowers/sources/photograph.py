@@ -187,7 +187,7 @@ def read_size(path: Path) -> tuple[int, int] | None:
     try:
         with _quiet_pillow, Image.open(path, formats=FORMATS) as image:
             return image.size
-    except Exception:  # as above
+    except Exception:  # Pillow's decoders raise nearly anything
         return None
 
 
