@@ -79,7 +79,7 @@ def test_the_logger_and_the_other_commands_agree(words: list[str], uri: str, exp
     ("uri", "file"),
     [
         ("sqlite:///a.db", "{here}/a.db"),
-        ("sqlite:////data/a b/Blüten #2/a%20.db", "/data/a b/Blüten #2/a%20.db"),
+        ("sqlite:////data/a%20b/Blüten #2/a b.db", "/data/a b/Blüten #2/a b.db"),
         ("sqlite:///~/a.db", "/home/me/a.db"),
         ("sqlite:///../a.db", "{here}/../a.db"),
         ("sqlite:///a.db?timeout=3", "{here}/a.db?timeout=3"),

@@ -1,6 +1,9 @@
 """Trainings are listed as MLflow remembers them; nothing is written."""
 
+import contextlib
 import re
+import shutil
+import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -172,3 +175,20 @@ def test_a_run_that_is_gone_is_said(store: str, capsys: pytest.CaptureFixture[st
         capsys.readouterr().out
         == f"MLflow: run 1234 is not in this store (any more); recorded in a new one, {run.run_id}\n"
     )
+
+
+@pytest.mark.parametrize("name", ["my runs/Blüten #2 (1)", "my runs/50 %"])
+def test_a_store_may_lie_in_a_folder_of_any_name(
+    name: str, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / name
+    folder.mkdir(parents=True)
+    file = shutil.copy(store.removeprefix("sqlite:///"), folder / "ml flow.db")
+    uri = store_uri(f"sqlite:///{folder.relative_to(tmp_path)}/ml flow.db")
+    with tracked_run(garden(uri), "there", {}) as run:
+        run.log_metrics({"val/acc": 0.5})
+    assert [path.name for path in tmp_path.iterdir()] == ["my runs"]
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        found = connection.execute("SELECT status FROM runs WHERE name = 'there'").fetchall()
+    assert found == [("FINISHED",)]

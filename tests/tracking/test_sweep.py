@@ -1,7 +1,9 @@
 """A sweep is one MLflow run with a child for each training, and ends with the best."""
 
+import json
 import sqlite3
 import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -69,3 +71,57 @@ def test_sweep_over_models_without_tracking(photographs: Path, tmp_path: Path) -
     assert done.stderr == ""
     assert "2 trainings, best first" in done.stdout
     assert not (tmp_path / "mlflow.db").exists()
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_given_again_trains_only_what_is_missing(photographs: Path, tmp_path: Path) -> None:
+    words = [f"data.root={photographs}", "model.net.width=2"]
+    first = sweep(tmp_path, *words, "seed=1,2")
+    assert first.stdout.startswith("MLflow: sqlite:///mlflow.db, experiment folder\n")
+    (killed, *_) = tmp_path.glob("runs/trained/*.json")
+    folder = Path(json.loads(killed.read_text())[0])
+    killed.unlink()  # as if it had been stopped before this one was ready
+    again = sweep(tmp_path, *words, "seed=1,2")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("trained already: ") == again.stdout.count("trained model: ") == 1
+    assert "2 trainings, best first" in again.stdout
+    (file,) = set(tmp_path.glob("runs/sweeps/*/sweep.csv")) - {folder.parent / "sweep.csv"}
+    for out in map(Path, pd.read_csv(file)["out_dir"]):
+        before = folder.parent / out.name
+        assert (out / "model.safetensors").read_bytes() == (before / "model.safetensors").read_bytes()
+    store = tmp_path / "mlflow.db"
+    ((parent, status),) = rows(
+        store, "SELECT run_uuid, status FROM runs JOIN tags USING (run_uuid) WHERE value='sweep'"
+    )
+    assert status == "FINISHED"
+    children = rows(store, "SELECT status, value FROM runs JOIN tags USING (run_uuid) WHERE key='mlflow.parentRunId'")
+    assert children == [("FINISHED", parent)] * 3
+
+
+@pytest.mark.slow
+def test_other_commands_swept_are_children_too(photographs: Path, tmp_path: Path) -> None:
+    done = call_flowers(tmp_path, "lr_find", "-m", *SMALL, f"data.root={photographs}", "seed=1,2")
+    assert done.returncode == 0, done.stderr
+    assert "best first" not in done.stdout  # a rate is no accuracy
+    assert "failed" not in done.stdout
+    ((parent,),) = rows(tmp_path / "mlflow.db", "SELECT run_uuid FROM tags WHERE value='sweep'")
+    query = "SELECT name, value FROM runs JOIN tags USING (run_uuid) WHERE key='mlflow.parentRunId'"
+    assert rows(tmp_path / "mlflow.db", query) == [("cnn_scratch lr_find", parent)] * 2
+
+
+@pytest.mark.slow
+def test_mlflow_is_imported_when_something_is_recorded(tmp_path: Path) -> None:
+    commands = (
+        "train",
+        "crossval",
+        "learning_curve",
+        "lr_find",
+        "find_label_errors",
+        "baselines",
+        "data_card",
+        "report",
+    )
+    wanted = ", ".join(f"flowers.commands.{name}" for name in commands)
+    code = f"import sys, {wanted}; print('mlflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout == "False\n"

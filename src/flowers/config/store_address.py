@@ -10,6 +10,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from omegaconf import OmegaConf
 from yaml import YAMLError
@@ -80,7 +81,9 @@ def store_uri(given: str | None = None, recorded: str | None = None, key: str = 
     if file is None:
         return uri
     # Whole, as MLflow keeps its connections by their address, and takes ~ for a folder of that name.
-    return f"{_SQLITE}{_project() / file.expanduser()}{uri[len(_SQLITE) + len(str(file)) :]}"
+    path, (_, sign, query) = _project() / file.expanduser(), uri.partition("?")
+    # Of two readings of a %, MLflow has both.
+    return uri if "%" in str(path) else f"{_SQLITE}{path}{sign}{query}"
 
 
 def _project() -> Path:
@@ -97,7 +100,7 @@ def _project() -> Path:
 
 def sqlite_file(uri: str) -> Path | None:
     """Find the file of a store; None if it is of another kind."""
-    return Path(uri.removeprefix(_SQLITE).partition("?")[0]) if uri.startswith(_SQLITE) else None
+    return Path(unquote(uri.removeprefix(_SQLITE).partition("?")[0])) if uri.startswith(_SQLITE) else None
 
 
 def shown(uri: str) -> str:
