@@ -57,7 +57,8 @@ def find_device(wanted: str, key: str) -> torch.device:
         device = torch.device("cuda" if wanted == "gpu" else wanted)
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for CUDA
-        reason = str(error).partition("\n")[0].rstrip(".")
+        listed = str(error).startswith("Expected one of")  # and then all that any build of torch knows
+        reason = "torch knows no such device" if listed else str(error).partition("\n")[0].rstrip(".")
         raise UserError(f"{key}={wanted} cannot be used here ({reason}); give {key}=auto or {key}=cpu.") from error
     return device
 
