@@ -71,7 +71,10 @@ def list_table(root: Path, table: Path, columns: list[str] | None) -> Listing:
             "or name the columns with data.table_columns=[FILE,LABEL]."
         )
     for names in (name for name in found if len(name) > 1):
-        raise UserError(f"{table} may mean {names[0]} or {names[1]} of {root}: write their paths into the table.")
+        raise UserError(
+            f"{table} may mean {names[0]} or {names[1]} of {root}: name the folder that is meant with data.root, or "
+            "write their paths into the table."
+        )
     listed: dict[str, tuple[str, Listed]] = {}
     for name, paths, text, split in zip(content[files], found, content[labels], splits, strict=True):
         path, label = paths[0] if paths else name, class_name(" ".join(text.split()))
