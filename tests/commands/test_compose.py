@@ -92,6 +92,7 @@ def test_files_are_the_same_in_every_home(tmp_path: Path, monkeypatch: pytest.Mo
         ({"overrides": ["model.net.widht=3"]}, "no key 'model.net.widht'"),
         ({"overrides": ["sed=3"]}, "no key 'sed': did you mean 'seed'?"),
         ({"overrides": ["data.split.seed=3"]}, "would change the data after download and split have run"),
+        ({"overrides": ["data.min_side_px=64"]}, "would change the data after download and split have run"),
         ({"overrides": ["data.table=labels.csv"]}, "would change the data after download and split have run"),
         ({"overrides": ["data=folder"]}, "would change the data after download and split have run"),
         ({"experimnts": []}, "params.yaml has no key 'experimnts': did you mean 'experiments'?"),

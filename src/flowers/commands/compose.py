@@ -21,20 +21,9 @@ from flowers.errors import UserError, suggestion
 
 PHOTOGRAPHS = Path("artifacts/download")
 SPLIT = Path("artifacts/split/split.csv")
-_DATA_KEYS = tuple(
-    f"data{key}"
-    for key in (
-        "=",
-        ".source",
-        ".decisions",
-        ".split",
-        ".root",
-        ".name",
-        ".strict",
-        ".layout",
-        ".table",
-        ".min_side_px",
-    )
+_DATA_KEYS = (
+    *("data=", "data.source", "data.decisions", "data.split", "data.root", "data.name", "data.strict", "data.layout"),
+    *("data.table", "data.min_side_px"),
 )
 
 
