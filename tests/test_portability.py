@@ -6,6 +6,7 @@ import os
 import pkgutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import NoReturn
 
@@ -120,3 +121,15 @@ def test_the_code_beside_the_pipeline_runs_on_every_system(tmp_path: Path) -> No
     (copy / "commands/here.py").write_text('"""Only in the copy: to be found."""\n')
     done = subprocess.run([sys.executable, "src/flowers"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "here  Only in the copy" in done.stdout, done.stderr
+
+
+def test_the_same_versions_of_python_are_named_everywhere() -> None:
+    """Hydra does not start on 3.14, so the installation refuses it before the first command would fail."""
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"] == ">=3.11,<3.14"
+    assert "(3, 11) <= sys.version_info < (3, 14)" in (ROOT / "Makefile").read_text()
+    assert "Python 3.11 to 3.13" in (ROOT / "README.md").read_text()
+
+
+def test_text_files_have_the_same_bytes_in_every_clone() -> None:
+    """Else git's core.autocrlf, which is on where it was installed on Windows, would change digests that DVC pins."""
+    assert "* text=auto eol=lf" in (ROOT / ".gitattributes").read_text().splitlines()

@@ -124,9 +124,7 @@ def main() -> None:
     run_source_here()
     end_with_dvc()
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(
-            stream, io.TextIOWrapper
-        ):  # what it cannot show, as a pipe on Windows umlauts, is written as \u….
+        if isinstance(stream, io.TextIOWrapper):  # not every console, nor a pipe on Windows, shows every letter
             stream.reconfigure(errors="backslashreplace")
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # what Apple's GPU lacks, its processor does
     name, *words = sys.argv[1:] or ["--help"]
