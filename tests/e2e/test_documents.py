@@ -33,10 +33,12 @@ model: {{stages: [{{name: all, epochs: 20, train: all, max_lr: 1e-2}}]}}
 
 @pytest.fixture
 def folder(photographs: Path, tmp_path: Path) -> Path:
-    """What the pages take for granted: PHOTOS, NEW, photographs from elsewhere (DIR, OTHER) and a package."""
+    """What the pages take for granted: PHOTOS, NEW, others, from elsewhere (DIR, OTHER), and a package."""
     (tmp_path / "mypackage.py").write_text(PACKAGE)
     for name in ("PHOTOS", "NEW"):
         shutil.copytree(photographs, tmp_path / name)
+    shutil.copytree(photographs / "roses", tmp_path / "garden")
+    shutil.copyfile(photographs / "roses/roses_00.jpg", tmp_path / "a.jpg")
     for name in ("DIR", "OTHER"):
         for file in photographs.rglob("*.jpg"):
             turned = tmp_path / name / file.relative_to(photographs)
