@@ -35,7 +35,7 @@ FREQUENCIES, TURNED_COSINE = 8, 0.42
 def near_duplicates(manifest: pd.DataFrame, most_bits: int, root: Path | None = None) -> pd.DataFrame:
     """Find the pairs of usable photographs that are the same picture, also mirrored, by quarter turns, or cropped.
 
-    100,000 hashes take about a minute on two cores (``python -m benchmarks duplicates``).
+    100,000 hashes take about a minute of processor time and 0.9 GiB (``python -m benchmarks duplicates``).
 
     Args:
         manifest: Columns path, label, sha256, dhash and status of :func:`flowers.curation.manifest.scan`.
