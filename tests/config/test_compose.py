@@ -13,7 +13,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from flowers.config.check import OFFERED, locate
-from flowers.config.compose import CONF_DIR, compose_config, find_source, names_in, read_settings
+from flowers.config.compose import CONF_DIR, change, compose_config, find_source, instantiate, names_in, read_settings
 from flowers.config.schema import Configuration, Data, Settings, Split, Stage, Tracking
 from flowers.errors import UserError
 from flowers.models.nets import build_network
@@ -208,6 +208,12 @@ def test_number_in_a_file_where_a_text_is_wanted(conf_copy: Path, text: str, val
     said = complaint("data=mine")
     assert f"'data.root' is {value}, but must be of type str" in said
     assert said.endswith("; put it in quotes where it is set.")
+
+
+def test_what_is_made_gets_a_text_that_looks_like_a_reference() -> None:
+    settings = change(read("data=folder", "data.root=x"), {"data.root": r"a/${x} \${y}", "data.name": "${seed}"})
+    made = instantiate("data", settings.data)
+    assert (made.data.root, made.data.name, made.seed) == (r"a/${x} \${y}", "${seed}", 0)
 
 
 def test_home_is_written_in_full_wherever_it_is_set(conf_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -232,3 +232,9 @@ def test_advice_fits_a_person_who_knows_no_stage(folder: Path, tmp_path: Path) -
         extra.unlink()
     with pytest.raises(UserError, match=r"Class roses has 2 different .*: add photographs of it or leave it out"):
         find_photographs(settings)
+
+
+@pytest.mark.parametrize("root", [".", "..", "/", "a/.."])
+def test_a_source_is_given_a_folder_with_a_name(root: str) -> None:
+    with pytest.raises(UserError, match=rf"data\.root={root} has no name for the folder that is filled"):
+        obtain(Path(root), {"_target_": "flowers.sources.synthetic.sample.render"})

@@ -310,6 +310,8 @@ def instantiate(key: str, node: Any, **given: Any) -> Any:
     Raises:
         UserError: If the class refuses its arguments.
     """
+    if OmegaConf.is_config(node):  # Hydra resolves references twice, so that those that are none are escaped twice
+        node = literal(literal(OmegaConf.to_container(node, resolve=True)))
     try:
         return hydra.utils.instantiate(node, _convert_="all", **given)
     except InstantiationException as error:

@@ -82,7 +82,8 @@ def read_word(word: str, wanted: Any) -> Any:
         UserError: If there is no value, or several.
     """
     _, _, value = word.partition("=")
-    if takes_texts(wanted) and value != "null":
+    nullable = types.NoneType in typing.get_args(wanted)
+    if takes_texts(wanted) and not (nullable and value == "null"):
         items = _split(value[1:-1]) if value[:1] + value[-1:] == "[]" else [value]
         if "" in items:
             raise _no_value(word)
@@ -126,7 +127,7 @@ def literal(node: Any, home: bool = False) -> Any:
         return [literal(value, home) for value in node]
     if not isinstance(node, str):
         return node
-    return (at_home(node) if home else node).replace("${", "\\${")
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", at_home(node) if home else node)
 
 
 def _no_value(word: str) -> UserError:
@@ -175,4 +176,4 @@ def _quoted(value: str, wanted: Any) -> str:
     if isinstance(read, str) and (read == value or "\\" in value) and not there:
         return value
     reference = not there and re.search(r"\$\{[^}]+\}", value)
-    return quoted(value if reference else value.replace("${", "\\${"))
+    return quoted(value if reference else literal(value))

@@ -42,6 +42,10 @@ def obtain(root: Path, source: dict[str, Any] | None) -> Path:
     """
     if source is None:
         return root
+    if root.name in ("", ".."):
+        raise UserError(
+            f"data.root={root} has no name for the folder that is filled; give one, as in {root / 'photos'}."
+        )
     fill = find_source(source)
     text = (json.dumps(source, sort_keys=True) + code_digest("sources")).encode()
     folder = root.with_name(f"{root.name}-{hashlib.sha256(text).hexdigest()[:8]}")
