@@ -10,7 +10,15 @@ from omegaconf import OmegaConf
 
 from flowers.config import store_address
 from flowers.config.compose import compose_config, read_settings
-from flowers.config.store_address import address_of, announce, announce_trained, find_address, shown, store_uri
+from flowers.config.store_address import (
+    address_of,
+    announce,
+    announce_trained,
+    find_address,
+    hide_secrets,
+    shown,
+    store_uri,
+)
 from flowers.errors import UserError
 
 SECRET = "http://me:s3cr:t@ret@server:5000"
@@ -137,6 +145,12 @@ def test_a_password_is_found_again_in_the_environment_alone(monkeypatch: pytest.
     assert shown("postgresql://me@host/db?password=a&x=1") == "postgresql://host/db?password=&x=1"
 
 
+def test_a_command_line_is_handed_on_without_its_password() -> None:
+    words = ["seed=1", f"tracking.uri='{SECRET}'", "data.root=a@b"]
+    assert hide_secrets(words) == ["seed=1", "tracking.uri='http://server:5000'", "data.root=a@b"]
+    assert store_uri("http://server:5000") == SECRET
+
+
 def test_the_first_line_says_where(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     announce(settings())
     announce(settings(uri="sqlite:////other/a.db", experiment="b"))
@@ -144,12 +158,15 @@ def test_the_first_line_says_where(capsys: pytest.CaptureFixture[str], monkeypat
     monkeypatch.setenv("MLFLOW_TRACKING_URI", SECRET)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "3")
     announce(settings())
+    monkeypatch.setenv("MLFLOW_RUN_ID", "old")
+    announce(settings())
     monkeypatch.setenv(store_address.PARENT_VARIABLE, "sweep")
     announce(settings())
     assert capsys.readouterr().out.splitlines() == [
         "MLflow: sqlite:///mlflow.db, experiment garden",
         "MLflow: sqlite:////other/a.db, experiment b",
         "MLflow: http://server:5000, experiment number 3",
+        "MLflow: http://server:5000, experiment number 3; MLFLOW_RUN_ID is not followed",
     ]
 
 

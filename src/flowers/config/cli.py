@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from flowers.config.compose import CONF_DIR, complete_words, explain_hydra_errors, groups, read_settings
 from flowers.config.schema import Configuration, Settings
+from flowers.config.store_address import hide_secrets
 from flowers.config.words import literal, read_word
 from flowers.errors import UserError, suggestion
 
@@ -82,7 +83,7 @@ def run_command(task: Callable[[Settings], Any]) -> None:
 
     with exit_on_user_error():
         with explain_hydra_errors():
-            sys.argv[1:] = complete_words(options_first(sys.argv[1:]))
+            sys.argv[1:] = hide_secrets(complete_words(options_first(sys.argv[1:])))
             hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(entry)()
         if failures:
             raise next((error for error in failures if not isinstance(error, UserError)), failures[0])

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -46,6 +47,18 @@ def hide_secret(uri: str) -> str:
     if shown != uri:
         _secrets[shown] = uri
     return shown
+
+
+def hide_secrets(words: Sequence[str]) -> list[str]:
+    """Leave out the password where a command line names the store, as Hydra prints and hands on its words."""
+    hidden = []
+    for word in words:
+        key, _, value = word.lstrip("+").partition("=")
+        if key in ("tracking.uri", "logger.mlflow.uri"):
+            hide_secret(value.strip("'\""))
+            word = without_secrets(word)
+        hidden.append(word)
+    return hidden
 
 
 def store_uri(given: str | None = None, recorded: str | None = None, key: str = "tracking.uri") -> str:
@@ -145,7 +158,8 @@ def announce(settings: Any, recorded: str | None = None, run_id: str | None = No
     if settings.tracking.enabled and PARENT_VARIABLE not in os.environ:
         uri, experiment = address_of(settings, recorded)
         called = f"experiment {experiment or 'number ' + os.environ['MLFLOW_EXPERIMENT_ID']}"
-        print(f"MLflow: {shown(uri)}, {f'run {run_id}' if run_id else called}", flush=True)
+        anew = "; MLFLOW_RUN_ID is not followed" if "MLFLOW_RUN_ID" in os.environ else ""
+        print(f"MLflow: {shown(uri)}, {f'run {run_id}' if run_id else called}{anew}", flush=True)
 
 
 def announce_trained(folder: Path) -> None:

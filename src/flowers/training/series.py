@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from flowers.config.compose import change
 from flowers.config.provenance import split_digest
 from flowers.config.schema import Settings
+from flowers.config.store_address import address_of, shown
 from flowers.curation.split_table import write_splits
 from flowers.errors import UserError
 from flowers.models.inference import VALIDATION, calibrated
@@ -103,7 +104,9 @@ def open_series(command: str, recipes: Sequence[Settings], split: pd.DataFrame) 
         UserError: If another process does the same series already.
     """
     digest = split_digest(split)
-    decisive = [command, [resume_key(each, digest) for each in recipes], [dict(each.tracking) for each in recipes]]
+    stores = [[shown(uri), name] for uri, name in (address_of(each) for each in recipes if each.tracking.enabled)]
+    given = [dict(each.tracking) for each in recipes]
+    decisive = [command, [resume_key(each, digest) for each in recipes], given, stores]
     work = Path("runs/series") / hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
     with locked(work, command):
         yield work
