@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 from typing import NoReturn
 
+import pandas as pd
 import psutil
 import pytest
 import yaml
@@ -55,6 +56,7 @@ def import_all() -> None:
         importlib.import_module(module.name)
 
 
+@pytest.mark.slow
 def test_every_module_can_be_imported_elsewhere(tmp_path: Path) -> None:
     done = call_flowers(tmp_path, "--help", before=import_all)
     assert done.returncode == 0, done.stderr
@@ -104,23 +106,11 @@ def test_any_console_can_show_it(encoding: str, tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == wanted
 
 
-def test_the_code_beside_the_pipeline_runs_on_every_system(tmp_path: Path) -> None:
-    """A stage's command sets no variable, which `cmd.exe` could not; it names the code by its place."""
+def test_a_stage_is_a_command_that_every_shell_reads() -> None:
+    """It sets no variable, say, which `cmd.exe` could not."""
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    commands = [
-        each
-        for stage in stages.values()
-        for each in ([stage["cmd"]] if isinstance(stage["cmd"], str) else stage["cmd"])
-    ]
-    assert all(command.startswith("python src/flowers ") for command in commands)
-    copy = tmp_path / "src/flowers"
-    copy.mkdir(parents=True)
-    for name in ("__main__.py", "errors.py", "__init__.py"):
-        (copy / name).write_bytes((ROOT / "src/flowers" / name).read_bytes())
-    (copy / "commands").mkdir()
-    (copy / "commands/here.py").write_text('"""Only in the copy: to be found."""\n')
-    done = subprocess.run([sys.executable, "src/flowers"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "here  Only in the copy" in done.stdout, done.stderr
+    commands = pd.Series([stage["cmd"] for stage in stages.values()]).explode()
+    assert commands.str.match("flowers [a-z_]+").all()
 
 
 def test_the_same_versions_of_python_are_named_everywhere() -> None:

@@ -1,7 +1,4 @@
-"""The commands: ``flowers`` lists them, ``flowers COMMAND …`` runs one; ``python -m flowers`` does the same.
-
-So does ``python src/flowers``, with the code beside this file, whichever is installed.
-"""
+"""The commands: ``flowers`` lists them, ``flowers COMMAND …`` runs one; ``python -m flowers`` does the same."""
 
 import ast
 import ctypes
@@ -12,9 +9,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-
-if not __package__:  # `python src/flowers` took this folder for one of modules
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from flowers.errors import suggestion
 
