@@ -28,15 +28,15 @@ import yaml
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/flowers"
 LIMITS = {
-    "modules in src": (100, 102),
-    "lines of code in src": (9_000, 9_750),
+    "modules in src": (100, 108),
+    "lines of code in src": (9_000, 11_600),
     "files at the top of the package": (6, 6),
     "files in the largest room": (14, 14),
-    "files of a training": (20, 23),
-    "lines of code of a training": (2_000, 2_700),
+    "files of a training": (20, 25),
+    "lines of code of a training": (2_000, 3_400),
     "lines of dvc.yaml": (160, 160),
     "function-level imports in src": (60, 25),
-    "lines of tracking": (800, 1_030),
+    "lines of tracking": (800, 1_210),
 }
 """What is wanted, and the ceiling."""
 

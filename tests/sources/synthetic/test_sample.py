@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +153,16 @@ def test_an_interrupted_rendering_leaves_nothing(
     with pytest.raises(error):
         render(tmp_path / "photos", counts={"daisy": 3}, workers=1, **settings())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_script_needs_no_guard(tmp_path: Path) -> None:
+    """Processes that import the script again would wait for the first, which waits for them."""
+    words = f"counts={{'daisy': 3}}, workers=2, **{settings()!r}"
+    (tmp_path / "script.py").write_text(f"""
+from pathlib import Path
+from flowers.sources.synthetic.sample import render
+render(Path("photos"), {words})
+""")
+    subprocess.run([sys.executable, "script.py"], cwd=tmp_path, timeout=120, check=True)
+    assert len(contents(tmp_path / "photos")) == 3

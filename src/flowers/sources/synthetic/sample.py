@@ -1,12 +1,10 @@
 """Render a data set of flowers in class folders. Each image depends only on the arguments."""
 
-import signal
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from joblib import Parallel, delayed
 from PIL import Image, ImageDraw
 
 from flowers.config.provenance import usable_processors
@@ -18,8 +16,6 @@ from flowers.sources.synthetic.scene import Rng
 
 SUPERSAMPLING = 2
 JPEG_QUALITY = 92
-MOST_WORKERS = 61
-"""More are refused on Windows."""
 
 
 def paint(picture: Picture) -> Image.Image:
@@ -109,18 +105,8 @@ def render(
 
 
 def save_all(pictures: list[Picture], paths: list[Path], workers: int) -> None:
-    """Draw all pictures into their files, in this process or in several."""
-    if workers == 1:
-        for picture, path in zip(pictures, paths, strict=True):
-            save(picture, path)
-        return
-    with ProcessPoolExecutor(
-        min(workers, len(pictures), MOST_WORKERS),
-        mp_context=get_context("spawn"),  # fork would copy locks in use, and Windows has no other way
-        initializer=signal.signal,  # Ctrl-C reaches only this process, which then stops its workers and cleans up
-        initargs=(signal.SIGINT, signal.SIG_IGN),
-    ) as pool:
-        list(pool.map(save, pictures, paths, chunksize=8))
+    """Draw all pictures into their files, in this process or in several, which import no script of the user's again."""
+    Parallel(workers, batch_size=8)(delayed(save)(*each) for each in zip(pictures, paths, strict=True))
 
 
 def paint_sheet(rng: Rng, canvas_px: int, clutter: float) -> Image.Image:
