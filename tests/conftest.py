@@ -38,6 +38,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
+def _own_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no test record where the environment says, which ``mlflow.set_experiment`` of another test changes too."""
+    for name in ("TRACKING_URI", "EXPERIMENT_NAME", "EXPERIMENT_ID", "RUN_ID"):
+        monkeypatch.delenv(f"MLFLOW_{name}", raising=False)
+
+
+@pytest.fixture(autouse=True)
 def _seeded() -> None:
     """Give each test the same chances, in whatever order tests run."""
     torch.manual_seed(0)

@@ -38,6 +38,7 @@ def test_a_split_as_made_passes(divided: pd.DataFrame, capsys: pytest.CaptureFix
 
 
 def test_a_group_over_a_border_is_named(divided: pd.DataFrame) -> None:
+    assert check(SPLIT.parent, None, -1) == check(SPLIT, None, -1)
     table = read_splits(SPLIT)
     table.loc[table["split"] == "val", "group"] = table.loc[table["split"] == "train", "group"].iloc[0]
     write_splits(table, SPLIT)

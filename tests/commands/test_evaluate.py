@@ -286,6 +286,7 @@ def test_ood_photographs_are_scored_beside_the_test(model: Path, photographs: Pa
     assert (out / "figures/ood.png").is_file()
     with pytest.raises(UserError, match="outliers=nowhere is neither a folder nor a data set"):
         evaluate(model, tmp_path / "again", outliers="nowhere")
+    assert not (tmp_path / "again").exists()  # it is found before the work
 
 
 def test_results_beside_a_stage_model_would_go_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

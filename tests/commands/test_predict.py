@@ -142,6 +142,7 @@ def test_paths_come_on_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         (b"a b.jpg\r\n\n[c].jpg", ["a b.jpg", "[c].jpg"]),
         (b"a\nb.jpg\0c.jpg\0", ["a\nb.jpg", "c.jpg"]),
         (b"\xff.jpg\n", ["\udcff.jpg"]),
+        (b"\xef\xbb\xbfa.jpg\r\n", ["a.jpg"]),  # as PowerShell writes
     ):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
         assert read_paths() == paths
@@ -155,9 +156,11 @@ def test_what_lies_where_the_table_would_go_is_kept(
     before = (mine / "roses_00.jpg").read_bytes()
     (tmp_path / "mine.csv").write_text("path,label\n")
     (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "like.csv").write_text("path,prediction,probability,ood_percentile_x\n")
     for out, said in (
         ("mine/roses_00.jpg", "must end in .csv"),
         ("mine.csv", "is there and no table of predictions"),
+        ("like.csv", "is there and no table of predictions"),
         ("folder.csv", "is there and no table of predictions"),
         ("mine.csv/predictions.csv", "cannot be used"),
     ):

@@ -107,6 +107,11 @@ def test_photographs_that_must_not_be_written_to(make_settings: Make, folder: Pa
 # The same again
 
 
+def test_no_epochs_are_not_all_epochs(make_settings: Callable[..., Settings]) -> None:
+    with pytest.raises(UserError, match="max_epochs=0 trains nothing"):
+        train(make_settings("trainer.max_epochs=0"))
+
+
 def test_same_settings_same_bytes_other_seed_other_bytes(make_settings: Make, tmp_path: Path) -> None:
     for name, seed in (("one", 0), ("two", 0), ("three", 1)):
         train(make_settings(TWO_EPOCHS, f"out_dir={name}", f"seed={seed}"))

@@ -127,9 +127,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     try:
         wait_for(base, process)
         lines = (project / "said").read_text().splitlines()
-        assert str(made) in lines[0]
-        assert lines[1].split()[:3] == ["garden", "2", "runs"]
-        yield Pages(process, base, lines[1].split()[-1], run.run_id)
+        assert "mlflow.db" in lines[0]
+        assert str(made) in lines[1]
+        assert lines[2].split()[:3] == ["garden", "2", "runs"]
+        yield Pages(process, base, lines[2].split()[-1], run.run_id)
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(30)

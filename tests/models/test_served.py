@@ -113,7 +113,11 @@ def test_classes_may_be_called_like_the_columns() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [b"nothing", "/etc/passwd", None, 3, picture() / 255, picture().astype(int) * 2, np.zeros((5, 5), np.uint8)]
+    "bad",
+    [
+        *(b"nothing", "/etc/passwd", None, 3, picture() / 255, picture().astype(int) * 2, np.zeros((5, 5), np.uint8)),
+        Image.fromarray(np.ones((5, 5), np.float32)),
+    ],
 )
 def test_what_is_no_photograph_is_named(bad: Any) -> None:
     with pytest.raises(ValueError, match="photograph 2 cannot be used: "):

@@ -77,7 +77,8 @@ def test_an_unreadable_file_has_its_sentence_and_changes_nothing(
         path.write_bytes({"empty": b"", "cut": content[:-1], "header": b"\xff" * 8 + content[8:]}[damage])
     net = make_net("cnn")
     before = copy.deepcopy(net.state_dict())
-    sentence = "does not exist" if damage in ("missing", "folder") else "is not a readable safetensors file"
+    sentences = {"missing": "does not exist", "folder": "is a folder"}
+    sentence = sentences.get(damage, "is not a readable safetensors file")
     with pytest.raises(UserError, match=rf"model\.safetensors {sentence}"):
         read(net, path)
     assert same(net.state_dict(), before)
@@ -149,7 +150,7 @@ def test_a_pytorch_file_that_is_cut_off_or_a_folder_has_its_sentence(
         start_from(make_net("cnn"), str(path), None)
     path.unlink()
     path.mkdir()
-    with pytest.raises(UserError, match=rf"model\.{suffix} does not exist: that is a folder; name one that does"):
+    with pytest.raises(UserError, match=rf"model\.{suffix} is a folder; name a file"):
         start_from(make_net("cnn"), str(path), None)
 
 

@@ -165,6 +165,12 @@ def test_what_is_not_clear_is_one_sentence(text: str, said: str, root: Path) -> 
     assert re.search(said, refusal(root, text))
 
 
+def test_a_division_that_is_not_whole_is_not_passed_over(root: Path) -> None:
+    rows = zip(WANTED, ["train", "train", "", "test"], WANTED.values(), strict=True)
+    text = "file,set,label\n" + "".join(f"{','.join(row)}\n" for row in rows)
+    assert "'' in its column set, which must say train, val or test" in refusal(root, text)
+
+
 def test_columns_can_be_named(root: Path) -> None:
     text = "file,label,species\na.jpg,1,daisy\nb.jpg,2,rose\n"
     assert labels(take(root, text, ["file", "species"])) == {"a.jpg": "daisy", "b.JPG": "rose"}

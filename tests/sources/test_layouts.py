@@ -45,6 +45,8 @@ def refusal(root: Path, layout: str = "auto") -> str:
         ("data/images/train", "data/images/valid", "data/images/evaluation"),
         ("seg_train/seg_train", "seg_val/seg_val", "seg_test/seg_test"),
         ("train_images", "val_images", "test_images"),
+        ("trainval", "val", "test"),
+        ("train_flowers", "val_flowers", "test_flowers"),
     ],
 )
 def test_a_divided_folder_is_recognised(train: str, val: str, test: str, tmp_path: Path) -> None:
@@ -189,3 +191,27 @@ def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> Non
         "test/daisy/back": "a link to a folder",
     }
     assert {"train/daisy/more/2.jpg", "train/rose/far/1.jpg", "test/daisy/more/2.jpg"} < found.keys()
+
+
+def test_parts_without_a_training_are_asked_about(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{part}/{label}/1.jpg" for part in ("valid", "test") for label in ("daisy", "rose")))
+    assert "but no train" in refusal(tmp_path)
+    assert set(counts(list_folders(tmp_path, "classes"))) == {("", "test"), ("", "valid")}
+
+
+def test_words_of_parts_in_names_of_classes(tmp_path: Path) -> None:
+    make(tmp_path, "train_station/2020/1.jpg", "test_tube/1.jpg", "bus/1.jpg")
+    assert set(counts(list_folders(tmp_path))) == {("", "train_station"), ("", "test_tube"), ("", "bus")}
+
+
+def test_a_labelled_test_in_other_letters_is_not_left_out(tmp_path: Path) -> None:
+    make(tmp_path, "train/daisy/1.jpg", "train/rose/1.jpg", "test/DAISY/1.jpg", "test/ROSE/1.jpg")
+    assert "differ only in capital letters" in refusal(tmp_path)
+
+
+def test_results_are_no_class_and_no_photographs(tmp_path: Path) -> None:
+    make(tmp_path, "daisy/1.jpg", "rose/1.jpg", "OUT/run.json", "OUT/test/metrics.json", "OUT/test/figures/a.png")
+    make(tmp_path, "rose/again/metrics.json", "rose/again/figures/b.png")
+    listing = list_folders(tmp_path)
+    assert [file.path for file in listing.files if not file.reason] == ["daisy/1.jpg", "rose/1.jpg"]
+    assert any("results of flowers" in note and "OUT" in note for note in listing.notes)

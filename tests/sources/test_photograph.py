@@ -313,3 +313,18 @@ def test_small_photographs(kind: str, size: tuple[int, int]) -> None:
     assert decode(io.BytesIO(content), 64)[1] == size
     with pytest.raises(PhotographError, match=rf"{size[0]} x {size[1]} pixels, .* data\.min_side_px=8"):
         decode(io.BytesIO(content), 64, 8)
+
+
+@pytest.mark.parametrize(
+    ("samples", "tags"),
+    [
+        (np.full((20, 20), 3_000_000_000, np.uint32), {}),
+        (np.full((20, 20), 300, np.uint16), {262: 0}),  # white is 0
+        (np.full((20, 20), 300, np.uint16), {339: 2}),  # signed
+    ],
+)
+def test_samples_that_would_be_taken_for_others_are_refused(samples: Any, tags: dict[int, int], tmp_path: Path) -> None:
+    image = Image.fromarray(samples.astype(np.int32) if samples.dtype == np.uint32 else samples)
+    image.save(tmp_path / "a.tif", tiffinfo=tags)
+    with pytest.raises(PhotographError, match="export it with 8 bits"):
+        open_rgb(tmp_path / "a.tif")

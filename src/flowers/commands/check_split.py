@@ -28,7 +28,7 @@ def check(split: Path, manifest: Path | None, near_bits: int, photos: Path | Non
     """Check a split.
 
     Args:
-        split: A ``split.csv``, made by the stage or by hand.
+        split: A ``split.csv``, made by the stage or by hand, or a folder with one.
         manifest: The manifest of its photographs; None: what the split says of itself is all that is checked.
         near_bits: As ``data.split.near_bits``.
         photos: Folder of the photographs, which cropped copies are looked for in; None: they are not.
@@ -39,6 +39,7 @@ def check(split: Path, manifest: Path | None, near_bits: int, photos: Path | Non
     Raises:
         UserError: If something leaks; it names the photographs.
     """
+    split = split / "split.csv" if split.is_dir() else split
     table = read_splits(split)
     counts = pd.crosstab(table["label"], table["split"]).reindex(columns=list(SPLITS), fill_value=0)
     words = f"{split}:\n{counts.to_string()}\nno group and no file's bytes lie in two splits or folds"

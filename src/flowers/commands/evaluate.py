@@ -102,6 +102,8 @@ def evaluate(
     test = split[split["split"] == "test"].reset_index(drop=True)
     if test.empty:
         raise UserError(f"{model_dir}/split.csv has no test photographs; train with data.split.test_frac above 0.")
+    if outliers:  # now, not after the work, is the time to learn that there are none
+        predictions.find_files(find_folder(outliers, "outliers")[1], "outliers")
     root, cache = model.photographs(test, photos), Path(model.settings.data.cache_dir)
     test, labels, predicted, metrics = measure(model, root, test, out, notes={})
     low, high = metrics["interval"]["test/acc"]

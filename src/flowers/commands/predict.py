@@ -20,6 +20,7 @@ A model may only name classes of this package, torch, torchmetrics, timm and lig
 more.
 """
 
+import codecs
 import os
 import sys
 from collections.abc import Sequence
@@ -112,7 +113,7 @@ def read_paths() -> list[str]:
     Raises:
         UserError: If there is none.
     """
-    content = sys.stdin.buffer.read()
+    content = sys.stdin.buffer.read().removeprefix(codecs.BOM_UTF8)  # which PowerShell begins with
     paths = content.split(b"\0") if b"\0" in content else content.replace(b"\r\n", b"\n").split(b"\n")
     if not any(paths):
         raise UserError("photos=-, but standard input names no photograph: give it one path a line.")
@@ -134,7 +135,7 @@ def check_out(out: Path) -> bool:
     if not os.access(out.parent, os.W_OK):
         raise UserError(f"{out.parent} cannot be written to: name a file elsewhere with out=FILE.csv.")
     there = os.path.lexists(out)
-    wanted, found = ",".join(COLUMNS).encode(), b""
+    wanted, found = ",".join([*COLUMNS, ""]).encode(), b""
     if out.is_file():
         with out.open("rb") as stream:
             found = stream.read(len(wanted))

@@ -46,6 +46,8 @@ def train(settings: Settings, stop_after_epochs: int | None = None, logged: Mapp
         KeyboardInterrupt: If interrupted; the same call goes on from the last whole epoch.
     """
     out, speaks = Path(settings.out_dir), settings.progress != "none"
+    if settings.trainer.get("max_epochs") == 0:
+        raise UserError("trainer.max_epochs=0 trains nothing; give 1 or more, or leave it out for the recipe's epochs.")
     announce(settings)
     checkpoints.check_free(out, settings)
     start = checkpoints.start_checkpoint(out, settings)
@@ -70,7 +72,7 @@ def train(settings: Settings, stop_after_epochs: int | None = None, logged: Mapp
             trainer = make_trainer(
                 settings.trainer,
                 folder,
-                max_epochs=settings.trainer.max_epochs or total_epochs(model.table),
+                max_epochs=settings.trainer.get("max_epochs") or total_epochs(model.table),
                 callbacks=[history, *callbacks, *watching, checkpoint, *([Bar()] if bar else [])],
                 logger=loggers or False,
                 enable_progress_bar=bar,

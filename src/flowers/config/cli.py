@@ -114,10 +114,10 @@ def check_pairs(words: Sequence[str]) -> dict[str, str]:
     """Hold words against the form ``key=value``, or ``~key``.
 
     Returns:
-        The words by their keys.
+        The words by their keys; of a key that is given twice the last one, as Hydra has it.
 
     Raises:
-        UserError: If one has another form, or a key is given twice with different values.
+        UserError: If one has another form.
     """
     given: dict[str, str] = {}
     for number, word in enumerate(words):
@@ -128,8 +128,7 @@ def check_pairs(words: Sequence[str]) -> dict[str, str]:
                 f", or quote what belongs together, as in {shlex.quote(f'{before} {word}')}" if "=" in before else ""
             )
             raise UserError(f"'{word}' is not of the form key=value; see --help for the keys{whole}.")
-        if given.setdefault(key.lstrip("+"), word) != word:
-            raise UserError(f"'{key}' is given twice, in '{given[key.lstrip('+')]}' and '{word}'; give it once.")
+        given[key.lstrip("+")] = word
     return given
 
 

@@ -32,6 +32,15 @@ from flowers.errors import UserError, suggestion
 
 PLUGINS = {"launcher": ("joblib", "ray", "rq", "submitit"), "sweeper": ("ax", "nevergrad", "optuna")}
 """What Hydra's authors publish as ``hydra-NAME-launcher`` and ``hydra-NAME-sweeper``."""
+NODES = {
+    "data": "data.root=PHOTOS",
+    "model": "model.net.name=resnet18",
+    "trainer": "trainer.max_epochs=3",
+    "callbacks": "callbacks.NAME._target_=PACKAGE.CLASS",
+    "logger": "logger.NAME._target_=PACKAGE.CLASS",
+    "tracking": "tracking.enabled=false",
+}
+"""Groups of keys at the top of a configuration, and what can be given in them."""
 CONF_DIR = Path(__file__).parents[3] / "conf"
 if not CONF_DIR.is_dir():  # installed from a wheel
     CONF_DIR = Path(__file__).parents[1] / "conf"
@@ -250,6 +259,9 @@ def read_settings(config: DictConfig, packages: Sequence[str] | None = None, hom
     with explain_hydra_errors():
         if "hydra" in config:
             config = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
+        for name, example in NODES.items():
+            if not isinstance(config.get(name), DictConfig):
+                raise UserError(f"'{name}' is a group of keys: give one of them, such as {example}.")
         plain = as_dict(config, throw_on_missing=True)
     _settle_store(plain)
     check(plain, packages)
@@ -258,7 +270,7 @@ def read_settings(config: DictConfig, packages: Sequence[str] | None = None, hom
 
 def _settle_store(plain: dict[str, Any]) -> None:
     """Have all commands record where the logger ``mlflow`` does, and keep a password out of what is written down."""
-    mentioned = [(plain.get("logger") or {}).get("mlflow"), plain.get("tracking")]
+    mentioned = [plain["logger"].get("mlflow"), plain["tracking"]]
     nodes = [node for node in mentioned if isinstance(node, dict)]
     for key in ("uri", "experiment"):
         given = next((node[key] for node in nodes if key in node), None)

@@ -161,6 +161,8 @@ def _text(value: str, wanted: Any) -> str | None:
     read = _read(value)
     if read is None and types.NoneType in typing.get_args(wanted):
         return None
+    if not os.path.lexists(value):
+        value = value.replace("\\${", "${")  # written as for Hydra
     return at_home(read.text if isinstance(read, QuotedString) else value)
 
 

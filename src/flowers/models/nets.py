@@ -292,9 +292,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         UserError: If the file is missing or damaged.
     """
     if not path.is_file():
+        problem = "is a folder" if path.is_dir() else "does not exist"
         raise UserError(
-            f"the weights file {path} does not exist{': that is a folder' if path.is_dir() else ''}; name one that "
-            "does, or make the project's own with `dvc repro pretrain`."
+            f"the weights file {path} {problem}; name a file, such as model.safetensors of a training (`dvc repro "
+            "pretrain` makes the one of sample_finetune)."
         )
     if path.suffix not in (".pth", ".pt", ".bin", ".ckpt", ".tar"):
         try:

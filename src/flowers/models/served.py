@@ -78,6 +78,8 @@ class PhotographModel:
             if isinstance(photograph, str):
                 photograph = base64.b64decode(photograph.rpartition(",")[2], validate=True)  # behind "data:…,"
             if isinstance(photograph, Image.Image):
+                if photograph.mode == "F":
+                    raise ValueError("its samples are floating-point numbers of unknown range")
                 photograph = to_rgb(ImageOps.exif_transpose(photograph))  # as if it had been read from its file
             if isinstance(photograph, bytes | bytearray | memoryview):
                 file = BytesIO(photograph)

@@ -134,9 +134,10 @@ def _read(table: Path) -> dict[str, list[str]]:
         raise UserError(f"{table} {problem} in its first line; give it a header such as 'file,label'.")
     for row in rows:
         if len(row) != len(names):
+            shown = " ".join(",".join(row).split())[:80]
             raise UserError(
-                f"{table} has {len(names)} columns, but a row with {len(row)} values ({','.join(row)}): correct it, "
-                "with quotes around what contains the separator."
+                f"{table} has {len(names)} columns, but a row with {len(row)} values ({shown}): correct it, "
+                "with quotes, opened and closed, around what contains the separator."
             )
     if not rows:
         raise UserError(f"{table} has no rows; name another one with data.table.")
@@ -249,7 +250,9 @@ def _find_splits(table: Path, content: dict[str, list[str]], used: set[str]) -> 
             continue
         if splits := _splits_of(name, values):
             found[name] = splits
-        elif _letters(name) == "split":
+        elif _letters(name) == "split" or (
+            _letters(name) in _SPLIT_NAMES and any(value.casefold() in SPLIT_WORDS for value in values)
+        ):
             wrong = next(value for value in values if value.casefold() not in SPLIT_WORDS)
             raise UserError(
                 f"{table} has '{wrong}' in its column {name}, which must say train, val or test for each row: correct "

@@ -21,13 +21,13 @@ TABLE = "table"
 LAYOUTS = ("auto", "classes", "divided", TABLE)
 """Values of `data.layout`."""
 SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("train", "training", "trainval"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
 }
 """What published data sets call the three splits, in lower case."""
 _WORDS = "|".join(sorted(SPLIT_WORDS, reverse=True))
-_PART = re.compile(rf"(.+[ _-])?({_WORDS})([ _-]?(?:set|data|images|imgs|photos|split))?([ _-]?\d+)?")
+_PART = re.compile(rf"(.+[ _-])?({_WORDS})([ _-]?(?:set|data|images|imgs|photos|split))?([ _-]?\d+)?([ _-].+)?")
 _DEPTH = 3
 """Through so many folders that hold nothing but one folder parts are looked for."""
 SYSTEM_NAMES = {
@@ -96,12 +96,14 @@ def _list_classes(root: Path, folder: Path, split: str = "") -> Listing:
     listing, empty, inside = Listing(), [], (root.resolve(), folder.resolve())
     entries = sorted(_visible(folder))
     folders = [entry for entry in entries if os.path.isdir(entry)]  # noqa: PTH112 - Path.is_dir may raise for a link
+    results = [entry.name for entry in folders if _holds_results(entry)]
+    folders = [entry for entry in folders if entry.name not in results]
     for entry in folders:
         found = [(path.relative_to(root).as_posix(), reason) for path, reason in _files(entry, inside)]
         listing.files += [Listed(path, class_name(entry.name), split, reason) for path, reason in found]
         if not found:
             empty.append(entry.name)
-    loose = sorted(entry.name for entry in set(entries) - set(folders))
+    loose = sorted(entry.name for entry in set(entries) - set(folders) if entry.name not in results)
     beside = [name for name in loose if is_image(name) or _is_archive(name)]
     below = defaultdict(set)
     for file in listing.files:
@@ -118,6 +120,7 @@ def _list_classes(root: Path, folder: Path, split: str = "") -> Listing:
         ("empty class folders", empty),
         ("folders of one name in two Unicode forms, taken for one class,", twice),
         ("beside the class folders and left out", beside),
+        ("folders with results of flowers, left out,", results),
     ):
         if some_of:
             listing.notes.append(f"{what} in {folder}: {some(some_of)}")
@@ -127,6 +130,7 @@ def _list_classes(root: Path, folder: Path, split: str = "") -> Listing:
 def _list_parts(root: Path, parts: dict[Path, str], others: list[Path]) -> Listing:
     """List the files in the class folders of the parts that a data set is divided into."""
     of_part = {folder: _list_classes(root, folder, split) for folder, split in parts.items()}
+    check_names(str(root), (each.label for part in of_part.values() for each in part.files))
     trained = {each.label for folder, part in of_part.items() if parts[folder] == "train" for each in part.files}
     names = [f"{split} ({folder.relative_to(root).as_posix()})" for folder, split in parts.items()]
     whole = Listing(notes=[f"{root} is divided already, and used so: {', '.join(names)}; else: data.layout=classes"])
@@ -160,12 +164,14 @@ def _find_parts(root: Path, insist: bool) -> tuple[dict[Path, str], list[Path]]:
     folder, named, others = root, dict[Path, str](), list[Path]()
     for _ in range(_DEPTH):
         holding = _folders_with_photographs(folder)
-        # By what stands in front: `seg_train` and `seg_test` are parts, a bullet train and a crash test are not.
-        groups: dict[str | None, dict[Path, str]] = defaultdict(dict)
+        # By what stands around: `seg_train` and `seg_test` are parts, a bullet train, a train station and a crash test
+        # are not.
+        groups: dict[tuple[str | None, str | None], dict[Path, str]] = defaultdict(dict)
         for each in holding:
             if match := _PART.fullmatch(each.name.casefold()):
-                groups[match[1]][each] = SPLIT_WORDS[match[2]]
-        named = max(groups.values(), key=lambda group: ("train" in group.values(), len(group)), default={})
+                groups[match[1], match[5]][each] = SPLIT_WORDS[match[2]]
+        parts = [group for (_, behind), group in groups.items() if behind is None or len(group) > 1]
+        named = max(parts, key=lambda group: ("train" in group.values(), len(group)), default={})
         others = [each for each in holding if each not in named]
         if named or len(holding) != 1:
             break
@@ -182,9 +188,14 @@ def _find_parts(root: Path, insist: bool) -> tuple[dict[Path, str], list[Path]]:
             f"data.layout is divided, but {root} has no folder train with class folders in it: put each class into a "
             "folder of its own there, or set data.layout=classes."
         )
+    names = listed(sorted(each.name for each in named)) if named else ""
+    if "train" not in named.values() and len(named) > 1 and set.intersection(*classes.values()):
+        raise UserError(
+            f"{folder} holds {names} with the same folders in them, as a data set that is divided does, but no train: "
+            "call that part so, or say with data.layout=classes that these are the classes."
+        )
     if "train" not in named.values() or (set(named.values()) == {"train"} and not trained):
         return {}, []
-    names = listed(sorted(each.name for each in named))
     if not trained:
         raise UserError(
             f"{folder} holds {names}, as a data set that is divided does, but no class folders in them: put each class "
@@ -284,6 +295,9 @@ def _files(entry: Path, inside: tuple[Path, ...], top: bool = False) -> Iterator
             yield entry, "a link to a folder"  # could lead in circles
             return
         inside = (*inside, target)
+    if not top and _holds_results(entry):
+        yield entry, "a folder with results of flowers"
+        return
     try:
         entries = list(_visible(entry))
     except OSError as error:
@@ -298,6 +312,11 @@ def _visible(folder: Path) -> list[Path]:
     names = (entry for entry in folder.iterdir() if entry.name.lower() not in SYSTEM_NAMES)
     # A photograph that is still in iCloud leaves .NAME.icloud here.
     return [entry for entry in names if not entry.name.startswith(".") or entry.name.endswith(".icloud")]
+
+
+def _holds_results(folder: Path) -> bool:
+    """Tell whether a training or an evaluation has written into a folder; its figures are no photographs."""
+    return any((folder / name).is_file() for name in ("run.json", "metrics.json"))
 
 
 def _folders_with_photographs(folder: Path) -> list[Path]:

@@ -50,6 +50,7 @@ _TURNS = {
 """What makes a photograph upright, by its EXIF orientation."""
 _ON_ITS_SIDE = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]
 _NEW_SUBFILE_TYPE, _SUB_IFDS, _DNG_VERSION = 254, 330, 50706  # tags of TIFF
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _TRIES = 3
 """Some noise happens to mean that nothing follows."""
 _END_OF_JPEG = b"\xff\xd9"
@@ -209,8 +210,7 @@ def _decode(
             raise PhotographError(f"larger than {largest_px // 1_000_000} megapixels")
         if min(width_px, height_px) < min_side_px:
             raise PhotographError(f"{width_px} x {height_px} pixels, a side is below data.min_side_px={min_side_px}")
-        if image.mode == "F":
-            raise PhotographError("its samples are floating-point numbers of unknown range")
+        _check_samples(image)
         image.load()
         if image.format in ("JPEG", "MPO") and not is_whole and _ends_without_data(image):
             raise OSError("image file is truncated, though it has an end")
@@ -221,6 +221,20 @@ def _decode(
         upright = image if turn is None else image.transpose(turn)
         size = (height_px, width_px) if turn in _ON_ITS_SIDE else (width_px, height_px)
         return to_rgb(upright), size
+
+
+def _check_samples(image: Image.Image) -> None:
+    """Refuse samples whose range is not known, or is taken for another one by Pillow.
+
+    Raises:
+        PhotographError: They are so.
+    """
+    if image.mode == "F":
+        raise PhotographError("its samples are floating-point numbers of unknown range")
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.mode.startswith("I"):
+        bits, kind = image.tag_v2.get(_BITS, (16,)), image.tag_v2.get(_SAMPLE_FORMAT, (1,))
+        if bits not in (16, (16,)) or kind not in (1, (1,)) or image.tag_v2.get(_PHOTOMETRIC) == 0:
+            raise PhotographError(f"a grey TIFF with samples of {bits}, signed, or white as 0 (export it with 8 bits)")
 
 
 def _largest_page(image: TiffImagePlugin.TiffImageFile, source: Path | BinaryIO) -> int:
