@@ -33,8 +33,8 @@ SMALL_NETS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the whole pipeline: it takes longest, and meanwhile the other processes run the other tests."""
-    items.sort(key=lambda item: item.path.stem != "test_repro")
+    """Begin with the whole pipeline and other whole runs: while they last, the other processes run the other tests."""
+    items.sort(key=lambda item: (item.path.stem != "test_repro", item.path.parent.name != "e2e"))
 
 
 @pytest.fixture(autouse=True)

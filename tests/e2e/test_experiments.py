@@ -1,6 +1,7 @@
 """DVC's experiments: each stage runs the code and configuration of its own workspace, and its MLflow run stays."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import mlflow
 import pandas as pd
 import pytest
 import yaml
+from tests.documents import commands
 from tests.e2e.projects import commit, copy_project, run, stages_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::mlflow")]
@@ -72,6 +74,23 @@ def test_a_queued_experiment_runs_the_code_that_was_queued(project: Path) -> Non
     split, recorded = applied(project, "fewer")
     assert set(split["fold"]) == {-1, 1, 2, 3, 4}
     assert recorded.data.tags["dvc_experiment"] == "fewer"
+
+
+def test_pipelines_of_the_readme_run(project: Path, photographs: Path) -> None:
+    """Those that another seed, split or data set makes; what shows results is tested with the whole pipeline."""
+    run(project, "git", "reset", "--quiet", "--hard")
+    for name in ("PHOTOS", "images"):
+        shutil.copytree(photographs, project / name)
+    rows = (f"{file.name},{file.parent.name}\n" for file in sorted(photographs.rglob("*.jpg")))
+    (project / "labels.csv").write_text(f"file,label\n{''.join(rows)}")
+    made = []
+    for command in commands("README.md"):
+        if command.startswith(("dvc exp run -", "dvc repro")):
+            run(project, *shlex.split(command))
+            made.append(pd.read_csv(project / SPLIT))
+            run(project, "git", "reset", "--quiet", "--hard")
+    assert sum(set(split["label"]) == {"daisy", "roses", "sunflowers"} for split in made) == 2  # PHOTOS and images
+    assert len(made) >= 5
 
 
 def test_a_clone_that_has_pulled_has_nothing_to_do(project: Path, tmp_path: Path) -> None:

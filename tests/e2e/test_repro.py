@@ -33,6 +33,8 @@ def test_pipeline_makes_everything_once(project: Path) -> None:
         assert "Why does it predict this?" in (project / f"artifacts/report/{name}/report.html").read_text()
     shown = run(project, "dvc", "metrics", "show")
     assert "test/acc" in shown
+    run(project, "dvc", "plots", "show")
+    assert "linear_scratch" in (project / "dvc_plots/index.html").read_text()
 
     second = run(project, "dvc", "repro")
     assert not stages_run(second)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from joblib import Parallel, delayed
+from joblib.externals.loky import get_reusable_executor
 from PIL import Image, ImageDraw
 
 from flowers.config.provenance import usable_processors
@@ -106,7 +107,11 @@ def render(
 
 def save_all(pictures: list[Picture], paths: list[Path], workers: int) -> None:
     """Draw all pictures into their files, in this process or in several, which import no script of the user's again."""
-    Parallel(workers, batch_size=8)(delayed(save)(*each) for each in zip(pictures, paths, strict=True))
+    try:
+        Parallel(workers, batch_size=8)(delayed(save)(*each) for each in zip(pictures, paths, strict=True))
+    finally:
+        if workers > 1:  # they would stay for minutes, in case of more work
+            get_reusable_executor().shutdown()
 
 
 def paint_sheet(rng: Rng, canvas_px: int, clutter: float) -> Image.Image:
