@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (item.path.stem != "test_repro", item.path.parent.name != "e2e"))
 
 
-@pytest.fixture(autouse=True)
-def _own_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have no test record where the environment says, which ``mlflow.set_experiment`` of another test changes too."""
+def forget_store() -> None:
+    """Have nothing recorded where the environment says, which MLflow itself changes in ``set_experiment``, say."""
     for name in ("TRACKING_URI", "EXPERIMENT_NAME", "EXPERIMENT_ID", "RUN_ID"):
-        monkeypatch.delenv(f"MLFLOW_{name}", raising=False)
+        os.environ.pop(f"MLFLOW_{name}", None)
+
+
+forget_store()
+
+
+@pytest.fixture(autouse=True)
+def _own_store() -> Iterator[None]:
+    """Leave no store to other tests and to the fixtures of their modules."""
+    yield
+    forget_store()
 
 
 @pytest.fixture(autouse=True)

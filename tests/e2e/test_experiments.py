@@ -89,7 +89,7 @@ def test_pipelines_of_the_readme_run(project: Path, photographs: Path) -> None:
             run(project, *shlex.split(command))
             made.append(pd.read_csv(project / SPLIT))
             run(project, "git", "reset", "--quiet", "--hard")
-    assert sum(set(split["label"]) == {"daisy", "roses", "sunflowers"} for split in made) == 2  # PHOTOS and images
+    assert sum(set(split["label"]) == {"daisy", "roses", "sunflowers"} for split in made) >= 2  # PHOTOS and images
     assert len(made) >= 5
 
 
