@@ -126,6 +126,7 @@ CHECKS: dict[str, Callable[..., None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", CHECKS)
 def test_commands_in_documents_parse(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mypackage.py").write_text(PACKAGE)

@@ -45,6 +45,7 @@ def test_the_source_in_the_working_folder_runs(tmp_path: Path) -> None:
     assert done.stdout.split() == [str(here / "__init__.py")] * 2, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has ended")
 def test_a_stage_ends_with_dvc() -> None:
     environment = os.environ | {"DVC_STAGE": "train", "PYTHONPATH": str(COMMANDS.parents[1])}

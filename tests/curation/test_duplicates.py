@@ -191,6 +191,7 @@ def test_similar_features(dtype: type) -> None:
     assert similar_features(features[:1], 0.5).empty
 
 
+@pytest.mark.slow
 def test_real_photographs() -> None:
     if not REAL.is_dir():
         pytest.skip(f"real photographs are not at {REAL}; FLOWERS_PHOTOS can name another place")

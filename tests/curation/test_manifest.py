@@ -320,6 +320,7 @@ def test_errors_are_one_sentence(root: Path, tmp_path: Path) -> None:
     assert "6 refused, first daisy/0.jpg (zero bytes)" in message(root)
 
 
+@pytest.mark.slow
 def test_real_photographs() -> None:
     if not REAL.is_dir():
         pytest.skip(f"real photographs are not at {REAL}; FLOWERS_PHOTOS can name another place")

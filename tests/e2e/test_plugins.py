@@ -168,6 +168,7 @@ def test_another_package_gives_the_batches(package: Path, photographs: Path, tmp
     assert pd.read_csv(tmp_path / "found.csv")["ood_percentile"].between(0, 1).all()
 
 
+@pytest.mark.slow
 def test_a_class_that_is_not_there_is_said_before_anything_starts(package: Path, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(package), *sys.path])}
     words = ["train", "experiment=cnn_scratch", "model.net._target_=mypackage.PlainNett"]

@@ -91,6 +91,7 @@ def test_a_damaged_store_is_a_sentence(tmp_path: Path) -> None:
         list_trainings(f"sqlite:///{damaged}", "garden", "abc")
 
 
+@pytest.mark.slow
 def test_a_run_of_a_temporary_workspace_lands_in_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project, copy = tmp_path / "project", tmp_path / "project/.dvc/tmp/exps/copy"
     (copy / ".dvc").mkdir(parents=True)

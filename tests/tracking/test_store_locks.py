@@ -55,6 +55,7 @@ def files(folder: Path) -> list[Path]:
     return sorted((folder / store.RUNNING).glob("*.json"))
 
 
+@pytest.mark.slow
 def test_killed_process_leaves_an_orphan_once(start: Callable[[], "subprocess.Popen[str]"], tmp_path: Path) -> None:
     process = start()
     assert orphans(tmp_path) == []
@@ -65,6 +66,7 @@ def test_killed_process_leaves_an_orphan_once(start: Callable[[], "subprocess.Po
     assert not (tmp_path / store.RUNNING).exists()
 
 
+@pytest.mark.slow
 def test_run_of_two_processes_lives_until_both_are_gone(
     start: Callable[[], "subprocess.Popen[str]"], tmp_path: Path
 ) -> None:
