@@ -102,8 +102,10 @@ def evaluate(
     test = split[split["split"] == "test"].reset_index(drop=True)
     if test.empty:
         raise UserError(f"{model_dir}/split.csv has no test photographs; train with data.split.test_frac above 0.")
+    others = None
     if outliers:  # now, not after the work, is the time to learn that there are none
-        predictions.find_files(find_folder(outliers, "outliers")[1], "outliers")
+        name, folder, _ = find_folder(outliers, "outliers")
+        others = (name, folder, *predictions.find_files(folder, "outliers"))
     root, cache = model.photographs(test, photos), Path(model.settings.data.cache_dir)
     test, labels, predicted, metrics = measure(model, root, test, out, notes={})
     low, high = metrics["interval"]["test/acc"]
@@ -116,8 +118,8 @@ def evaluate(
     if corruptions:
         evaluate_corrupted(model, pixels, test, out)
         corrupted = examples(pixels[0], test["sha256"][0])
-    if outliers:
-        metrics["ood"], ood = evaluate_ood(model, outliers, out)
+    if others:
+        metrics["ood"], ood = evaluate_ood(model, *others, out)
         write_json(out / "metrics.json", metrics)
     if explanations:
         network = PixelLogits(model.net, model.temperature).eval()
@@ -197,12 +199,17 @@ ALARM = 0.95
 """Percentile above which a photograph counts as noticed: of ordinary ones, one in twenty does."""
 
 
-def evaluate_ood(model: TrainedModel, data: str, out: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def evaluate_ood(
+    model: TrainedModel, name: str, root: Path, files: dict[str, Path], refused: dict[str, str], out: Path
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Score photographs that are of none of the classes, beside the test photographs that were just evaluated.
 
     Args:
         model: The model.
-        data: A name of ``conf/data``, or a folder with photographs anywhere in it. All count as out-of-distribution.
+        name: Of the data set.
+        root: Its folder.
+        files: The photographs, by their path in it. All count as out-of-distribution.
+        refused: Why other files are left out, by path; told of those that cannot be read.
         out: The evaluation's folder, with `outliers/test.csv`; `outliers/ood.csv` is added.
 
     Returns:
@@ -213,10 +220,8 @@ def evaluate_ood(model: TrainedModel, data: str, out: Path) -> tuple[dict[str, A
         of some.
 
     Raises:
-        UserError: If there are no such photographs.
+        UserError: If none can be read.
     """
-    name, root, _ = find_folder(data, "outliers")
-    files, refused = predictions.find_files(root, "outliers")
     table, logits = predictions.predict_files(model, files, refused, str(root))
     table.insert(1, "prediction", [model.classes[i] for i in logits.argmax(axis=1)])
     ordinary = pd.read_csv(out / "outliers/test.csv")

@@ -185,9 +185,9 @@ def _explain_choice(name: str, options: Sequence[str]) -> str:
         return f"{group}={option} is a plugin that is not installed: call `pip install {package}`, or leave it out."
     if not group:
         return f"there is no configuration '{option}'; correct --config-name, --config-path or --config-dir."
-    if not option:
-        return f"'{group}=' gives no value; known: {', '.join(sorted(set(options) - {'base'}))}"
     where, known = group if kind != group else f"conf/{group}", sorted(set(options) - {"base"})
+    if not option:
+        return f"'{group}=' gives no value; known: {', '.join(known)}"
     said = suggestion(option, known)
     if group == "data" and Path(at_home(option)).is_dir():
         said = f"for a folder of photographs give {shlex.join(['data=folder', f'data.root={option}'])}; {said}"
@@ -274,9 +274,9 @@ def _settle_store(plain: dict[str, Any]) -> None:
     nodes = [node for node in mentioned if isinstance(node, dict)]
     for key in ("uri", "experiment"):
         given = next((node[key] for node in nodes if key in node), None)
-        for node in nodes if isinstance(given, str) else ():
-            if key in node or node is nodes[-1]:
-                node[key] = hide_secret(str(given))
+        if isinstance(given, str):
+            for node in (node for node in nodes if key in node or node is nodes[-1]):
+                node[key] = hide_secret(given)
 
 
 def change(settings: Settings, changes: Mapping[str, Any]) -> Settings:

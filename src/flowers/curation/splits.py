@@ -90,9 +90,9 @@ def _keep_published(table: pd.DataFrame, split: Split, published: Mapping[str, s
             f"The published division does not say what {table.loc[places.isna(), 'path'].iloc[0]} is for: "
             "download the data set anew, or set data.split.official to null."
         )
-    table = _taught(table.assign(split=places))
+    table = _of_trained_classes(table.assign(split=places))
     honesty = table["split"].map(SPLITS.index)
-    table = _taught(table[honesty == honesty.groupby(table["group"]).transform("max")]).copy()
+    table = _of_trained_classes(table[honesty == honesty.groupby(table["group"]).transform("max")]).copy()
     if table.empty:
         raise UserError("The published division leaves nothing to train on: see which photographs it calls train.")
     shares = {
@@ -105,7 +105,7 @@ def _keep_published(table: pd.DataFrame, split: Split, published: Mapping[str, s
     return table
 
 
-def _taught(table: pd.DataFrame) -> pd.DataFrame:
+def _of_trained_classes(table: pd.DataFrame) -> pd.DataFrame:
     """Keep the photographs of classes that are in the training."""
     return table[table["label"].isin(table.loc[table["split"] == "train", "label"])]
 

@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 from flowers.config.schema import Fit
 from flowers.data.pixels import read_square
 from flowers.sources.colour import to_rgb
-from flowers.sources.photograph import PhotographError
+from flowers.sources.photograph import PhotographError, check_samples
 
 ABOUT = "flowers.json"
 """The file beside the graph, with what a :class:`PhotographModel` is made with."""
@@ -78,8 +78,7 @@ class PhotographModel:
             if isinstance(photograph, str):
                 photograph = base64.b64decode(photograph.rpartition(",")[2], validate=True)  # behind "data:…,"
             if isinstance(photograph, Image.Image):
-                if photograph.mode == "F":
-                    raise ValueError("its samples are floating-point numbers of unknown range")
+                check_samples(photograph)
                 photograph = to_rgb(ImageOps.exif_transpose(photograph))  # as if it had been read from its file
             if isinstance(photograph, bytes | bytearray | memoryview):
                 file = BytesIO(photograph)

@@ -210,7 +210,7 @@ def _decode(
             raise PhotographError(f"larger than {largest_px // 1_000_000} megapixels")
         if min(width_px, height_px) < min_side_px:
             raise PhotographError(f"{width_px} x {height_px} pixels, a side is below data.min_side_px={min_side_px}")
-        _check_samples(image)
+        check_samples(image)
         image.load()
         if image.format in ("JPEG", "MPO") and not is_whole and _ends_without_data(image):
             raise OSError("image file is truncated, though it has an end")
@@ -223,7 +223,7 @@ def _decode(
         return to_rgb(upright), size
 
 
-def _check_samples(image: Image.Image) -> None:
+def check_samples(image: Image.Image) -> None:
     """Refuse samples whose range is not known, or is taken for another one by Pillow.
 
     Raises:
@@ -234,7 +234,7 @@ def _check_samples(image: Image.Image) -> None:
     if isinstance(image, TiffImagePlugin.TiffImageFile) and image.mode.startswith("I"):
         bits, kind = image.tag_v2.get(_BITS, (16,)), image.tag_v2.get(_SAMPLE_FORMAT, (1,))
         if bits not in (16, (16,)) or kind not in (1, (1,)) or image.tag_v2.get(_PHOTOMETRIC) == 0:
-            raise PhotographError(f"a grey TIFF with samples of {bits}, signed, or white as 0 (export it with 8 bits)")
+            raise PhotographError("a grey TIFF of 12, 32 or signed bits, or with white as 0 (export it with 8 bits)")
 
 
 def _largest_page(image: TiffImagePlugin.TiffImageFile, source: Path | BinaryIO) -> int:
