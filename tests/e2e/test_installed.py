@@ -54,6 +54,9 @@ def test_a_wheel_trains_and_predicts_in_any_folder(site: Path, photographs: Path
     python(site, tmp_path, "-m", "flowers", "train", *TRAIN, f"data.root={photographs}", "out_dir=mine")
     python(site, tmp_path, "-m", "flowers", "predict", "model=mine", f"photos={photographs}", "out=found.csv")
     assert len(pd.read_csv(tmp_path / "found.csv")) == 36
+    # A data set of the package's own names files of the installed configuration.
+    few = ("data=sample", "data.source.counts={daisy: 8, tulips: 8}", "data.split.folds=2")
+    python(site, tmp_path, "-m", "flowers", "train", *TRAIN, *few, "out_dir=rendered")
     # A project's own configuration goes before the installed one.
     (tmp_path / "conf/experiment").mkdir(parents=True)
     (tmp_path / "conf/experiment/ours.yaml").write_text(

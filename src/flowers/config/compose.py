@@ -52,6 +52,12 @@ def conf_dirs() -> list[Path]:
     return [own, CONF_DIR] if own.is_dir() and own.resolve() != CONF_DIR.resolve() else [CONF_DIR]
 
 
+def find_in_conf(path: Path) -> Path:
+    """Find a file below ``conf`` that a configuration names: the working folder's own, else the package's."""
+    inside = CONF_DIR.joinpath(*path.parts[1:])
+    return inside if path.parts[:1] == ("conf",) and not path.exists() and inside.exists() else path
+
+
 def names_in(group: str) -> list[str]:
     """List what can be chosen in a group, for example of ``data``."""
     files = (file for folder in conf_dirs() for file in (folder / group).glob("*.yaml"))

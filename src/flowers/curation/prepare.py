@@ -12,7 +12,7 @@ import pandas as pd
 from filelock import FileLock
 from omegaconf import OmegaConf
 
-from flowers.config.compose import compose_config, find_source, names_in, read_data, read_settings
+from flowers.config.compose import compose_config, find_in_conf, find_source, names_in, read_data, read_settings
 from flowers.config.provenance import code_digest
 from flowers.config.schema import Data, Settings
 from flowers.curation.duplicates import COLUMNS, near_duplicates
@@ -166,7 +166,7 @@ def divide(manifest: pd.DataFrame, data: Data, root: Path) -> tuple[pd.DataFrame
         words = "\n".join([words, *_describe_published(manifest, table, published)])
     elif "split" in manifest:
         words += "\nthe data set's own division is not used, as data.split.per_class asks for another"
-    edits = {} if data.decisions is None else read_label_edits(Path(data.decisions))
+    edits = {} if data.decisions is None else read_label_edits(find_in_conf(Path(data.decisions)))
     after = apply_label_edits(manifest, edits).set_index("path")
     table["label"] = table["path"].map(after["label"])
     table = table[table["path"].map(after["status"]) == "ok"].reset_index(drop=True)
