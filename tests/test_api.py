@@ -1,12 +1,17 @@
 """Notebooks find their project, their photographs and their training, or say in a sentence what is missing."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
-from flowers.api import find_training, settings_for
+from flowers.api import Evaluation, find_training, settings_for
 from flowers.errors import UserError
+from flowers.explain.attribution import Explanation
 from flowers.notebook import project_folder, sentences
 
 
@@ -75,3 +80,14 @@ def test_what_a_training_lacks_is_said_with_the_command(tmp_path: Path) -> None:
 def test_names_are_not_taken_for_markup() -> None:
     text = sentences(["cnn_scratch is *sure* of <b>", "two"]).data
     assert text == "- cnn\\_scratch is \\*sure\\* of \\<b\\>\n- two"
+
+
+def test_each_photograph_has_a_row_of_maps_though_one_has_fewer() -> None:
+    picture, values = np.zeros((4, 4, 3), np.uint8), np.ones((4, 4), np.float32)
+    colours: Any = np.ones((4, 4, 3), np.float32)
+    right = Explanation(0, picture, 1, 1, 0.8, 0.8, colours, None, values, None, True, None, values)
+    wrong = replace(right, truth=0, cam_truth=values)
+    evaluation: Any = SimpleNamespace(classes=["daisy", "roses"])
+    explained: Any = SimpleNamespace(each=[right, wrong, right])
+    heights = [round(axes.get_position().y0, 3) for axes in Evaluation.maps(evaluation, explained).axes]
+    assert [heights.count(height) for height in dict.fromkeys(heights)] == [3, 4, 3]

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from flowers.commands.data_card import look_into
+from flowers.commands.data_card import PIPELINE, look_into
 from flowers.config.compose import change, compose_config, instantiate, names_in, read_data, read_settings
 from flowers.config.schema import Settings
 from flowers.config.store_address import Address, address_of
@@ -32,16 +31,17 @@ from flowers.report import data_card, leaderboard
 from flowers.report import evaluation as page
 from flowers.report.confusion import confusion_figure
 from flowers.report.curves import curves_figure, side_by_side_figure, stage_starts
+from flowers.report.explanations import sheet
 from flowers.report.image_grid import gallery_figure, strip
 from flowers.report.reliability import coverage_figure, reliability_figure
 from flowers.tracking.runs import list_trainings, read_curves
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
+    from matplotlib.figure import Figure
 
 BLANK = 0.5
 """What an erased box is filled with; a training fills it with its network's mean."""
-PIPELINE = Path("artifacts")
 SPLIT = "split/split.csv"
 
 
@@ -89,7 +89,7 @@ class Photographs:
             *data_card.findings(self._contents.found),
         ]
 
-    def classes(self, most: int = 20) -> Figure:
+    def classes(self, most: int = 20) -> "Figure":
         """Draw a row of training photographs for each class, of so many classes at most."""
         names = sorted(self.table["label"].unique())[:most]
         rows = [data_card.montage(self.table, self.pixels, name, rows=1) for name in names]
@@ -106,7 +106,7 @@ class Photographs:
         words = (rows["label"] + "\nall in " + rows["split"]).tolist()
         return gallery_figure(self.pixels[rows.index], words, columns=8) if words else sentences(["No two are alike."])
 
-    def augmented(self, epochs: Sequence[int], most: int = 4) -> Figure:
+    def augmented(self, epochs: Sequence[int], most: int = 4) -> "Figure":
         """Draw photographs of several classes beside what the recipe makes of them in some epochs, counted from 1."""
         train = self.table[self.table["split"] == "train"].reset_index(drop=True)
         rows = train.drop_duplicates("label").index[:most].tolist()
@@ -167,11 +167,11 @@ class Evaluation:
         experiments, test = read_experiments(own_places(comparable(self._place.trained)))
         return leaderboard.findings(rank(experiments, [], test["truth"].to_numpy(), test["group"].to_numpy()))
 
-    def curves(self) -> Figure:
+    def curves(self) -> "Figure":
         """Draw how it learned."""
         return curves_figure(self.history, stage_starts(self.history), self.name)
 
-    def curves_beside(self, most: int = 8) -> Figure:
+    def curves_beside(self, most: int = 8) -> "Figure":
         """Draw how it learned, beside others of :attr:`trainings`."""
         others = self.trainings[self.trainings["run_id"] != self._run.run["mlflow_run_id"]]
         others = others.drop_duplicates("name").head(most)
@@ -179,7 +179,7 @@ class Evaluation:
         found = {name: read_curves(uri, run_id) for name, run_id in zip(others["name"], others["run_id"], strict=True)}
         return side_by_side_figure({**found, self.name: self.history}, self.name, "How they learned")
 
-    def confusion(self) -> Figure:
+    def confusion(self) -> "Figure":
         """Draw which class was taken for which."""
         return confusion_figure(self.counts, self.classes, f"{self.name}: test")
 
@@ -189,12 +189,12 @@ class Evaluation:
         rows["taken_for"] = [f"{pair[0]} ({pair[1]})" if pair else "" for pair in rows["taken_for"]]
         return rows[["precision", "recall", "f1", "support", "train", "taken_for"]].sort_values("f1")
 
-    def reliability(self) -> Figure:
+    def reliability(self) -> "Figure":
         """Draw accuracy against confidence."""
         title = f"{self.name}: does it know what it knows?"
         return reliability_figure(self._run.confidence, self._run.right, title)
 
-    def coverage(self) -> Figure:
+    def coverage(self) -> "Figure":
         """Draw how errors grow with the share of photographs that get a prediction."""
         title = f"{self.name}: fewer answers, fewer mistakes"
         return coverage_figure(self._run.confidence, self._run.right, self.scores["selective_prediction"], title)
@@ -230,12 +230,10 @@ class Evaluation:
 
     def maps(
         self, explained: Explanations, wanted: Sequence[str] = ("photograph", "cam", "cam_truth", "occlusion")
-    ) -> Figure:
+    ) -> "Figure":
         """Draw explanations: a row for each photograph, with the maps that are wanted and that its network allows."""
-        rows = [[panel for panel in strip(each, self.classes) if panel.method in wanted] for each in explained.each]
-        panels, columns = [panel for row in rows for panel in row], max(map(len, rows))
-        words = [each.caption.replace(", ", "\n").replace("CAM for", "CAM\nfor").replace(": ", "\n") for each in panels]
-        return gallery_figure([panel.picture for panel in panels], words, columns)
+        strips = [strip(each, self.classes) for each in explained.each]
+        return sheet([[panel for panel in panels if panel.method in wanted] for panels in strips])
 
 
 def settings_for(photographs: str, *overrides: str) -> Settings:

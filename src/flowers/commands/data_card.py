@@ -109,11 +109,11 @@ def _read(data: Data) -> tuple[Path, pd.DataFrame, pd.DataFrame, str]:
         return photographs, read_splits(split_csv, "run split again"), read_manifest(manifest), ""
     root, split, summary = find_photographs(data)
     if data.split_csv is not None and root.parent == manifest.parent and manifest.is_file():
-        return root, split, read_manifest(manifest), summary  # it knows of files that were not copied there
-    manifest_found, _ = remembered_scan(
-        root, data.strict, Path(data.cache_dir), list_photographs(root, data), data.min_side_px
-    )
-    return root, split, manifest_found, summary
+        looked_at = read_manifest(manifest)  # it knows of files that were not copied there
+    else:
+        listing = list_photographs(root, data)
+        looked_at, _ = remembered_scan(root, data.strict, Path(data.cache_dir), listing, data.min_side_px)
+    return root, split, looked_at, summary
 
 
 def brightness(pixels: np.ndarray, at_once: int = 256) -> np.ndarray:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from flowers.config.schema import FITS, Fit
 from flowers.curation.manifest import MANY_FRAC, is_oblong
+from flowers.curation.split_table import SPLITS
 from flowers.report.html import sentences, write_page
 from flowers.report.image_grid import MONTAGE_COLUMNS, side_by_side
 from flowers.report.style import DPI, PAPER, RIGHT, WIDTH_IN, open_panel
 
-SPLITS = ("train", "val", "test")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 BINS = 12
 """A cue is cut into this many bins with as many photographs each."""

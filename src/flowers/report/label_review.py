@@ -91,20 +91,7 @@ def make_server(review: Review, listener: socket.socket) -> uvicorn.Server:
         review: What is shown.
         listener: From :func:`open_port`. Start the server with ``run(sockets=[listener])``, which ends at Ctrl-C.
     """
-    config = uvicorn.Config(
-        make_app(review, listener.getsockname()[1]),
-        lifespan="off",
-        log_level="error",
-        server_header=False,
-        timeout_keep_alive=60,
-        timeout_graceful_shutdown=1,
-    )
-    return uvicorn.Server(config)
-
-
-def make_app(review: Review, port: int) -> Starlette:
-    """Make the page's application, which answers requests to this port of this machine only."""
-    pages = _Pages(review, port)
+    pages = _Pages(review, listener.getsockname()[1])
     app = Starlette(
         routes=[
             Route("/", pages.index),
@@ -117,7 +104,15 @@ def make_app(review: Review, port: int) -> Starlette:
         exception_handlers={HTTPException: _refuse, UserError: _fail, OSError: _fail},
     )
     app.router.redirect_slashes = False
-    return app
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        log_level="error",
+        server_header=False,
+        timeout_keep_alive=60,
+        timeout_graceful_shutdown=1,
+    )
+    return uvicorn.Server(config)
 
 
 class _Pages:

@@ -56,7 +56,7 @@ def write_comparison(ranking: Ranking, out: Path) -> None:
     )
 
 
-def apart_by_class(ranking: Ranking) -> list[tuple[str, int, int, int, int, int]]:
+def apart_by_class(ranking: Ranking) -> list[tuple[Any, ...]]:
     """Count, class by class, which photographs tell the best two experiments apart.
 
     Args:
@@ -67,13 +67,10 @@ def apart_by_class(ranking: Ranking) -> list[tuple[str, int, int, int, int, int]
         second, neither. Those on which the two differ most come first.
     """
     first, second = (experiment.right for experiment in ranking.experiments[:2])
-    rows = []
-    for number, name in enumerate(ranking.best.classes):
-        here = ranking.truth == number
-        if here.any():
-            split = (first & second, first & ~second, second & ~first, ~first & ~second)
-            both, only_first, only_second, neither = (int((here & part).sum()) for part in split)
-            rows.append((name, int(here.sum()), both, only_first, only_second, neither))
+    classes = ranking.best.classes
+    who = 2 * ~first + ~second  # 0: both are right, 1: only the best, 2: only the second, 3: neither
+    counts = np.bincount(4 * ranking.truth + who, minlength=4 * len(classes)).reshape(-1, 4).tolist()
+    rows = [(name, sum(row), *row) for name, row in zip(classes, counts, strict=True) if any(row)]
     return sorted(rows, key=lambda row: -(row[3] + row[4]))
 
 
