@@ -145,9 +145,10 @@ def test_a_pytorch_file_that_is_cut_off_or_a_folder_has_its_sentence(
     path = tmp_path / f"model.{suffix}"
     torch.save(make_net("cnn").state_dict(), path)
     start_from(make_net("cnn"), str(path), None)
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(UserError, match=rf"model\.{suffix} is not a file of plain tensors"):
-        start_from(make_net("cnn"), str(path), None)
+    for content in (path.read_bytes()[:-100], b"hi", b""):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=rf"model\.{suffix} is not a file of plain tensors: it holds no weights"):
+            start_from(make_net("cnn"), str(path), None)
     path.unlink()
     path.mkdir()
     with pytest.raises(UserError, match=rf"model\.{suffix} is a folder; name a file"):

@@ -304,10 +304,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             raise UserError(f"{path} is not a readable safetensors file ({error}); copy or train it again.") from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle can raise anything
-        reason = " ".join(str(error).split())[:120]
+    except Exception as error:  # a damaged pickle can raise anything, with words that help nobody
         raise UserError(
-            f"{path} is not a file of plain tensors ({reason}); copy it again, or convert it to safetensors."
+            f"{path} is not a file of plain tensors: it holds no weights, or a part of them, or objects besides; copy "
+            "it again, or convert it to safetensors."
         ) from error
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
