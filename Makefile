@@ -9,7 +9,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help install repro test test-fast lint house format ui notebooks lab bench lock clean distclean
+.PHONY: help install repro test test-fast lint house format ui notebooks lab bench lock audit clean distclean
 
 help:                   ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -63,13 +63,18 @@ lab: $(READY)           ## open the notebooks in JupyterLab, on this machine onl
 bench: $(READY)         ## measure again what benchmarks/README.md states
 	python -m benchmarks
 
-lock:                   ## pin anew what pyproject.toml's ranges resolve to today
+lock:                   ## pin anew what pyproject.toml's ranges resolve to today, for every system, with hashes
 	$(PYTHON) -m venv --clear runs/lock-venv
-	runs/lock-venv/bin/python -m pip install --quiet ".[dev]"
-	{ echo "# Made by \`make lock\` on Linux with Python 3.11; the CUDA packages are torch's and exist for Linux only."; \
-	  runs/lock-venv/bin/python -m pip freeze --exclude flowers \
-	  | sed -E '/^(nvidia|cuda|triton)/s/$$/ ; sys_platform == "linux"/'; } > requirements.lock
+	runs/lock-venv/bin/python -m pip install --quiet uv
+	runs/lock-venv/bin/uv pip compile --quiet --universal --upgrade --generate-hashes --no-annotate --extra dev \
+	  --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
 	rm -rf runs/lock-venv
+
+audit:                  ## look up known vulnerabilities of the pinned versions
+	$(PYTHON) -m venv --clear runs/audit-venv
+	runs/audit-venv/bin/python -m pip install --quiet pip-audit
+	runs/audit-venv/bin/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
+	rm -rf runs/audit-venv
 
 clean:                  ## remove what the stages and runs wrote (photographs elsewhere, mlflow.db and DVC's cache stay)
 	rm -rf artifacts runs .mypy_cache .pytest_cache .ruff_cache

@@ -4,6 +4,7 @@ import ctypes
 import importlib
 import os
 import pkgutil
+import re
 import subprocess
 import sys
 import tomllib
@@ -14,6 +15,8 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from tests.processes import call_flowers
 
 from flowers.config import provenance
@@ -118,6 +121,27 @@ def test_the_same_versions_of_python_are_named_everywhere() -> None:
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"] == ">=3.11,<3.14"
     assert "(3, 11) <= sys.version_info < (3, 14)" in (ROOT / "Makefile").read_text()
     assert "Python 3.11 to 3.13" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("python", ["3.11.4", "3.12.0", "3.13.0"])
+@pytest.mark.parametrize("system", ["linux", "darwin", "win32"])
+def test_the_lock_pins_every_dependency_with_hashes(system: str, python: str) -> None:
+    entries = re.split(r"\n(?=\w)", (ROOT / "requirements.lock").read_text().replace("\\\n", ""))
+    assert len(entries) > 200
+    here = {"sys_platform": system, "python_full_version": python, "python_version": python[:4]}
+    pinned = {}
+    for entry in (entry for entry in entries if not entry.startswith("#")):
+        requirement, *hashes = re.split(r"\s+--hash=sha256:", entry.strip())
+        assert hashes, requirement
+        assert all(re.fullmatch("[0-9a-f]{64}", each) for each in hashes), requirement
+        wanted = Requirement(requirement)
+        if wanted.marker is None or wanted.marker.evaluate(here):
+            assert wanted.name not in pinned
+            pinned[wanted.name] = next(iter(wanted.specifier)).version
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for given in project["dependencies"] + project["optional-dependencies"]["dev"]:
+        declared = Requirement(given)
+        assert declared.specifier.contains(pinned[canonicalize_name(declared.name)]), given
 
 
 def test_text_files_have_the_same_bytes_in_every_clone() -> None:
