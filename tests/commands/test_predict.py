@@ -130,11 +130,19 @@ def test_lists_and_patterns_keep_what_was_typed(mine: Path, monkeypatch: pytest.
         ["a[1].jpg", "b.jpg", "a[1].jpg", "b*", b"caf\xe9.jpg".decode(errors="surrogateescape")], "photos"
     ) == (
         {"a[1].jpg": Path("a[1].jpg"), "caf\\xe9.jpg": Path(os.fsdecode(b"caf\xe9.jpg"))},
-        {"b.jpg": "does not exist", "a[1].jpg": "given more than once, and counted once", "b*": "matches nothing"},
+        {"b.jpg": "does not exist", "b*": "matches nothing"},
     )
     for given, said in (("b.jpg", "does not exist"), ("b*.jpg", "matches nothing")):
         with pytest.raises(UserError, match=said):
             find_files(given, "photos")
+
+
+def test_what_is_named_twice_is_there_once(mine: Path) -> None:
+    once, refused = find_files([mine], "photos")
+    assert find_files([mine, mine, f"{mine}/*.jpg"], "photos") == (once, refused)
+    assert find_files(mine / "roses_00.jpg", "photos") == ({"roses_00.jpg": mine / "roses_00.jpg"}, {})
+    (mine / "gone.jpg").symlink_to("nowhere")
+    assert find_files(mine / "gone.jpg", "photos") == ({}, {"gone.jpg": "a link that leads nowhere"})
 
 
 def test_paths_come_on_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:

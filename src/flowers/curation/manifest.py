@@ -20,7 +20,7 @@ from flowers.config.provenance import usable_processors
 from flowers.config.schema import Fit
 from flowers.curation.split_table import read_table
 from flowers.errors import UserError
-from flowers.sources.layouts import Listed, Listing, files_below, list_folders, readable, some
+from flowers.sources.layouts import Listed, Listing, list_folders, readable, some
 from flowers.sources.photograph import PhotographError, decode, read_size
 
 COLUMNS = ["path", "label", "sha256", "width_px", "height_px", "dhash", "status", "reason"]
@@ -142,29 +142,6 @@ def _state(found: os.stat_result) -> tuple[int, int, int]:
 def printable(path: str) -> str:
     """Write a path as a table can hold it: bytes that are not UTF-8, and what would end a row of CSV, are escaped."""
     return readable(path).replace("\r", "\\r")
-
-
-def image_files(root: Path, refused: dict[str, str] | None = None) -> list[str]:
-    """List what may be photographs below a folder, in class folders or not, for a prediction.
-
-    Links to folders are followed, but not in circles.
-
-    Args:
-        root: The folder.
-        refused: Told which files and folders must not even be opened, and why.
-
-    Returns:
-        Paths relative to the folder, sorted; hidden files are passed over.
-
-    Raises:
-        UserError: The folder does not exist.
-    """
-    if not root.is_dir():
-        raise UserError(f"{root} does not exist or is no folder: name a folder of photographs.")
-    found = sorted((path.relative_to(root).as_posix(), reason) for path, reason in files_below(root))
-    if refused is not None:
-        refused |= {path: reason for path, reason in found if reason}
-    return [path for path, reason in found if not reason]
 
 
 def read_manifest(path: Path) -> pd.DataFrame:

@@ -14,11 +14,12 @@ from scipy.special import logsumexp
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from flowers.curation.manifest import describe_fit, image_files, printable
+from flowers.curation.manifest import describe_fit, printable
 from flowers.data.pixels import UnusableError, check_unchanged, read_square
 from flowers.errors import UserError
 from flowers.models.inference import ModelOutputs, calibrated, predict_logits
 from flowers.models.trained import TrainedModel
+from flowers.sources.layouts import files_below
 from flowers.sources.photograph import PhotographError
 
 AT_ONCE = 256
@@ -68,7 +69,8 @@ def find_files(given: str | Path | Sequence[str | Path], key: str) -> tuple[dict
 
     Returns:
         The files by what they are called, as tables can hold it: their path from the folder, or from that of the
-        photograph, if one is given, else as it was given. And why others are left out, by the same.
+        photograph, if one is given, else as it was given. What is named twice is there once. And why others are left
+        out, by the same.
 
     Raises:
         UserError: If what is given alone is not there.
@@ -84,20 +86,16 @@ def find_files(given: str | Path | Sequence[str | Path], key: str) -> tuple[dict
             if alone:
                 raise UserError(f"{printable(each)} {problem}: name photographs, or a folder of them, with {key}=…")
         for match in matches:
-            closed: dict[str, str] = {}
-            folder, names = match.rstrip("/"), [""]
-            if Path(match).is_dir():
-                folder, names = f"{folder}/", image_files(Path(match), closed)
-            for name in names:
-                called = printable((name or Path(match).name) if alone and there else folder + name)
-                if called in files:
-                    refused[called] = "given more than once, and counted once"
-                elif Path(folder + name).exists() and not Path(folder + name).is_file():
-                    refused[called] = "not a regular file"  # a pipe would be waited for
+            top = Path(match)
+            for file, reason in sorted(files_below(top), key=lambda found: found[0].as_posix()):
+                name = top.name if alone and there else match
+                if file != top:
+                    inside = file.relative_to(top).as_posix()
+                    name = inside if alone and there else f"{match.rstrip('/')}/{inside}"
+                if reason:
+                    refused[printable(name)] = reason
                 else:
-                    files[called] = Path(folder + name)
-            for name, reason in closed.items():
-                refused[printable(name if alone and there else folder + name)] = reason
+                    files.setdefault(printable(name), file)
     return files, refused
 
 

@@ -287,7 +287,7 @@ def _files(entry: Path, inside: tuple[Path, ...], top: bool = False) -> Iterator
         if os.path.isfile(entry):  # noqa: PTH113
             yield entry, "an archive: unpack it" if _is_archive(entry.name) else ""
         else:
-            yield entry, "a link that leads nowhere" if is_link else "not a regular file"
+            yield entry, "a link that leads nowhere" if entry.is_symlink() else "not a regular file"
         return
     if is_link:
         target = entry.resolve()
