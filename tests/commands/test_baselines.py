@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.metrics import confusion_matrix
 
 import flowers.commands.baselines
 from flowers.commands.baselines import ON_EMBEDDINGS, ON_PIXELS, baselines, divide
@@ -18,7 +19,7 @@ from flowers.curation.prepare import photographs_of
 from flowers.curation.split_table import write_splits
 from flowers.data.pixels import open_store
 from flowers.errors import UserError
-from flowers.evaluation.scores import confusion, score
+from flowers.evaluation.scores import score
 from flowers.models.inference import predict_logits
 from flowers.models.nets import build_network, save_weights
 
@@ -58,7 +59,7 @@ def test_each_baseline_is_scored_as_a_network_is(
         assert written["test/loss"] == pytest.approx(again["test/loss"], abs=1e-3)
         assert written["test/loss"] < 5, "a share of 0 costs 16 nats"
         assert written["interval"].keys() == again["interval"].keys()
-        counts = confusion(labels, probabilities.argmax(axis=1), len(classes))
+        counts = confusion_matrix(labels, probabilities.argmax(axis=1), labels=range(len(classes)))
         table = pd.read_csv(tmp_path / "out" / name / "confusion.csv")
         assert list(table) == ["truth", *classes]
         assert table[classes].to_numpy().tolist() == counts.tolist()

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import confusion_matrix
 
 from flowers.evaluation.calibration import describe_confidence
-from flowers.evaluation.scores import confusion, score
+from flowers.evaluation.scores import score
 from flowers.evaluation.selection import SHOWN, Pictures, choose_ood, choose_shown
 from flowers.report.evaluation import LISTED, Run, figures_of, findings, write_report
 
@@ -92,7 +93,7 @@ def make_run(labels: np.ndarray, probabilities: np.ndarray, classes: list[str], 
         remake="flowers train",
         history=epochs,
         scores=scores,
-        counts=confusion(labels, probabilities.argmax(axis=1), len(classes)),
+        counts=confusion_matrix(labels, probabilities.argmax(axis=1), labels=range(len(classes))),
         predictions=predictions,
         probabilities=probabilities,
         outliers=table,

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import confusion_matrix
 
 from flowers.evaluation.results import Baseline, Experiment
-from flowers.evaluation.scores import confusion, score
+from flowers.evaluation.scores import score
 from flowers.evaluation.significance import Ranking, rank
 from flowers.report import leaderboard
 from flowers.report.curves import stage_starts
@@ -54,7 +55,7 @@ def experiment(
         score(labels, probabilities, classes, resamples=200),
         is_right,
         {**run, **changes},
-        confusion(labels, predictions, len(classes)),
+        confusion_matrix(labels, predictions, labels=range(len(classes))),
         classes,
         pd.DataFrame(history),
         f"dvc repro evaluate@{name}",

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix
 
 from flowers.curation.split_table import whole_file, write_table
 from flowers.errors import UserError
-from flowers.evaluation.scores import confusion
 
 T = TypeVar("T")
 
@@ -37,9 +37,8 @@ def write_results(
         predicted: Probabilities (N,K).
         classes: The K class names.
     """
-    answers = predicted.argmax(axis=1)
-    counts = confusion(table["label"].map(classes.index).to_numpy(), answers, len(classes))
-    predictions = table[["path", "label"]].assign(prediction=np.array(classes)[answers])
+    predictions = table[["path", "label"]].assign(prediction=np.array(classes)[predicted.argmax(axis=1)])
+    counts = confusion_matrix(predictions["label"], predictions["prediction"], labels=classes)
     predictions = beside_classes(predictions, predicted, classes)
     write_json(out / "metrics.json", metrics)
     write_table(predictions, out / "predictions.csv", "%.6f")

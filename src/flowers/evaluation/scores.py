@@ -97,21 +97,6 @@ def score(
     }
 
 
-def confusion(labels: NDArray[np.integer], predictions: NDArray[np.integer], num_classes: int) -> NDArray[np.int64]:
-    """Count which class was taken for which.
-
-    Args:
-        labels: True classes, (N,), each in [0, K).
-        predictions: Predicted classes, (N,), each in [0, K).
-        num_classes: K.
-
-    Returns:
-        Counts, (K, K): rows are the truth, columns the prediction.
-    """
-    cells = labels.astype(np.int64) * num_classes + predictions
-    return np.bincount(cells, minlength=num_classes**2).astype(np.int64).reshape(num_classes, num_classes)
-
-
 def _per_class(
     labels: NDArray[np.integer], predictions: NDArray[np.integer], classes: list[str]
 ) -> list[dict[Any, Any]]:
