@@ -158,3 +158,23 @@ def test_a_divided_folder_is_answered_for_as_a_whole(
     said = capsys.readouterr().err
     assert "is divided already" in said
     assert "the photographs of all its splits are answered for; name one folder for that alone" in said
+    assert "else: layout=classes" in said
+
+
+def test_folders_are_classes_where_one_says_so(
+    model: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    divided = elsewhere.parent / "divided"
+    for part in ("train", "test", "roses"):
+        shutil.copytree(elsewhere, divided / part)
+    for given, said in (
+        ([f"data={divided}", "layout=clases"], "layout='clases': did you mean 'classes'?"),
+        ([f"data={divided}", "layout=table"], "layout='table': "),
+        (["layout=classes"], "layout=… belongs to data=…"),
+    ):
+        monkeypatch.setattr("sys.argv", ["evaluate", f"model={model}", *given])
+        with pytest.raises(SystemExit):
+            main()
+        assert said in capsys.readouterr().err
+    assert evaluate_elsewhere(model, str(divided), None, layout="classes")["classes"] == ["roses"]
+    assert evaluate_elsewhere(model, str(divided), None, layout="divided")["classes"] == ["daisy", "roses"]

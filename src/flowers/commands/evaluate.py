@@ -9,7 +9,8 @@ Without ``out_dir`` that is ``test`` in the model's folder, or below ``runs/trai
 ``outliers=NAME`` or ``outliers=DIR`` asks whether the model notices photographs of what it was never taught.
 ``corruptions=true`` also corrupts the test photographs in six ways and writes ``corruptions.csv``.
 ``photos=DIR`` says where the model's photographs lie now, if they are no longer where they were when it was trained.
-``data=NAME`` or ``data=DIR`` tests on another data set instead, as far as its classes are the model's.
+``data=NAME`` or ``data=DIR`` tests on another data set instead, as far as its classes are the model's; ``layout=``
+says whether its folders are ``classes`` or it is ``divided``, where that is not as it looks.
 ``device=cpu`` or ``device=gpu`` says where the network runs.
 
 A photograph that is gone, was changed since the split, or cannot be read is named and left out of all figures, unless
@@ -59,6 +60,7 @@ class Arguments:
     model: Path
     out_dir: Path | None = None
     data: str | None = None
+    layout: str = "auto"
     corruptions: bool = False
     outliers: str | None = None
     explanations: bool = True
@@ -268,7 +270,12 @@ LISTED = 20
 
 
 def evaluate_elsewhere(
-    model_dir: Path, data: str, out: Path | None, allow: Sequence[str] = (), device: str | None = None
+    model_dir: Path,
+    data: str,
+    out: Path | None,
+    allow: Sequence[str] = (),
+    device: str | None = None,
+    layout: str = "auto",
 ) -> dict[str, Any]:
     """Score a trained model on another data set, beside its score on its own test photographs of the same classes.
 
@@ -278,6 +285,7 @@ def evaluate_elsewhere(
         out: Folder for the results; None: ``shift-NAME`` in the model's, or as :func:`place_of` says.
         allow: Packages beside ours whose classes the model may name.
         device: Where the network runs, see :func:`flowers.models.trained.open_model`.
+        layout: See :func:`flowers.evaluation.domain_shift.find_photographs`.
 
     Returns:
         What ``metrics.json`` holds: that of :func:`flowers.evaluation.scores.score`, further ``data``, what was left
@@ -289,7 +297,7 @@ def evaluate_elsewhere(
     """
     model = open_model(model_dir, allow, device)
     split = read_splits(model_dir / "split.csv", "train again")
-    root, table, notes = find_photographs(model, split, data)
+    root, table, notes = find_photographs(model, split, data, layout)
     name, shared = notes["data"], notes["classes"]
     for what, key in (
         ("classes that the model does not know", "other_classes"),
@@ -335,6 +343,8 @@ def main() -> list[str] | None:
         if arguments.report:
             announce_trained(arguments.model)
         if arguments.data is None:
+            if arguments.layout != "auto":
+                raise UserError("layout=… belongs to data=…: give both, or neither.")
             out = arguments.out_dir or place_of(arguments.model, "test")
             asked = (arguments.corruptions, arguments.outliers, arguments.explanations)
             evaluate(arguments.model, out, *asked, arguments.allow, arguments.device, arguments.photos)
@@ -342,7 +352,7 @@ def main() -> list[str] | None:
             for key in ("corruptions", "outliers", "photos"):
                 if getattr(arguments, key):
                     raise UserError(f"{key}=… belongs to the model's own test photographs; leave it or data=… out.")
-            allowed = arguments.allow, arguments.device
-            metrics = evaluate_elsewhere(arguments.model, arguments.data, arguments.out_dir, *allowed)
+            asked = (arguments.allow, arguments.device, arguments.layout)
+            metrics = evaluate_elsewhere(arguments.model, arguments.data, arguments.out_dir, *asked)
             out = arguments.out_dir or place_of(arguments.model, f"shift-{metrics['data']}")
         return ["report", f"evaluation={quoted(str(out))}"] if arguments.report else None

@@ -16,7 +16,9 @@ from flowers.models.trained import TrainedModel
 from flowers.sources.layouts import list_folders
 
 
-def find_photographs(model: TrainedModel, split: pd.DataFrame, data: str) -> tuple[Path, pd.DataFrame, dict[str, Any]]:
+def find_photographs(
+    model: TrainedModel, split: pd.DataFrame, data: str, layout: str = "auto"
+) -> tuple[Path, pd.DataFrame, dict[str, Any]]:
     """Get the photographs of a data set, and keep those that the model can be fairly tested on.
 
     Args:
@@ -24,6 +26,8 @@ def find_photographs(model: TrainedModel, split: pd.DataFrame, data: str) -> tup
         split: The photographs that it was trained, chosen and tested with.
         data: A name of ``conf/data``, whose photographs are then obtained as a training does; or a folder of class
             folders (`./NAME` where it is called like one of those).
+        layout: How its folders are understood, see :func:`flowers.sources.layouts.list_folders`; `auto`: as the data
+            set says of itself, or as they look.
 
     Returns:
         The folder that the paths are relative to; `path`, `label` (as the model says it) and `sha256` of at least one
@@ -40,7 +44,8 @@ def find_photographs(model: TrainedModel, split: pd.DataFrame, data: str) -> tup
         UserError: If there is no such data set, or nothing in it that the model knows.
     """
     name, root, known_as = find_folder(data, "data")
-    listing = list_photographs(root, known_as) if known_as else list_folders(root)
+    described = known_as is not None and layout == "auto"
+    listing = list_photographs(root, known_as) if described else list_folders(root, layout, "layout")
     strict = known_as is not None and known_as.strict
     manifest, _ = remembered_scan(root, strict, Path(model.settings.data.cache_dir), listing, model.min_side_px)
     for note in listing.notes:

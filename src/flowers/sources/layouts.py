@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from flowers.errors import UserError, listed
+from flowers.errors import UserError, listed, suggestion
 from flowers.sources.photograph import FORMATS
 
 TABLE = "table"
@@ -62,7 +62,7 @@ class Listing:
     """What a person should know of it, a line each: how it was understood, and what was left out."""
 
 
-def list_folders(root: Path, layout: str = "auto") -> Listing:
+def list_folders(root: Path, layout: str = "auto", key: str = "data.layout") -> Listing:
     """List the files of a folder of class folders, or of one that is divided into parts with class folders.
 
     Hidden names, those of :data:`SYSTEM_NAMES` and what lies beside the class folders are passed over. Folders inside
@@ -77,14 +77,17 @@ def list_folders(root: Path, layout: str = "auto") -> Listing:
         root: The folder.
         layout: `auto`: as it looks; `classes`: each folder in it is a class, whatever its name; `divided`: it is
             divided, whatever else lies there.
+        key: What a person gives `layout` with.
 
     Raises:
-        UserError: There is no such folder, it can be understood in two ways, holds nothing in class folders, or two
-            classes differ only in capital letters or blanks.
+        UserError: There is no such folder or layout, it can be understood in two ways, holds nothing in class folders,
+            or two classes differ only in capital letters or blanks.
     """
     _check_folder(root)
-    parts, others = ({}, []) if layout == "classes" else _find_parts(root, layout == "divided")
-    listing = _list_parts(root, parts, others) if parts else _list_classes(root, root)
+    if layout not in LAYOUTS[:-1]:
+        raise UserError(f"{key}='{layout}': {suggestion(layout, LAYOUTS[:-1])}")
+    parts, others = ({}, []) if layout == "classes" else _find_parts(root, layout == "divided", key)
+    listing = _list_parts(root, parts, others, key) if parts else _list_classes(root, root)
     if not listing.files:
         raise _nothing_in_class_folders(root)
     check_names(str(root), (each.label for each in listing.files))
@@ -127,13 +130,13 @@ def _list_classes(root: Path, folder: Path, split: str = "") -> Listing:
     return listing
 
 
-def _list_parts(root: Path, parts: dict[Path, str], others: list[Path]) -> Listing:
+def _list_parts(root: Path, parts: dict[Path, str], others: list[Path], key: str) -> Listing:
     """List the files in the class folders of the parts that a data set is divided into."""
     of_part = {folder: _list_classes(root, folder, split) for folder, split in parts.items()}
     check_names(str(root), (each.label for part in of_part.values() for each in part.files))
     trained = {each.label for folder, part in of_part.items() if parts[folder] == "train" for each in part.files}
     names = [f"{split} ({folder.relative_to(root).as_posix()})" for folder, split in parts.items()]
-    whole = Listing(notes=[f"{root} is divided already, and used so: {', '.join(names)}; else: data.layout=classes"])
+    whole = Listing(notes=[f"{root} is divided already, and used so: {', '.join(names)}; else: {key}=classes"])
     for folder, part in of_part.items():
         if trained.isdisjoint(each.label for each in part.files):
             whole.notes.append(
@@ -148,12 +151,13 @@ def _list_parts(root: Path, parts: dict[Path, str], others: list[Path]) -> Listi
     return whole
 
 
-def _find_parts(root: Path, insist: bool) -> tuple[dict[Path, str], list[Path]]:
+def _find_parts(root: Path, insist: bool, key: str) -> tuple[dict[Path, str], list[Path]]:
     """Find the folders of the parts that a data set is divided into.
 
     Args:
         root: The folder.
         insist: Whether it is divided for certain.
+        key: What a person says so with.
 
     Returns:
         The split of each part, and the other folders with photographs; none if it is not divided.
@@ -185,14 +189,14 @@ def _find_parts(root: Path, insist: bool) -> tuple[dict[Path, str], list[Path]]:
         return dict(sorted(named.items(), key=lambda part: order.index(part[1]))), others
     if insist:
         raise UserError(
-            f"data.layout is divided, but {root} has no folder train with class folders in it: put each class into a "
-            "folder of its own there, or set data.layout=classes."
+            f"{key} is divided, but {root} has no folder train with class folders in it: put each class into a "
+            f"folder of its own there, or set {key}=classes."
         )
     names = listed(sorted(each.name for each in named)) if named else ""
     if "train" not in named.values() and len(named) > 1 and set.intersection(*classes.values()):
         raise UserError(
             f"{folder} holds {names} with the same folders in them, as a data set that is divided does, but no train: "
-            "call that part so, or say with data.layout=classes that these are the classes."
+            f"call that part so, or say with {key}=classes that these are the classes."
         )
     if "train" not in named.values() or (set(named.values()) == {"train"} and not trained):
         return {}, []
@@ -200,11 +204,11 @@ def _find_parts(root: Path, insist: bool) -> tuple[dict[Path, str], list[Path]]:
         raise UserError(
             f"{folder} holds {names}, as a data set that is divided does, but no class folders in them: put each class "
             "into a folder of its own in each, give the labels in a table (data=table data.table=FILE "
-            f"data.root={folder}), or say with data.layout=classes that these are the classes."
+            f"data.root={folder}), or say with {key}=classes that these are the classes."
         )
     raise UserError(
         f"{folder} holds {names} beside {some(sorted(each.name for each in others))}, so it may be divided already or "
-        "have a class in each folder: say which with data.layout=divided or data.layout=classes, or name one of them."
+        f"have a class in each folder: say which with {key}=divided or {key}=classes, or name one of them."
     )
 
 
