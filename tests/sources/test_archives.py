@@ -1,3 +1,5 @@
+import contextlib
+import gzip
 import io
 import os
 import random
@@ -5,7 +7,8 @@ import stat
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -103,6 +106,66 @@ def test_too_many_members_are_refused(pack: Pack, tmp_path: Path, monkeypatch: p
     archive = pack(member("top/2.jpg"), member("top/3.jpg"))
     with pytest.raises(UserError, match=r"3\.jpg' makes it larger than"):
         unpack(archive, tmp_path / "target")
+
+
+LARGE = 1 << 25
+SPARSE = b"29 GNU.sparse.name=top/2.jpg\n22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n"
+
+
+@contextlib.contextmanager
+def little_memory() -> Iterator[None]:
+    """Hold hardly more than is read at once."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ([(tarfile.XHDTYPE, LARGE)], "has headers of more than 65,536 bytes"),
+        ([(tarfile.XGLTYPE, LARGE)], "has headers of more than 65,536 bytes"),
+        ([(tarfile.GNUTYPE_LONGNAME, LARGE)], "has headers of more than 65,536 bytes"),
+        ([(tarfile.GNUTYPE_LONGLINK, LARGE)], "has headers of more than 65,536 bytes"),
+        ([(tarfile.GNUTYPE_LONGNAME, 60_000)] * 500, "has headers of more than 65,536 bytes"),
+        ([(tarfile.XHDTYPE, 0)] * 2000, "has headers of more than 65,536 bytes|recursion"),
+        ([(tarfile.GNUTYPE_SPARSE, LARGE)], "is neither a plain file nor a folder"),
+        ([(tarfile.XHDTYPE, -512), (tarfile.REGTYPE, LARGE)], "has headers of more than 65,536 bytes"),
+    ],
+    ids=["pax", "global pax", "long name", "long link", "many", "deep", "sparse", "negative"],
+)
+def test_headers_take_no_memory(tmp_path: Path, headers: list[tuple[bytes, int]], said: str) -> None:
+    archive = tmp_path / "photographs.tgz"
+    with gzip.open(archive, "wb", compresslevel=1) as file:
+        for kind, size in headers:
+            info = tarfile.TarInfo("top/2.jpg")
+            info.type, info.size = kind, size
+            file.write(info.tobuf(tarfile.GNU_FORMAT) + bytes(-(-max(size, 0) // 512) * 512))
+    with little_memory(), pytest.raises(UserError, match=rf"photographs\.tgz is .*{said}"):
+        unpack(archive, tmp_path / "target")
+    assert {path.name for path in tmp_path.iterdir()} == {"photographs.tgz"}
+
+
+def test_the_holes_of_a_sparse_file_take_no_memory(pack: Pack, tmp_path: Path) -> None:
+    holes = member("top/2.jpg", b"9999999\n" + b"0\n" * (LARGE // 2))
+    archive = pack(member("top/2.jpg", SPARSE, tarfile.XHDTYPE), holes)
+    with (
+        little_memory(),
+        pytest.raises(UserError, match=r"its member 'top/2\.jpg' is neither a plain file nor a folder"),
+    ):
+        unpack(archive, tmp_path / "target")
+
+
+def test_attributes_of_many_members_take_no_memory(pack: Pack, tmp_path: Path) -> None:
+    of_all = member("all", b"".join(b"13 a%04d=123\n" % number for number in range(4000)), tarfile.XGLTYPE)
+    of_each = member("each", b"13 a0000=456\n", tarfile.XHDTYPE)
+    archive = pack(of_all, *(each for k in range(100) for each in (of_each, member(f"top/{k}.jpg", b"two"))))
+    with little_memory():
+        unpack(archive, tmp_path / "target")
+    assert len(list((tmp_path / "target").rglob("*.jpg"))) == 101
 
 
 @pytest.mark.parametrize("mode", ["w:gz", "w:xz", "w"])

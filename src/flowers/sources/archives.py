@@ -8,7 +8,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +25,9 @@ MOST_INFLATION = 20
 SMALL_BYTES = 64 << 20
 """An archive may always unpack to this much: small ones that hold text do compress."""
 MOST_MEMBERS = 1_000_000
+MOST_HEADER_BYTES = 1 << 16
+"""What the headers of one member may have: a name, and attributes that systems add."""
+_NOT_PLAIN = "is neither a plain file nor a folder"
 
 
 @dataclass(frozen=True)
@@ -157,29 +160,33 @@ def whole_folder(target: Path) -> Iterator[Path]:
 def unpack(archive: Path, target: Path) -> None:
     """Unpack a tar file, compressed or not, into a folder: whole, or not at all.
 
-    Every member is checked before the first is written: only plain files and folders, each inside the target, and no
-    more bytes than photographs can need. Owners, permissions and times are not kept. Whether the content is undamaged
-    is not checked here; the archive's digest tells that.
+    Only plain files and folders are taken, each inside the target, and no more bytes than photographs can need. Owners,
+    permissions and times are not kept. Whether the content is undamaged is not checked here; the archive's digest tells
+    that.
 
     Args:
         archive: Only read.
         target: Does not exist yet, or is an empty folder.
 
     Raises:
-        UserError: A member fails the check, the archive is damaged, or the disk is full.
+        UserError: A member must not be unpacked, the archive is damaged, or the disk is full.
     """
+    limit = max(SMALL_BYTES, MOST_INFLATION * archive.stat().st_size)
     try:
-        with tarfile.open(archive) as tar:
-            _check_members(archive, tar)
-            with whole_folder(target) as building:
-                # Not extractall: it keeps permissions, and its filters came with Python 3.11.4.
-                for member in tar.getmembers():
-                    path = building / member.name
-                    (path if member.isdir() else path.parent).mkdir(parents=True, exist_ok=True)
-                    if stream := tar.extractfile(member):
-                        with stream, path.open("wb") as file:
-                            shutil.copyfileobj(stream, file)
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, UnicodeError, OSError) as error:
+        with tarfile.open(archive, tarinfo=_Member) as tar, whole_folder(target) as building:
+            # Not extractall: it keeps permissions, and its filters came with Python 3.11.4.
+            for number, member in enumerate(iter(tar.next, None)):
+                if member.offset_data + member.size > limit or number >= MOST_MEMBERS:
+                    problem = f"makes it larger than the {limit:,} bytes and {MOST_MEMBERS:,} members it may have"
+                    raise _RefusedError(member, problem)
+                _unpack_member(tar, member, building)
+                tar.pax_headers = {}  # tarfile would keep all that there were
+                tar.members = []  # type: ignore[attr-defined]
+    except _RefusedError as error:
+        raise UserError(
+            f"{archive} is refused, nothing of it was unpacked: {error}; get the archive from its publisher again."
+        ) from error
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, UnicodeError, RecursionError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # decompressors raise it without a number
             raise UserError(
                 f"{archive} cannot be unpacked to {target} ({error.strerror}): make room or fix that, and give the "
@@ -191,30 +198,44 @@ def unpack(archive: Path, target: Path) -> None:
         ) from error
 
 
-def _check_members(archive: Path, tar: tarfile.TarFile) -> None:
-    """Refuse the archive if one of its members must not be unpacked."""
-    limit = max(SMALL_BYTES, MOST_INFLATION * archive.stat().st_size)
-    total = 0
-    files: set[PurePosixPath] = set()
-    folders: set[PurePosixPath] = set()
-    for number, member in enumerate(tar):
-        place, on_windows = PurePosixPath(member.name), PureWindowsPath(member.name)
-        problem = ""
-        if place.is_absolute() or on_windows.anchor or ".." in on_windows.parts or "\0" in member.name:
-            problem = "would be written outside of the folder"
-        elif member.issym() or member.islnk():
-            problem = "is a link"
-        elif member.issparse() or not (member.isfile() or member.isdir()):
-            problem = "is neither a plain file nor a folder"
-        elif place in (files if member.isdir() else folders) or files & set(place.parents):
-            problem = "would be a file and a folder in one"
-        total += member.size
-        if total > limit or number >= MOST_MEMBERS:
-            problem = f"makes it larger than the {limit:,} bytes and {MOST_MEMBERS:,} members it may have"
-        if problem:
-            raise UserError(
-                f"{archive} is refused, nothing of it was unpacked: its member '{member.name}' {problem}; "
-                "get the archive from its publisher again."
-            )
-        (files if member.isfile() else folders).add(place)
-        folders.update(place.parents)
+class _RefusedError(Exception):
+    """A member must not be unpacked."""
+
+    def __init__(self, member: tarfile.TarInfo, problem: str) -> None:
+        super().__init__(f"its member '{member.name[:200]}' {problem}")
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose headers are looked at before tarfile reads them into memory, of whatever size they are."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        """Do what tarfile does with a header, which calls this for each of the headers of a member."""
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            self._proc_gnusparse_10(self)
+        header_bytes = self.offset - tar.offset + (0 if self.isreg() else self.size)
+        if header_bytes > MOST_HEADER_BYTES or self.size < 0:
+            raise _RefusedError(self, f"has headers of more than {MOST_HEADER_BYTES:,} bytes")
+        return super()._proc_member(tar)  # type: ignore[misc]
+
+    def _proc_gnusparse_10(self, member: tarfile.TarInfo, *_: object) -> None:
+        """Refuse a file with holes, whose list of holes tarfile would read."""
+        raise _RefusedError(member, _NOT_PLAIN)
+
+
+def _unpack_member(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    """Write one member, or refuse it."""
+    place = PureWindowsPath(member.name)  # knows slashes too
+    path = folder / member.name
+    if place.anchor or ".." in place.parts or "\0" in member.name:
+        raise _RefusedError(member, "would be written outside of the folder")
+    if member.issym() or member.islnk():
+        raise _RefusedError(member, "is a link")
+    if member.issparse() or not (member.isfile() or member.isdir()) or member.size < 0:
+        raise _RefusedError(member, _NOT_PLAIN)
+    try:
+        (path if member.isdir() else path.parent).mkdir(parents=True, exist_ok=True)
+        if stream := tar.extractfile(member):
+            with stream, path.open("wb") as file:
+                shutil.copyfileobj(stream, file)
+    except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+        raise _RefusedError(member, "would be a file and a folder in one") from error
