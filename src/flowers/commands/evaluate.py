@@ -352,7 +352,7 @@ def main() -> list[str] | None:
             for key in ("corruptions", "outliers", "photos"):
                 if getattr(arguments, key):
                     raise UserError(f"{key}=… belongs to the model's own test photographs; leave it or data=… out.")
-            asked = (arguments.allow, arguments.device, arguments.layout)
-            metrics = evaluate_elsewhere(arguments.model, arguments.data, arguments.out_dir, *asked)
+            how = (arguments.allow, arguments.device, arguments.layout)
+            metrics = evaluate_elsewhere(arguments.model, arguments.data, arguments.out_dir, *how)
             out = arguments.out_dir or place_of(arguments.model, f"shift-{metrics['data']}")
         return ["report", f"evaluation={quoted(str(out))}"] if arguments.report else None

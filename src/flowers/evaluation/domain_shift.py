@@ -44,8 +44,10 @@ def find_photographs(
         UserError: If there is no such data set, or nothing in it that the model knows.
     """
     name, root, known_as = find_folder(data, "data")
-    described = known_as is not None and layout == "auto"
-    listing = list_photographs(root, known_as) if described else list_folders(root, layout, "layout")
+    if known_as is None or layout != "auto":
+        listing = list_folders(root, layout, "layout")
+    else:
+        listing = list_photographs(root, known_as)
     strict = known_as is not None and known_as.strict
     manifest, _ = remembered_scan(root, strict, Path(model.settings.data.cache_dir), listing, model.min_side_px)
     for note in listing.notes:
