@@ -104,7 +104,11 @@ class Photographs:
         """Draw photographs that are alike; a sentence if none are."""
         rows = self.table[self.table.duplicated("group", keep=False)].sort_values(["group", "path"]).head(most)
         words = (rows["label"] + "\nall in " + rows["split"]).tolist()
-        return gallery_figure(self.pixels[rows.index], words, columns=8) if words else sentences(["No two are alike."])
+        return (
+            gallery_figure(self.pixels[rows.index], words, columns=8)
+            if words
+            else sentences(["No two were found to be alike."])
+        )
 
     def augmented(self, epochs: Sequence[int], most: int = 4) -> "Figure":
         """Draw photographs of several classes beside what the recipe makes of them in some epochs, counted from 1."""

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flowers.report.data_card import describe, findings, montage, write_card
+from flowers.report.data_card import cue_accuracies, describe, findings, montage, write_card
 
 SIDE_PX = 8
 
@@ -106,6 +106,15 @@ def test_readings_of_a_faultless_data_set() -> None:
     said = findings(describe(photographs(["daisy", "roses"]), pd.DataFrame({"path": [], "reason": []})))
     assert said == [
         "All 2 classes have 20 photographs each.",
-        "No photograph is there twice.",
-        "Neither size nor brightness alone tells the class better than chance.",
+        "No two photographs were found to be alike.",
+        "Neither size nor brightness alone is shown to tell the class better than chance.",
     ]
+
+
+def test_three_photographs_show_no_leak() -> None:
+    few = photographs(["daisy", "roses"], per_class=3)  # two of each are not for the test
+    few["bytes"] += few["label"].map({"daisy": 0, "roses": 5000})
+    (cue,) = [cue for cue in cue_accuracies(few) if cue["cue"] == "bytes"]
+    assert cue["acc"] == 1
+    assert cue["acc_low"] < 0.6
+    assert not cue["leaks"]

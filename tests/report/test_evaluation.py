@@ -183,6 +183,57 @@ def test_odd_tests_have_a_page(labels: list[int], answers: list[int], said: str,
     assert ("There are none: all test photographs are right." in page) == (labels == answers)
 
 
+def run_of(right: list[int], support: int, sure: float = 0.9, answer: int = 0) -> Run:
+    """A run with so many photographs of each of three classes, so many of them right; the others get one answer."""
+    labels = np.repeat(np.arange(3), support)
+    answers = np.concatenate([[k] * count + [answer] * (support - count) for k, count in enumerate(right)])
+    probabilities = (1 - sure) / 2 + (1.5 * sure - 0.5) * np.eye(3)[answers]
+    return make_run(labels, probabilities, ["daisy", "roses", "tulips"])
+
+
+def test_classes_are_told_apart_only_where_the_test_shows_it() -> None:
+    tied = findings(run_of([10, 10, 9], 10, answer=1))[1]
+    assert tied == (
+        "It finds daisy and roses (100.0 % of 20) most often and tulips (90.0 % of 10) least often, a difference that "
+        "this test does not show to be more than chance."
+    )
+    assert findings(run_of([10, 10, 1], 10, answer=1))[1].endswith("a difference that is shown to be more than chance.")
+    assert not any("least often" in sentence for sentence in findings(run_of([10, 10, 10], 10)))
+
+
+def test_a_class_that_is_found_because_everything_is_called_so_is_not_praised_alone() -> None:
+    said = findings(run_of([10, 6, 6], 10))
+    assert said[1].startswith(
+        "It finds daisy (100.0 % of 10) most often and roses and tulips (60.0 % of 20) least often"
+    )
+    assert said[2].startswith("Yet only 55.6 % of its predictions of daisy are right")
+
+
+def test_what_is_not_shown_to_be_miscalibrated_is_not_called_calibrated() -> None:
+    said = " ".join(findings(run_of([9, 9, 9], 10)))
+    assert "so this test shows neither that they are right nor that they are not." in said
+    assert "so they should not be trusted" in " ".join(findings(run_of([100, 100, 100], 200)))
+
+
+@pytest.mark.parametrize(("right", "of"), [([10, 10, 10], "an error rate"), ([0, 0, 0], "an accuracy")])
+def test_an_interval_without_width_is_not_called_certainty(right: list[int], of: str) -> None:
+    shifted = run_of(right, 10)
+    if not any(right):
+        shifted = make_run(shifted.labels, np.roll(np.eye(3)[shifted.labels] * 0.7 + 0.1, 1, axis=1), shifted.classes)
+    assert f"so the interval has no width; what that proves is {of} below 9.5 %" in findings(shifted)[0]
+
+
+@pytest.mark.parametrize(("train", "val", "photographs", "said"), [(0.97, 0.9, 400, True), (0.97, 0.9, 10, False)])
+def test_a_gap_to_validation_is_said_with_advice_where_chance_does_not_explain_it(
+    train: float, val: float, photographs: int, said: bool
+) -> None:
+    run = run_of([9, 9, 9], 10)
+    run.run["final"].update({"train/acc": train, "val/acc": val})
+    split = pd.DataFrame({"label": "daisy", "split": ["val"] * photographs})
+    sentences = findings(dataclasses.replace(run, split=split))
+    assert any("More photographs, augmentation" in sentence for sentence in sentences) == said
+
+
 def test_a_sentence_stays_one_whatever_a_class_is_called() -> None:
     run = make_run(np.array([0]), np.array([[0.9, 0.1]]), ["daisy & <b>", "ro\nses"])
     assert "Nothing can be said of ro ses: the test has no photograph of it." in findings(run)

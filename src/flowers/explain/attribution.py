@@ -249,7 +249,7 @@ def verdict(similarity: float) -> str:
     """Say in words what a similarity means."""
     if similarity >= _ALIKE:
         return "hardly changes when the weights are shuffled: it shows the photograph more than what was learned"
-    return "changes when the weights are shuffled: it shows what was learned"
+    return "changes when the weights are shuffled: it depends on what was learned"
 
 
 def rank_correlation(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:

@@ -16,7 +16,7 @@ from flowers.report import style
 from flowers.report.html import percent
 
 MEMORISING_FRAC = 0.05
-"""From this lead of the training over the validation accuracy on, the page speaks of memorising."""
+"""From this lead of the training over the validation accuracy on, the pages speak of it."""
 
 
 def stage_starts(history: pd.DataFrame) -> list[tuple[int, str]]:

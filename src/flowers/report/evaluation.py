@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
+from scipy.stats import fisher_exact
 
 from flowers.config.provenance import remake_command
 from flowers.config.schema import FITS
 from flowers.curation.split_table import read_splits
 from flowers.errors import UserError
 from flowers.evaluation import result_files
+from flowers.evaluation.calibration import share_interval
+from flowers.evaluation.scores import largest_error_frac
 from flowers.evaluation.selection import OOD_SHOWN, Pictures, choose_shown
+from flowers.evaluation.significance import ALPHA
 from flowers.explain.explanation_set import ExplanationSet
 from flowers.report.confusion import COUNTED_CLASSES, confusion_figure, worst_confusions
 from flowers.report.curves import MEMORISING_FRAC, curves_figure, stage_starts
@@ -30,6 +35,8 @@ from flowers.report.reliability import corruptions_figure, coverage_figure, ood_
 
 LISTED = 3000
 """Photographs that the page names at most."""
+NAMED = 3
+"""Classes of a kind that a sentence names; of more it tells the number."""
 WORST = 24
 PAIRS = 6
 PAIR_EXAMPLES = 8
@@ -134,15 +141,45 @@ def figures_of(run: Run) -> dict[str, Figure]:
 
 def findings(run: Run) -> list[str]:
     """Say in words what the figures show."""
-    lead = run.run["final"]["train/acc"] - run.run["final"]["val/acc"]
+    acc = {split: run.run["final"][f"{split}/acc"] for split in ("train", "val")}
+    validation = int((run.split["split"] == "val").sum())
+    # That another draw of validation photographs might close the gap must be ruled out, too.
+    highest = share_interval(round(acc["val"] * validation), validation)[1] if validation else 1.0
     return sentences(
         "evaluation.txt.jinja",
         scores=run.scores,
+        largest_error=largest_error_frac(run.scores["photographs"]),
+        recall=recall_extremes(run.scores["per_class"]),
+        named=NAMED,
         predicted=run.predictions["prediction"].unique(),
-        calibrated=run.scores["test/ece"] <= run.scores["test/ece_limit"],
-        lead=lead,
-        memorises=lead >= MEMORISING_FRAC,
+        miscalibrated=run.scores["test/ece"] > run.scores["test/ece_limit"],
+        acc=acc,
+        memorises=acc["train"] - acc["val"] >= MEMORISING_FRAC and acc["train"] > highest,
     )
+
+
+def recall_extremes(per_class: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Find the classes that are found most and least often, and whether the test shows that they differ.
+
+    Args:
+        per_class: Of ``metrics.json``.
+
+    Returns:
+        `highest` and `lowest`: the rows of all classes with that recall, where there are two recalls, else no rows;
+        `differ`: what Fisher's exact test says of a class of each, corrected for the number of pairs that they could
+        have been (Bonferroni); `imprecise`: those of `highest` whose predictions are the least often right.
+    """
+    tested = [row for row in per_class if row["support"]]
+    recalls = [row["recall"] for row in tested]
+    if len(set(recalls)) < 2:
+        return {"highest": [], "lowest": [], "differ": False, "imprecise": []}
+    highest, lowest = ([row for row in tested if row["recall"] == bound(recalls)] for bound in (max, min))
+    shares = np.array([[rows[0]["recall"], 1 - rows[0]["recall"]] for rows in (highest, lowest)])
+    counts = np.rint(shares * [[rows[0]["support"]] for rows in (highest, lowest)])
+    p = fisher_exact(counts).pvalue * math.comb(len(tested), 2)
+    least = min(row["precision"] for row in tested if row["recall"])
+    imprecise = [row for row in highest if row["precision"] == least < row["recall"]]
+    return {"highest": highest, "lowest": lowest, "differ": p <= ALPHA, "imprecise": imprecise}
 
 
 def write_report(run: Run, figures: Mapping[str, Figure], out: Path) -> None:

@@ -150,7 +150,7 @@ def findings(ranking: Ranking) -> list[str]:
         largest_error=largest_error_frac(ranking.photographs),
         said=[*order_findings(ranking), *baseline_findings(ranking)],
         commonest=ranking.best.counts.sum(axis=1).max() / ranking.photographs,
-        memorising={name: lead for name, lead in leads.items() if lead >= MEMORISING_FRAC},
+        leads={name: lead for name, lead in leads.items() if lead >= MEMORISING_FRAC},
     )
 
 
