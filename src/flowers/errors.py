@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -9,6 +10,11 @@ class UserError(Exception):
 
     Commands print it without a traceback and exit with code 2.
     """
+
+
+def missing(path: Path) -> str:
+    """Say that a file or folder is not there, and where a relative path was looked for."""
+    return f"{path} does not exist" + ("" if path.is_absolute() else f" in the working folder {Path.cwd()}")
 
 
 def listed(names: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 import functools
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -238,3 +239,28 @@ def test_advice_fits_a_person_who_knows_no_stage(folder: Path, tmp_path: Path) -
 def test_a_source_is_given_a_folder_with_a_name(root: str) -> None:
     with pytest.raises(UserError, match=rf"data\.root={root} has no name for the folder that is filled"):
         obtain(Path(root), {"_target_": "flowers.sources.synthetic.sample.render"})
+
+
+def test_what_is_missing_is_looked_for_in_the_working_folder_which_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    where = rf"does not exist in the working folder {re.escape(str(tmp_path))}: name"
+    for changes in ({}, {"table": "labels.csv"}):
+        with pytest.raises(UserError, match=rf"data\.root=photos {where} the folder of the photographs"):
+            find_photographs(data(Path("photos"), tmp_path, **changes))
+    with pytest.raises(UserError, match=r"split\.csv does not exist in the working folder .*with data\.split_csv"):
+        find_photographs(data(Path("photos"), tmp_path, split_csv="split.csv"))
+    with pytest.raises(UserError, match=rf"data\.root={re.escape(str(tmp_path))}/photos does not exist: name"):
+        find_photographs(data(tmp_path / "photos", tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["manifest", "pairs"])
+def test_what_is_remembered_and_damaged_is_made_anew(kind: str, folder: Path, tmp_path: Path) -> None:
+    settings = data(folder, tmp_path)
+    found = find_photographs(settings)[2]
+    [remembered] = Path(settings.cache_dir).glob(f"{kind}-*.csv")
+    whole = remembered.read_bytes()
+    remembered.write_text("damaged")
+    assert find_photographs(settings)[2] == found
+    assert remembered.read_bytes() == whole

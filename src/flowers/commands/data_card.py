@@ -17,7 +17,7 @@ from flowers.config.compose import read_data
 from flowers.config.schema import Data, Settings
 from flowers.config.store_address import announce
 from flowers.curation.manifest import read_manifest
-from flowers.curation.prepare import find_photographs, list_photographs, remembered_scan
+from flowers.curation.prepare import find_photographs, take_in
 from flowers.curation.split_table import read_splits
 from flowers.data.pixels import open_store
 from flowers.errors import UserError
@@ -109,11 +109,8 @@ def _read(data: Data) -> tuple[Path, pd.DataFrame, pd.DataFrame, str]:
         return photographs, read_splits(split_csv, "run split again"), read_manifest(manifest), ""
     root, split, summary = find_photographs(data)
     if data.split_csv is not None and root.parent == manifest.parent and manifest.is_file():
-        looked_at = read_manifest(manifest)  # it knows of files that were not copied there
-    else:
-        listing = list_photographs(root, data)
-        looked_at, _ = remembered_scan(root, data.strict, Path(data.cache_dir), listing, data.min_side_px)
-    return root, split, looked_at, summary
+        return root, split, read_manifest(manifest), summary  # it knows of files that were not copied there
+    return root, split, take_in(root, data)[0], summary
 
 
 def brightness(pixels: np.ndarray, at_once: int = 256) -> np.ndarray:

@@ -96,7 +96,7 @@ def close_pairs(hashes: np.ndarray, most_bits: int) -> np.ndarray:
     """Find all pairs of rows that differ in few bits.
 
     Args:
-        hashes: (N,W) uint64, W even and at most 8.
+        hashes: (N,W) uint64, N at least 1, W even and at most 8.
         most_bits: Largest number of bits.
 
     Returns:
@@ -123,14 +123,13 @@ def close_pairs(hashes: np.ndarray, most_bits: int) -> np.ndarray:
             one, other = (bits <= most_bits).nonzero()
             one, other = one + first, other + start
             one, other = one[one < other], other[one < other]
-            exact = np.bitwise_count(hashes[one] ^ hashes[other]).sum(axis=1, dtype=np.int64)
+            exact = _bits_apart(hashes[one], hashes[other])
             near = exact <= most_bits
             found.append(np.stack([one[near], other[near], exact[near]], axis=1))
         return np.concatenate(found)
 
     with ThreadPoolExecutor(usable_processors()) as pool:  # numpy computes without Python's lock
-        found = list(pool.map(compare, range(0, len(hashes), ROWS)))
-    pairs = np.concatenate([np.empty((0, 3), np.int64), *found])
+        pairs = np.concatenate(list(pool.map(compare, range(0, len(hashes), ROWS))))
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 
@@ -150,9 +149,7 @@ def turned_pairs(hashes: NDArray[np.uint64], most_bits: int) -> NDArray[np.int64
     """
     bits = np.unpackbits(np.ascontiguousarray(hashes).view(np.uint8), axis=1)
     one, other = np.triu_indices(len(bits), 1) if len(bits) <= ALL_PAIRS else _alike_when_turned(bits)
-    best = np.full(len(one), 512)
-    for turn in TURNS[1:]:
-        best = np.minimum(best, _bits_apart(hashes[one], turn_hashes(bits, turn)[other]))
+    best = np.min([_bits_apart(hashes[one], turn_hashes(bits, turn)[other]) for turn in TURNS[1:]], axis=0)
     return np.stack([one, other, best], axis=1)[best <= most_bits]
 
 

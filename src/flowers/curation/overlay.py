@@ -60,9 +60,8 @@ def overlaid_pairs(paths: Sequence[Path], most_bits: int) -> Iterator[tuple[int,
     looks = _low_frequencies(pictures)
     for turn in TURNS:
         turned = turn_pictures(pictures, turn)
-        others = _low_frequencies(turned).reshape(len(rows), -1)
         least_cosine = COSINE if turn == TURNS[0] else TURNED_COSINE
-        for one, other, _ in alike(looks.reshape(len(rows), -1), others, least_cosine):
+        for one, other, _ in alike(looks, _low_frequencies(turned), least_cosine):
             fit, edges = best_fit(pictures[one], turned[other])
             if fit >= LEAST_FIT and (bits := bits_apart(pictures[one], turned[other], edges)) <= most_bits:
                 yield rows[one], rows[other], bits
@@ -79,19 +78,17 @@ def best_fit(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> tuple[float, l
         Their correlation then, in [-1, 1]; and what is lost at the left, top, right and bottom, in pixels: of the first
         picture where it is above 0, of the second where it is below.
     """
-    images = Image.fromarray(one), Image.fromarray(other)
 
     @functools.cache
-    def left(number: int, *lost: float) -> NDArray[np.float32]:
-        """Make what is left of a picture without the edges (left, top, right, bottom) a vector of length 1, mean 0."""
-        box = (lost[0], lost[1], THUMBNAIL_PX - lost[2], THUMBNAIL_PX - lost[3])
-        small = np.asarray(images[number].resize((FIT_PX, FIT_PX), Image.Resampling.BILINEAR, box), np.float32).ravel()
+    def vector(number: int, *lost: float) -> NDArray[np.float32]:
+        """Make what is left of a picture a vector of length 1 and mean 0."""
+        small = np.asarray(_without((one, other)[number], lost, FIT_PX), np.float32).ravel()
         small -= small.mean()
         return small / max(float(np.linalg.norm(small)), 1e-6)
 
     def fit(edges: Sequence[float]) -> float:
-        """Take away what is above 0 of the first, and what is below 0 of the second picture."""
-        return float(left(0, *(max(edge, 0) for edge in edges)) @ left(1, *(max(-edge, 0) for edge in edges)))
+        first, second = _lost(edges)
+        return float(vector(0, *first) @ vector(1, *second))
 
     edges = [0.0] * 4
     best = fit(edges)
@@ -108,12 +105,22 @@ def best_fit(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> tuple[float, l
 
 def bits_apart(one: NDArray[np.uint8], other: NDArray[np.uint8], edges: Sequence[float]) -> int:
     """Count in how many of 512 bits the hashes of two pictures differ without the edges that :func:`best_fit` found."""
-    hashes = []
-    for picture, lost in ((one, [max(edge, 0) for edge in edges]), (other, [max(-edge, 0) for edge in edges])):
-        box = (lost[0], lost[1], THUMBNAIL_PX - lost[2], THUMBNAIL_PX - lost[3])
-        left = Image.fromarray(picture).resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BILINEAR, box)
-        hashes.append(int(difference_hash(left), 16))
-    return (hashes[0] ^ hashes[1]).bit_count()
+    first, second = (
+        int(difference_hash(_without(picture, lost, THUMBNAIL_PX)), 16)
+        for picture, lost in zip((one, other), _lost(edges), strict=True)
+    )
+    return (first ^ second).bit_count()
+
+
+def _lost(edges: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Tell what the first and the second picture lose at the edges that :func:`best_fit` found."""
+    return [max(edge, 0) for edge in edges], [max(-edge, 0) for edge in edges]
+
+
+def _without(picture: NDArray[np.uint8], lost: Sequence[float], side_px: int) -> Image.Image:
+    """Make what is left of a thumbnail, without pixels at the left, top, right and bottom, a square of another size."""
+    box = (lost[0], lost[1], THUMBNAIL_PX - lost[2], THUMBNAIL_PX - lost[3])
+    return Image.fromarray(picture).resize((side_px, side_px), Image.Resampling.BILINEAR, box)
 
 
 def _thumbnail(path: Path) -> NDArray[np.uint8] | None:
@@ -134,11 +141,11 @@ def turn_pictures(pictures: np.ndarray, turn: Turn) -> np.ndarray:
 
 
 def _low_frequencies(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Transform pictures (N,H,H) to (N,8,8): without the mean, and the higher a frequency, the more it counts."""
+    """Transform pictures (N,H,H) to (N,64): without the mean, and the higher a frequency, the more it counts."""
     frequency = np.arange(FREQUENCIES, dtype=np.float32)
     some = (pictures[first : first + 1000].astype(np.float32) for first in range(0, len(pictures), 1000))
     low = [dctn(each, axes=(1, 2), norm="ortho")[:, :FREQUENCIES, :FREQUENCIES] for each in some]
-    return np.concatenate(low) * np.hypot(frequency[:, None], frequency)
+    return (np.concatenate(low) * np.hypot(frequency[:, None], frequency)).reshape(len(pictures), -1)
 
 
 def alike(ones: np.ndarray, others: np.ndarray, least_cosine: float) -> Iterator[tuple[int, int, float]]:
@@ -152,10 +159,7 @@ def alike(ones: np.ndarray, others: np.ndarray, least_cosine: float) -> Iterator
     Yields:
         A row, a later row, and their cosine. A row of zeros is in no pair.
     """
-    ones, others = (
-        np.divide(each, length, out=np.zeros(each.shape, np.float32), where=length > 0, casting="same_kind")
-        for each, length in ((each, np.linalg.norm(each, axis=1, keepdims=True)) for each in (ones, others))
-    )
+    ones, others = _of_length_one(ones), _of_length_one(others)
     step = max(1, 2**24 // max(1, len(ones)))  # 64 MiB of cosines at once
     for first in range(0, len(ones), step):
         cosines = ones[first : first + step] @ others[first:].T
@@ -163,3 +167,9 @@ def alike(ones: np.ndarray, others: np.ndarray, least_cosine: float) -> Iterator
         later = one < other
         for row, place in zip(one[later].tolist(), other[later].tolist(), strict=True):
             yield row + first, place + first, float(cosines[row, place])
+
+
+def _of_length_one(rows: np.ndarray) -> NDArray[np.float32]:
+    """Scale the rows (N,D); those of zeros stay."""
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, length, out=np.zeros(rows.shape, np.float32), where=length > 0, casting="same_kind")

@@ -20,7 +20,7 @@ from flowers.curation.labels import apply_label_edits, read_label_edits
 from flowers.curation.manifest import HASH_CELLS, read_manifest, scan, summarise
 from flowers.curation.split_table import SPLITS, check_splits, read_splits, read_table, write_table
 from flowers.curation.splits import assign_splits
-from flowers.errors import UserError, suggestion
+from flowers.errors import UserError, missing, suggestion
 from flowers.sources.label_table import list_table
 from flowers.sources.layouts import LAYOUTS, TABLE, Listing, list_folders, readable
 from flowers.sources.photograph import decoder_version
@@ -64,8 +64,10 @@ def list_photographs(root: Path, data: Data) -> Listing:
         data: How it is laid out: `layout`, `table`, `table_columns`.
 
     Raises:
-        UserError: It is not laid out so, or cannot be understood.
+        UserError: It is not there, is not laid out so, or cannot be understood.
     """
+    if not root.exists():
+        raise UserError(f"data.root={missing(root)}: name the folder of the photographs.")
     if data.layout not in LAYOUTS:
         raise UserError(f"data.layout='{data.layout}': {suggestion(data.layout, LAYOUTS)}")
     if data.table is None:
@@ -94,23 +96,27 @@ def remembered_scan(
     """
     reader = [*decoder_version(), HASH_CELLS, min_side_px]  # with another one, another manifest would be found
     listing = listing or list_folders(root)
-    files = [(*astuple(file), _state(root / file.path)) for file in listing.files]
-    key = hashlib.sha256(json.dumps([str(root.resolve()), strict, reader, sorted(files)]).encode()).hexdigest()[:16]
+    files = sorted((*astuple(file), _state(root / file.path)) for file in listing.files)
+    key = hashlib.sha256(json.dumps([str(root.resolve()), strict, reader, files]).encode()).hexdigest()[:16]
     remembered = cache_dir / f"manifest-{key}.csv"
-    if remembered.exists():
-        with contextlib.suppress(UserError):  # damaged: made anew
-            return read_manifest(remembered), remembered
+    with contextlib.suppress(UserError):  # missing or damaged: made anew
+        return read_manifest(remembered), remembered
     manifest = scan(root, strict, listing=listing, min_side_px=min_side_px)
     write_table(manifest, remembered)
     return manifest, remembered
+
+
+def take_in(root: Path, data: Data) -> tuple[pd.DataFrame, Path, list[str]]:
+    """List and inspect a data set's files: the manifest, the file that it is remembered in, and notes for a person."""
+    listing = list_photographs(root, data)
+    return *remembered_scan(root, data.strict, Path(data.cache_dir), listing, data.min_side_px), listing.notes
 
 
 def refused_files(data: Data, root: Path) -> pd.DataFrame:
     """List path, label and reason of the files below `root` that intake refused; none if the split was made earlier."""
     if data.split_csv is not None:
         return pd.DataFrame()
-    listing = list_photographs(root, data)
-    manifest, _ = remembered_scan(root, data.strict, Path(data.cache_dir), listing, data.min_side_px)
+    manifest, *_ = take_in(root, data)
     return manifest.loc[manifest["status"] == "refused", ["path", "label", "reason"]]
 
 
@@ -128,8 +134,8 @@ def remembered_pairs(manifest: pd.DataFrame, data: Data, root: Path) -> pd.DataF
     usable = manifest.loc[manifest["status"] == "ok", ["path", "sha256"]].to_numpy().tolist()
     key = json.dumps([usable, data.split.near_bits, code_digest("curation", "sources")]).encode()
     remembered = Path(data.cache_dir) / f"pairs-{hashlib.sha256(key).hexdigest()[:16]}.csv"
-    if remembered.exists():
-        return read_table(remembered, COLUMNS, "split")
+    with contextlib.suppress(UserError):  # missing or damaged: made anew
+        return read_table(remembered, COLUMNS, "run split again")
     pairs = near_duplicates(manifest, data.split.near_bits, root)
     if remembered.parent.is_dir():
         write_table(pairs, remembered)
@@ -255,12 +261,12 @@ def find_photographs(data: Data) -> tuple[Path, pd.DataFrame, str]:
         UserError: If the photographs or the split cannot be used.
     """
     if data.split_csv is not None:
-        return Path(data.root), read_splits(Path(data.split_csv)), ""
+        remedy = "correct it, or name another split.csv with data.split_csv"
+        return Path(data.root), read_splits(Path(data.split_csv), remedy), ""
     root = obtain(Path(data.root), data.source)
-    listing = list_photographs(root, data)
-    manifest, file = remembered_scan(root, data.strict, Path(data.cache_dir), listing, data.min_side_px)
+    manifest, file, notes = take_in(root, data)
     split, summary = divide(manifest, data, root)
-    summary = "\n".join([summary, *listing.notes])
+    summary = "\n".join([summary, *notes])
     if (manifest["status"] == "refused").any():
         summary += f"\nmanifest of all files: {file}"
     return root, split, f"{root}: {summary}"

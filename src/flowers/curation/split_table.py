@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from flowers.errors import UserError
+from flowers.errors import UserError, missing
 
 COLUMNS = ["path", "label", "group", "split", "fold", "sha256"]
 SPLITS = ("train", "val", "test")
@@ -60,7 +60,7 @@ def read_splits(path: Path, remedy: str = "correct it, or name another split.csv
         UserError: The file is missing, no such table, or leaks (see :func:`check_splits`).
     """
     if not path.is_file():
-        raise UserError(f"{path} does not exist: {remedy}.")
+        raise UserError(f"{missing(path)}: {remedy}.")
     table = read_table(path, COLUMNS, remedy)
     numbers = pd.to_numeric(table["fold"], errors="coerce")
     if numbers.isna().any() or (numbers % 1 != 0).any():
@@ -95,9 +95,8 @@ def read_table(path: Path, columns: list[str], remedy: str) -> pd.DataFrame:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
         raise UserError(f"{path} cannot be read as a CSV table ({error}): {remedy}.") from error
-    missing = [column for column in columns if column not in table]
-    if missing:
-        raise UserError(f"{path} lacks the column {missing[0]}: {remedy}.")
+    if lacking := [column for column in columns if column not in table]:
+        raise UserError(f"{path} lacks the column {lacking[0]}: {remedy}.")
     return table
 
 
