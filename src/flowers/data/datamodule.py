@@ -236,9 +236,7 @@ class PhotoDataModule(lightning.LightningDataModule):
         """Load the test photographs, in order; no command of this package does so before ``evaluate``."""
         return self._in_order(self.test)
 
-    def predict_dataloader(self) -> DataLoader[Batch]:
-        """Load the test photographs, in order."""
-        return self._in_order(self.test)
+    predict_dataloader = test_dataloader
 
     def _in_order(self, dataset: PhotoDataset) -> DataLoader[Batch]:
         sampler = BatchSampler(range(len(dataset)), 2 * self.batch_size, drop_last=False)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar
 
 import filelock
 import numpy as np
@@ -42,7 +42,7 @@ class UnusableError(UserError):
         reasons: Why, by path.
     """
 
-    def __init__(self, root: Path, found: Mapping[str, tuple[Any, ...]]) -> None:
+    def __init__(self, root: Path, found: Mapping[str, tuple[str, str]]) -> None:
         """Name the first of them; `found` gives a reason and a remedy for each path."""
         path, (reason, remedy) = next(iter(found.items()))
         others = f", as {len(found) - 1} others are unusable" if len(found) > 1 else ""
@@ -114,13 +114,12 @@ def open_store(root: Path, table: pd.DataFrame, image_px: int, cache_dir: Path, 
         UnusableError: Some are missing, changed since the split or cannot be decoded.
         UserError: The disk is full.
     """
-    paths, digests = list(table["path"]), list(table["sha256"])
-    if not paths:
+    if table.empty:
         raise UserError(f"There are no photographs of {root} to decode: check the split.")
-    identity = json.dumps([FORMAT_VERSION, RULE.format(FITS[fit]), *decoder_version(), image_px, digests])
+    identity = json.dumps([FORMAT_VERSION, RULE.format(FITS[fit]), *decoder_version(), image_px, list(table["sha256"])])
     folder = cache_dir / hashlib.sha256(identity.encode()).hexdigest()[:16]
     target = folder / "pixels.npy"
-    shape = (len(paths), image_px, image_px, 3)
+    shape = (len(table), image_px, image_px, 3)
     pixels = _map(target, shape)
     if pixels is not None:
         return pixels
@@ -128,7 +127,7 @@ def open_store(root: Path, table: pd.DataFrame, image_px: int, cache_dir: Path, 
         folder.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder / "lock"):
             if _map(target, shape) is None:  # else another process has finished it meanwhile
-                _build(target, shape, fit, root, paths, digests)
+                _build(target, shape, fit, root, table)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
@@ -169,9 +168,7 @@ def _map(path: Path, shape: tuple[int, ...]) -> np.memmap | None:
     return pixels if whole and fits else None
 
 
-def _build(
-    target: Path, shape: tuple[int, ...], fit: Fit, root: Path, paths: Sequence[str], digests: Sequence[str]
-) -> None:
+def _build(target: Path, shape: tuple[int, ...], fit: Fit, root: Path, table: pd.DataFrame) -> None:
     """Decode all photographs into a file beside the target, then rename it.
 
     Rows are written, not mapped: a mapping counts as this process's memory, and on a full disk a signal would
@@ -186,12 +183,11 @@ def _build(
             offset = stream.tell()
             reserve(stream, offset + shape[0] * row_bytes, part.parent)
 
-            def fill(row: int) -> None:
-                pixels = _read_checked(root / paths[row], digests[row], lambda file: read_square(file, shape[1], fit))
-                if _write_at(stream, pixels.tobytes(), offset + row * row_bytes) != row_bytes:
+            def keep(row: int, square: np.ndarray) -> None:
+                if _write_at(stream, square.tobytes(), offset + row * row_bytes) != row_bytes:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-            _for_each(root, paths, fill, "decoding")
+            _read_each(root, table, "decoding", lambda file: read_square(file, shape[1], fit), keep)
             os.fsync(stream)  # else a power cut could leave the name without the pixels
         part.replace(target)
     finally:
@@ -240,47 +236,40 @@ def check_unchanged(root: Path, table: pd.DataFrame) -> None:
     Raises:
         UnusableError: If some are not.
     """
-    paths, digests = list(table["path"]), list(table["sha256"])
-    _for_each(root, paths, lambda row: _read_checked(root / paths[row], digests[row], lambda file: None), "checking")
+    _read_each(root, table, "checking", lambda stream: None, lambda row, nothing: None)
 
 
-def _for_each(root: Path, paths: Sequence[str], task: Callable[[int], object], what: str) -> None:
-    """Do a task with each photograph, in threads, and then name those that are unusable.
+def _read_each(
+    root: Path, table: pd.DataFrame, what: str, read: Callable[[BinaryIO], T], keep: Callable[[int, T], object]
+) -> None:
+    """Read photographs that still are those that were split, in threads, and then name those that are unusable.
 
     Raises:
         UnusableError: If some are.
     """
-    found: dict[int, _RowError] = {}
+    paths, digests = list(table["path"]), list(table["sha256"])
+    found: dict[int, tuple[str, str]] = {}
 
     def attempt(row: int) -> None:
         try:
-            task(row)
-        except _RowError as error:
-            found[row] = error
+            with (root / paths[row]).open("rb") as stream:
+                if hashlib.file_digest(stream, "sha256").hexdigest() != digests[row]:
+                    found[row] = "changed since the split was made", _ANEW
+                    return
+                stream.seek(0)
+                content = read(stream)
+        except FileNotFoundError:
+            found[row] = "is gone since the split was made", _ANEW
+        except PhotographError as error:
+            found[row] = f"cannot be decoded ({error})", f"{_ANEW}, which sets it aside"
+        except OSError as error:
+            found[row] = f"cannot be read ({error.strerror})", "make it readable"
+        else:
+            keep(row, content)
 
     bar = tqdm(total=len(paths), desc=what, unit=" photographs", disable=None, leave=False)
     with ThreadPoolExecutor(usable_processors()) as pool, bar:
         for _ in pool.map(attempt, range(len(paths))):  # cancels what is waiting when one raises
             bar.update()
     if found:
-        raise UnusableError(root, {paths[row]: found[row].args for row in sorted(found)})
-
-
-class _RowError(Exception):
-    """Its arguments are what is wrong with a photograph, and the remedy."""
-
-
-def _read_checked(path: Path, digest: str, read: Callable[[BinaryIO], T]) -> T:
-    """Read a photograph if it still is the one that was split."""
-    try:
-        with path.open("rb") as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
-                raise _RowError("changed since the split was made", _ANEW)
-            stream.seek(0)
-            return read(stream)
-    except FileNotFoundError:
-        raise _RowError("is gone since the split was made", _ANEW) from None
-    except PhotographError as error:
-        raise _RowError(f"cannot be decoded ({error})", f"{_ANEW}, which sets it aside") from error
-    except OSError as error:
-        raise _RowError(f"cannot be read ({error.strerror})", "make it readable") from error
+        raise UnusableError(root, {paths[row]: found[row] for row in sorted(found)})
