@@ -136,6 +136,14 @@ def test_decisions_are_appended_and_only_own_ones_undone(table: Path) -> None:
     assert table.read_text() == HEADER + f"a.jpg,drop,Ada,{WHEN}"
 
 
+def test_undoing_the_first_decision_leaves_a_table_that_holds_none(table: Path) -> None:
+    file = LabelEditFile(table)
+    file.append("a.jpg", "drop", "Ada")
+    assert file.undo() == "a.jpg"
+    assert table.read_bytes() == b""
+    assert file.read() == {}
+
+
 def test_what_another_wrote_since_is_not_undone(table: Path) -> None:
     one, other = LabelEditFile(table), LabelEditFile(table)
     assert one.read() == {}

@@ -75,6 +75,20 @@ def test_large_groups_leave_no_split_without_the_class() -> None:
     assert set(table.loc[table["label"] == "a", "split"]) == {"train", "val", "test"}
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_groups_leave_less_room_than_the_smallest_of_the_training(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    manifest = manifest_of({f"class {number}": int(rng.integers(12, 50)) for number in range(4)}, seed=seed)
+    times = rng.choice([1, 1, 2, 5, 8] if seed % 2 else [3, 5, 8], len(manifest))
+    copied = manifest.loc[manifest.index.repeat(times)].reset_index(drop=True)
+    copied["path"] += copied.index.astype(str)
+    table = assign_splits(copied, Split(0.15, 0.2, 5, seed, -1))
+    for _, found in table.groupby("label"):
+        smallest = found[found["split"] == "train"].groupby("group").size().min()
+        for name, share in {"val": 0.15, "test": 0.2}.items():
+            assert -1 < share * len(found) - (found["split"] == name).sum() < smallest + 1  # 1 for the rounded share
+
+
 def test_depends_on_neither_order_nor_names() -> None:
     manifest = manifest_of({"a": 50, "b": 60}, copies=5)
     table = assign_splits(manifest, SPLIT)

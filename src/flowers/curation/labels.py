@@ -120,7 +120,9 @@ class LabelEdit:
 
 
 def read_label_edits(file: Path) -> dict[str, LabelEdit]:
-    """Read a table of label edits; an empty file, or one with only its header, holds none.
+    """Read a table of label edits; one with only its header holds none.
+
+    So does a file of 0 bytes: it is what :meth:`LabelEditFile.undo` leaves of the first decision, and `touch` makes.
 
     Args:
         file: CSV in UTF-8 with the columns path, decision, by, when.
