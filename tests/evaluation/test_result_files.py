@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flowers.curation.split_table import whole_file
-from flowers.errors import UserError
+from flowers.errors import UserError, whole_file
 from flowers.evaluation.result_files import (
     class_columns,
     read_answers,

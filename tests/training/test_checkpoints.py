@@ -1,5 +1,8 @@
+import contextlib
 import errno
-from collections.abc import Callable
+import os
+import resource
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from flowers.commands.train import train
 from flowers.config.compose import as_dict, change
 from flowers.config.schema import Settings, Stage
 from flowers.data.datamodule import Batch
@@ -131,7 +135,8 @@ def test_a_full_disk_costs_the_last_epoch_only(
     cut = tmp_path / "cut"
     with monkeypatch.context() as patch:
         patch.setattr(lightning.Trainer, "save_checkpoint", save_twice)
-        with pytest.raises(UserError, match=r"disk is full.* epoch 3 .*last good one stays in .*last\.ckpt.*make room"):
+        words = rf"disk is full.* epoch 3 .*to {cut} by way of .*last good one stays in .*last\.ckpt.*make room"
+        with pytest.raises(UserError, match=words):
             train_into(cut, 4)
     assert {path.name for path in cut.iterdir()} == {"stage-1.ckpt", "last.ckpt"}
     assert read(cut)["epoch"] == 1
@@ -199,6 +204,88 @@ def test_the_key_changes_with_the_content_of_the_weights_to_start_from(make_sett
         keys.append(resume_key(change(make_settings(), {"weights": path, "model.weights": path}), "digest"))
     assert keys[0] == keys[1]
     assert keys[0] != keys[2]
+
+
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """Let no file grow over 4 KiB, as if there were no room for more."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_model_that_finds_no_room_names_the_place_and_is_written_by_the_same_command(
+    make_settings: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings("model.stages.0.epochs=1", "model.net.dense=32")
+    train(change(settings, {"out_dir": "whole"}))
+    save = resume.save_weights
+
+    def save_on_a_full_disk(net: torch.nn.Module, path: Path) -> None:
+        with full_disk():
+            save(net, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resume, "save_weights", save_on_a_full_disk)
+        with pytest.raises(UserError, match=rf"{tmp_path}/out cannot be written \(File too large\): make room there"):
+            train(settings)
+    assert list((tmp_path / "out").iterdir()) == []
+    train(settings)
+    one, two = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "out"))
+    assert one == two
+    assert not list((tmp_path / "runs/resume").iterdir())
+
+
+def test_a_checkpoint_that_finds_no_room_beside_the_model_is_moved_by_the_same_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = tmp_path / "key", tmp_path / "out"
+    folder.mkdir()
+    out.mkdir()
+    (folder / "stage-1.ckpt").write_bytes(bytes(10_000))
+    rename = os.replace
+
+    def within_a_folder(path: Path, target: Path) -> Path:
+        if path.parent != target.parent:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        rename(path, target)
+        return target
+
+    monkeypatch.setattr(Path, "replace", within_a_folder)
+    with full_disk(), pytest.raises(UserError, match=r"out/stage-1\.ckpt cannot be written \(File too large\)"):
+        resume.finish(folder, out)
+    assert list(out.iterdir()) == []
+    resume.finish(folder, out)
+    assert [(path.name, path.stat().st_size) for path in out.iterdir()] == [("stage-1.ckpt", 10_000)]
+    assert not folder.exists()
+
+
+def test_what_is_taken_over_is_whole(tmp_path: Path) -> None:
+    earlier, out = tmp_path / "earlier", tmp_path / "out"
+    earlier.mkdir()
+    for name in ("model.safetensors", "run.json", "stage-1.ckpt"):
+        (earlier / name).write_bytes(bytes(10_000 if name == "stage-1.ckpt" else 10))
+    with full_disk(), pytest.raises(UserError, match=r"out cannot be written \(File too large\)"):
+        resume.take_over(earlier, out)
+    assert list(out.iterdir()) == []
+    resume.take_over(earlier, out)
+    assert {path.name for path in out.iterdir()} == {"model.safetensors", "run.json", "stage-1.ckpt"}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff"])
+def test_a_note_that_cannot_be_read_is_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "note.json").write_bytes(content)
+    assert read_note(tmp_path) == {}
+
+
+def test_a_note_is_whole_or_what_it_was(tmp_path: Path) -> None:
+    write_note(tmp_path, {"run_id": "a1"})
+    with full_disk(), pytest.raises(UserError, match=r"note\.json cannot be written \(File too large\)"):
+        write_note(tmp_path, {"run_id": "b" * 10_000})
+    assert read_note(tmp_path) == {"run_id": "a1"}
 
 
 def test_a_note_is_read_again_and_discarded_with_the_checkpoint(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pandas as pd
 
 from flowers.config.cli import exit_on_user_error, read_arguments
 from flowers.config.compose import read_params
+from flowers.curation.split_table import write_table
 from flowers.errors import UserError
 from flowers.evaluation.result_files import write_json
 from flowers.evaluation.results import Experiment, Place, own_places, read_baselines, read_experiments, stage_place
@@ -73,7 +74,6 @@ def compare(names: Sequence[str], artifacts: Path) -> Ranking:
         _write_plots(experiment, artifacts / "compare" / "plots")
         # For `dvc metrics`, which shows a row for each file.
         overall = {key: value for key, value in experiment.scores.items() if "/" in key}
-        (artifacts / "compare/metrics").mkdir(exist_ok=True)
         write_json(artifacts / "compare/metrics" / f"{experiment.name}.json", overall)
     return ranking
 
@@ -117,11 +117,10 @@ def write(ranking: Ranking, out: Path) -> None:
         ranking: What was compared.
         out: The folder; it is made.
     """
-    out.mkdir(parents=True, exist_ok=True)
     pairs = map(astuple, (*ranking.pairs, *ranking.baseline_pairs))
     for name, rows, columns in (("leaderboard", leaderboard(ranking), COLUMNS), ("pairs", pairs, PAIR_COLUMNS)):
         # As objects, whole numbers stay whole beside empty cells.
-        pd.DataFrame(rows, columns=columns, dtype=object).to_csv(out / f"{name}.csv", index=False)
+        write_table(pd.DataFrame(rows, columns=columns, dtype=object), out / f"{name}.csv")
     write_comparison(ranking, out / "index.html")
 
 
@@ -135,8 +134,7 @@ def _write_plots(experiment: Experiment, folder: Path) -> None:
         "confusion": pd.DataFrame({"truth": truth, "prediction": prediction}),
     }
     for kind, rows in tables.items():
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-        rows.to_csv(folder / kind / f"{experiment.name}.csv", index=False)
+        write_table(rows, folder / kind / f"{experiment.name}.csv")
 
 
 def experiments_of(params: Path) -> list[str]:

@@ -17,7 +17,7 @@ from flowers.config.compose import as_dict, change, compose_config, read_params,
 from flowers.config.provenance import file_digest
 from flowers.config.schema import HUB
 from flowers.config.words import at_home, literal
-from flowers.errors import UserError, suggestion
+from flowers.errors import UserError, suggestion, whole_file
 
 PHOTOGRAPHS = Path("artifacts/download")
 SPLIT = Path("artifacts/split/split.csv")
@@ -41,7 +41,6 @@ def compose(params: dict[str, Any], out: Path) -> list[Path]:
         UserError: If a key is missing or unknown, or an experiment cannot be composed.
     """
     dataset, experiments, overrides = _read_params(params)
-    out.mkdir(parents=True, exist_ok=True)
     files = []
     for name in experiments:
         placed = [
@@ -68,7 +67,8 @@ def compose(params: dict[str, Any], out: Path) -> list[Path]:
         plain = as_dict(settings)
         plain["hydra"] = {"run": {"dir": f"artifacts/train/{name}"}, "output_subdir": None}
         files.append(out / f"{name}.yaml")
-        OmegaConf.save(OmegaConf.create(literal(plain)), files[-1])
+        with whole_file(files[-1]) as partial:
+            OmegaConf.save(OmegaConf.create(literal(plain)), partial)
     return files
 
 

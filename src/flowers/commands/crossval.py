@@ -97,7 +97,7 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
             **{name: where[name] for name in ("git_commit", "data_sha256", "processor", "versions")},
             "mlflow_run_id": None if run is None else run.run_id,
         }
-        rows.to_csv(out / "crossval.csv", index=False, float_format="%.6g")
+        write_table(rows, out / "crossval.csv", "%.6g")
         write_table(beside_classes(answers, probabilities, classes), out / "predictions.csv", "%.6f")
         write_json(out / "crossval.json", about)
         print(_words(about, rows, out), flush=True)

@@ -34,7 +34,7 @@ from flowers.config.words import quoted
 from flowers.curation.prepare import find_folder
 from flowers.curation.split_table import read_splits, write_table
 from flowers.data.pixels import UnusableError, open_store, read_square
-from flowers.errors import UserError
+from flowers.errors import UserError, whole_file
 from flowers.evaluation import predictions
 from flowers.evaluation.calibration import describe_confidence
 from flowers.evaluation.domain_shift import find_photographs
@@ -165,10 +165,9 @@ def measure(
     about = {"temperature": model.temperature, "model": str(model.folder), "fit": model.fit, "not_scored": unusable}
     metrics = {**score(labels, predicted, model.classes), **sure, **about, **notes}
     write_results(out, metrics, table, predicted, model.classes)
-    for folder in (TRAINED, "outliers"):
-        (out / folder).mkdir(exist_ok=True)
     for name in ("config.yaml", "run.json", "history.csv", "split.csv"):
-        shutil.copyfile(model.folder / name, out / TRAINED / name)
+        with whole_file(out / TRAINED / name) as partial:
+            shutil.copyfile(model.folder / name, partial)
     scores = predictions.outlier_scores(model, predictions.ordinary_scores(model), table["path"].tolist(), answers)
     write_table(scores, out / "outliers/test.csv", "%.6f")
     return table, labels, predicted, metrics

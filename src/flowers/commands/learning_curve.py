@@ -33,6 +33,7 @@ from flowers.config.provenance import describe
 from flowers.config.schema import Settings
 from flowers.config.store_address import announce
 from flowers.curation.prepare import photographs_of
+from flowers.curation.split_table import write_table
 from flowers.curation.splits import subset_split
 from flowers.errors import UserError
 from flowers.evaluation.result_files import write_json
@@ -142,7 +143,7 @@ def _write(
         **{name: where[name] for name in ("git_commit", "data_sha256", "split_sha256", "processor", "versions")},
         "mlflow_run_id": parent,
     }
-    trained.to_csv(stem.with_suffix(".csv"), index=False, float_format="%.6g")
+    write_table(trained, stem.with_suffix(".csv"), "%.6g")
     write_json(stem.with_suffix(".json"), about)
     own = f"mean and span of {seeds} seeds.\nEach seed draws its own smaller sets. "
     spread = own if seeds > 1 else "one training each.\n"

@@ -16,6 +16,7 @@ from flowers.config.cli import run_command
 from flowers.config.compose import as_dict, change
 from flowers.config.schema import Settings
 from flowers.config.store_address import announce
+from flowers.curation.split_table import write_table
 from flowers.errors import UserError
 from flowers.report.curves import rates_figure
 from flowers.tracking.runs import tracked_run
@@ -48,7 +49,7 @@ def lr_find(settings: Settings) -> float | None:
     out.mkdir(parents=True, exist_ok=True)
     figure.savefig(out / "lr_find.png", dpi=150)
     table = pd.DataFrame({"lr": rates, "loss": sweep.losses, "smoothed": smooth})
-    table.to_csv(out / "lr_find.csv", index=False, float_format="%.6g")
+    write_table(table, out / "lr_find.csv", "%.6g")
     if settings.tracking.enabled:
         with tracked_run(settings, f"{settings.name} lr_find", {"kind": "lr_find", "recipe": settings.name}) as run:
             run.log_file(out / "lr_find.png")

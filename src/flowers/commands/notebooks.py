@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowers.config.cli import exit_on_user_error, read_arguments
-from flowers.errors import UserError
+from flowers.errors import UserError, whole_file
 
 PATIENCE_S = 600
 """For one cell; what takes longer hangs."""
@@ -56,9 +56,8 @@ def run_notebook(text: Path) -> Path:
             raise UserError(f"{text}: {error.evalue}") from error
         raise
     out = text.with_suffix(".ipynb")
-    part = out.with_name(f"{out.name}.part")
-    nbformat.write(notebook, part)
-    part.replace(out)
+    with whole_file(out) as partial:
+        nbformat.write(notebook, partial)
     return out
 
 

@@ -1,14 +1,11 @@
 """The table that says which photograph is for what: ``split.csv``, readable, comparable and versioned."""
 
-import contextlib
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from flowers.errors import UserError, missing
+from flowers.errors import UserError, missing, whole_file
 
 COLUMNS = ["path", "label", "group", "split", "fold", "sha256"]
 SPLITS = ("train", "val", "test")
@@ -108,27 +105,3 @@ def write_table(table: pd.DataFrame, path: Path, float_format: str | None = None
     """
     with whole_file(path) as partial:
         table.to_csv(partial, index=False, lineterminator="\n", float_format=float_format)
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Have a file appear whole or not at all, creating the folder.
-
-    Yields:
-        Where to write it instead; whatever ends the writing, Ctrl-C too, leaves an older file as it was.
-
-    Raises:
-        UserError: The disk is full, say.
-    """
-    partial = path.with_name(f".{os.getpid()}.part{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}): make room there or choose another folder."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):  # where there was no folder to be made
-            partial.unlink(missing_ok=True)

@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
-from flowers.curation.split_table import whole_file, write_table
-from flowers.errors import UserError
+from flowers.curation.split_table import write_table
+from flowers.errors import UserError, whole_file
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image
 
-from flowers.errors import listed
+from flowers.errors import listed, whole_file
 from flowers.report.style import FAINT, INK, RIGHT, WRONG
 
 
@@ -49,8 +49,8 @@ def write_page(out: Path, template: str, **values: Any) -> None:
         **values: What it is filled with.
     """
     page = open_template(template).render(**values)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page, encoding="utf-8", errors="backslashreplace")  # of a file's name, any bytes
+    with whole_file(out) as partial:
+        partial.write_text(page, encoding="utf-8", errors="backslashreplace")  # of a file's name, any bytes
 
 
 def sentences(template: str, **values: Any) -> list[str]:

@@ -40,7 +40,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from flowers.config.store_address import PARENT_VARIABLE, shown, sqlite_file, without_secrets
-from flowers.errors import UserError
+from flowers.errors import UserError, whole_file
 from flowers.tracking.relocation import FOLDER, relocate
 
 PATIENCE_S = 5.0
@@ -382,12 +382,19 @@ def _machine() -> dict[str, str]:
 
 
 def read_note(folder: Path) -> dict[str, Any]:
-    """Read from a folder which run stands for what is made in it, and whether that has `finished`."""
-    note = folder / "note.json"
-    return json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
+    """Read from a folder which run stands for what is made in it, and whether that has `finished`.
+
+    Returns:
+        Nothing if there is no note, or it cannot be read.
+    """
+    try:
+        note = json.loads((folder / "note.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}
 
 
 def write_note(folder: Path, note: dict[str, Any]) -> None:
     """Leave a note for a continuation in the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "note.json").write_text(json.dumps(note), encoding="utf-8")
+    with whole_file(folder / "note.json") as partial:
+        partial.write_text(json.dumps(note), encoding="utf-8")

@@ -35,7 +35,7 @@ from flowers.config.provenance import code_digest, describe, file_digest
 from flowers.config.schema import Settings
 from flowers.curation.split_table import write_splits
 from flowers.data.augment import as_pixels
-from flowers.errors import UserError
+from flowers.errors import UserError, whole_file, whole_files
 from flowers.models.inference import VALIDATION, Validation, predict_logits
 from flowers.models.nets import save_weights
 from flowers.training.stages import ended_stages
@@ -116,12 +116,13 @@ class EpochCheckpoint(Checkpoint):
                 partial.replace(path)
         except OSError as error:
             partial.unlink(missing_ok=True)
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
             kept = f"the last good one stays in {self.path}" if self.path.exists() else "none was kept"
             raise UserError(
-                f"the disk is full, so the checkpoint of epoch {epoch + 1} could not be written "
-                f"({kept}); make room and give the same command again: it goes on from there."
+                f"the disk is full, so the checkpoint of epoch {epoch + 1} could not be written to {self.path.parent} "
+                f"by way of {tempfile.gettempdir()} ({kept}); make room and give the same command again: it goes on "
+                "from there."
             ) from error
 
     def found(self) -> Path | None:
@@ -155,15 +156,18 @@ def locked(folder: Path, what: str) -> Iterator[None]:
 def finish(folder: Path, out: Path) -> None:
     """Move the checkpoints of the stages beside the trained model, and remove what is no longer needed."""
     for path in sorted(folder.glob("stage-*.ckpt")):
-        shutil.move(path, out / path.name)
+        try:
+            path.replace(out / path.name)
+        except OSError:  # on another file system
+            with whole_file(out / path.name) as partial:
+                shutil.copy2(path, partial)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def remember(key: str, out: Path) -> None:
     """Leave word of where a sweep's training with a key (:func:`resume_key`) lies."""
-    file = TRAINED / f"{key}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps([str(out.absolute()), file_digest(out / "model.safetensors")]))
+    with whole_file(TRAINED / f"{key}.json") as partial:
+        partial.write_text(json.dumps([str(out.absolute()), file_digest(out / "model.safetensors")]))
 
 
 def find_trained(key: str) -> Path | None:
@@ -177,10 +181,12 @@ def find_trained(key: str) -> Path | None:
 
 def take_over(earlier: Path, out: Path) -> None:
     """Give a trained model a place in another folder too."""
-    out.mkdir(parents=True, exist_ok=True)
-    for file in earlier.iterdir() if earlier.absolute() != out.absolute() else ():
-        if file.is_file():
-            shutil.copy2(file, out / file.name)
+    if earlier.absolute() == out.absolute():
+        return
+    with whole_files(out, "run.json") as partial:
+        for file in earlier.iterdir():
+            if file.is_file():
+                shutil.copy2(file, partial / file.name)
 
 
 def check_free(out: Path, settings: Settings) -> None:
@@ -255,7 +261,6 @@ def write_model(
         (*predict_logits(net, pixels, names), labels) for pixels, names, labels in validation_batches(datamodule)
     ]
     validation = Validation(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))
-    out.mkdir(parents=True, exist_ok=True)
     split = getattr(datamodule, "split", None)
     record = {
         "name": settings.name,
@@ -272,17 +277,14 @@ def write_model(
         **describe(split),
         **tracked,
     }
-    with tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as folder:
-        whole = Path(folder)
-        save_weights(net, whole / "model.safetensors")
-        OmegaConf.save(settings, whole / "config.yaml")
+    with whole_files(out, "run.json") as partial:
+        save_weights(net, partial / "model.safetensors")
+        OmegaConf.save(settings, partial / "config.yaml")
         if split is not None:
-            write_splits(split, whole / "split.csv")
-        np.savez(whole / VALIDATION, **validation._asdict())
-        pd.DataFrame(rows).to_csv(whole / "history.csv", index=False, float_format="%.6g")
-        (whole / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        for file in sorted(whole.iterdir(), key=lambda file: file.name == "run.json"):
-            file.replace(out / file.name)
+            write_splits(split, partial / "split.csv")
+        np.savez(partial / VALIDATION, **validation._asdict())
+        pd.DataFrame(rows).to_csv(partial / "history.csv", index=False, float_format="%.6g")
+        (partial / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return record
 
 
