@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from flowers.evaluation.calibration import DIAGRAM_BINS, reliability, risk_coverage
+from flowers.evaluation.calibration import reliability, risk_coverage
 from flowers.report import style
 
 _COLUMNS = 3
@@ -33,10 +33,10 @@ def reliability_figure(confidence: NDArray[np.floating], right: NDArray[np.bool_
     axes.yaxis.set_major_formatter("{x:.0%}")
     below = "confidence (probability of the predicted class)"
     counts = style.open_panel(figure, (0.115, 0.1, 0.83, 0.14), "photographs", below)
-    edges = np.linspace(0, 1, DIAGRAM_BINS + 1).tolist()
-    counts.hist(
-        [confidence[right], confidence[~right]], edges, stacked=True, color=[style.RIGHT, style.WRONG], rwidth=0.9
-    )
+    middle, width = (table["low"] + table["high"]) / 2, 0.9 * (table["high"] - table["low"])
+    heights = (table["acc"] * table["photographs"]).round()
+    counts.bar(middle, heights, width, color=style.RIGHT)
+    counts.bar(middle, table["photographs"] - heights, width, heights, color=style.WRONG)
     counts.locator_params(axis="y", nbins=3, integer=True)
     for panel in (axes, counts):
         panel.set(xlim=(0, 1), xticks=np.linspace(0, 1, 6))
