@@ -73,6 +73,18 @@ def test_all_that_is_shown_and_nothing_else_reaches_the_smallest_difference() ->
         assert pair.shown == (pair.smallest is not None and abs(pair.difference) >= pair.smallest - 1e-12)
 
 
+def test_the_smallest_difference_of_a_family_is_where_the_family_turns() -> None:
+    # a against b 12 to 0, a against c 8 to 1: both are shown. Were the former only 10 to 2 (8 of 150), neither would.
+    a = answers((149, True), (1, False))
+    b = answers((12, False), (137, True), (1, False))
+    c = answers((12, True), (8, False), (130, True))
+    pairs = compare_pairs({"a": a, "b": b, "c": c}, [("a", "b"), ("a", "c")], np.arange(150))
+    assert [(pair.only_first, pair.only_second, pair.shown) for pair in pairs] == [(12, 0, True), (8, 1, True)]
+    p = {won: binomtest(won, 12).pvalue for won in (10, 11)}
+    assert [holm([p[won], pairs[1].p])[0] <= ALPHA for won in p] == [False, True]
+    assert [pair.smallest for pair in pairs] == [10 / 150, 7 / 150]
+
+
 def test_holms_own_steps() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]).tolist() == [1.0, 1.0]

@@ -158,7 +158,10 @@ def test_a_lead_that_the_test_does_not_show_is_called_level() -> None:
     rows = ranking(experiment("a", 180), experiment("b", 176), experiment("c", 60))
     sentences = " ".join(findings(rows))
     assert "a is right on 90.0 % of 200 test photographs" in sentences
-    assert "b is level with a: a is 2.0 points ahead, and they disagree on 4 photographs, which is too few" in sentences
+    assert (
+        "b is not shown to differ from a: a is 2.0 points ahead, and they disagree on 4 photographs, which is too few"
+        in sentences
+    )
     assert "a is shown to be better than c." in sentences
     assert "most frequent class would be right on 33.5 %" in sentences
     assert [rows.rank(name) for name in "abc"] == ["1–2", "1–2", "3"]
@@ -169,8 +172,18 @@ def test_a_level_pair_with_many_disagreements_is_told_what_would_show() -> None:
     rows = ranking(experiment("a", 170), experiment("b", 160, first=20))
     (sentence, *_) = order_findings(rows)
     assert rows.pairs[0].p == pytest.approx(0.0987, abs=1e-3)
-    assert "b is level with a: a is 5.0 points ahead (" in sentence
+    assert "b is not shown to differ from a: a is 5.0 points ahead, " in sentence
     assert "between two that disagree on 30 photographs this test shows no difference below 6.0 points" in sentence
+
+
+def test_the_test_alone_decides_what_a_sentence_says() -> None:
+    rows = ranking(experiment("a", 170), experiment("b", 162, first=11))
+    (pair,) = rows.pairs
+    assert pair.low > 0
+    assert not pair.shown
+    sentence = order_findings(rows)[0]
+    assert "b is not shown to differ from a: a is 4.0 points ahead, and between two" in sentence
+    assert "interval" not in sentence
 
 
 def test_intervals_that_overlap_do_not_hide_a_shown_difference() -> None:
@@ -182,28 +195,30 @@ def test_intervals_that_overlap_do_not_hide_a_shown_difference() -> None:
 def test_a_clear_lead_and_a_tie_behind_it() -> None:
     sentences = " ".join(findings(ranking(experiment("a", 195), experiment("b", 120), experiment("c", 118))))
     assert "a is shown to be better than every other experiment." in sentences
-    assert "Level with the one above it too: c with b." in sentences
+    assert "No difference is shown between b and c." in sentences
 
 
 def test_equal_answers_are_called_that() -> None:
     assert order_findings(ranking(experiment("a", 180), experiment("b", 180)))[0] == (
-        "b is level with a: the two are right on the same photographs."
+        "b is not shown to differ from a: the two are right on the same photographs."
     )
 
 
 def test_no_lead_is_claimed_among_the_equally_right() -> None:
     three = ranking(experiment("a", 180), experiment("b", 180), experiment("c", 180, first=20))
-    assert order_findings(three)[0] == "b and c are level with a: they are right as often."
+    assert order_findings(three)[0] == "b and c are not shown to differ from a: they are right as often."
     apart = ranking(experiment("a", 180), experiment("b", 180, first=20))
-    assert order_findings(apart)[0].startswith("b is level with a: they are right as often (-6.")
+    assert order_findings(apart)[0].startswith("b is not shown to differ from a: they are right as often, and between")
 
 
 def test_many_experiments_are_summed_up() -> None:
     rows = ranking(*(experiment(f"net{number:02d}", 195 - 4 * number) for number in range(20)))
     sentences = order_findings(rows)
-    assert sentences[0].startswith("net01 and net02 are level with net00: they are up to 4.0 points behind it")
+    assert sentences[0].startswith(
+        "net01 and net02 are not shown to differ from net00: they are up to 4.0 points behind it"
+    )
     assert "net00 is shown to be better than the other 17." in sentences
-    assert any(sentence.startswith("Further down, 17 are level") for sentence in sentences)
+    assert any(sentence.startswith("Further down, 17 are not shown to differ") for sentence in sentences)
 
 
 def test_the_smallest_difference_is_always_said() -> None:
@@ -299,7 +314,7 @@ def test_where_the_best_two_differ_is_counted_class_by_class() -> None:
 def test_no_error_at_all_is_not_called_certainty() -> None:
     sentences = findings(ranking(experiment("a", 200), experiment("b", 199)))
     assert "an error rate below 1.5 %" in sentences[0]
-    assert "b is level with a" in sentences[1]
+    assert "b is not shown to differ from a" in sentences[1]
 
 
 def test_memorising_is_said() -> None:

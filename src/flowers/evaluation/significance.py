@@ -85,20 +85,19 @@ def compare_pairs(
     nulls = [null_tail(lead) for lead in leads]
     p_values = [float(tail[abs(int(lead.sum()))]) for lead, (tail, _) in zip(leads, nulls, strict=True)]
     corrected = holm(p_values)
-    shown = int((corrected <= ALPHA).sum())
+    steps = ALPHA / np.arange(len(names), 0, -1)  # what Holm's procedure asks of the smallest p-value, the next, …
     pairs = []
-    for (first, second), lead, (tail, possible), p, p_holm in zip(
-        names, leads, nulls, p_values, corrected, strict=True
-    ):
-        # What Holm's procedure asks of this pair while the others stay as they are: that it passes where the
-        # procedure stops, or, having passed, that it comes last among those that do.
-        level = ALPHA / (len(names) - shown + (p_holm <= ALPHA))
+    for number, ((first, second), lead, (tail, possible)) in enumerate(zip(names, leads, nulls, strict=True)):
+        # While the others stay as they are, this pair has to pass where these alone would stop the procedure.
+        passed = np.sort(np.delete(p_values, number)) <= steps[:-1]
+        level = float(steps[np.logical_and.accumulate(passed).sum()])
         low, high = difference_interval(lead, sizes)
         only_first = int((right[first] & ~right[second]).sum())
         only_second = int((right[second] & ~right[first]).sum())
         difference = (only_first - only_second) / photographs
         smallest = _first_shown(tail, possible, level, photographs)
-        pairs.append(Pair(first, second, difference, low, high, only_first, only_second, p, float(p_holm), smallest))
+        p, p_holm = p_values[number], float(corrected[number])
+        pairs.append(Pair(first, second, difference, low, high, only_first, only_second, p, p_holm, smallest))
     return pairs
 
 
@@ -301,5 +300,10 @@ def rank(
     pairs = compare_pairs(right, list(itertools.combinations(names, 2)), groups)
     against = list(itertools.product(names, [each.name for each in hardest_first]))
     return Ranking(
-        ordered, hardest_first, truth, pairs, compare_pairs(right, against, groups), rank_ranges(names, pairs)
+        ordered,
+        hardest_first,
+        truth,
+        pairs,
+        compare_pairs(right, against, groups),
+        rank_ranges(names, pairs),
     )

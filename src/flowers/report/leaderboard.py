@@ -165,11 +165,11 @@ def order_findings(ranking: Ranking) -> list[str]:
     """
     names = [experiment.name for experiment in ranking.experiments]
     behind = [pair for pair in ranking.pairs if pair.first == names[0]]
-    level = [pair for pair in behind if not pair.shown]
-    # Those level with the best are named already.
-    named = {pair.second for pair in level}
+    not_shown = [pair for pair in behind if not pair.shown]
+    # Those not shown to differ from the best are named already.
+    named = {pair.second for pair in not_shown}
     beside = [
-        f"{below} with {above}"
+        f"between {above} and {below}"
         for above, below in itertools.pairwise(names[1:])
         if below not in named and not ranking.pair(above, below).shown
     ]
@@ -177,7 +177,7 @@ def order_findings(ranking: Ranking) -> list[str]:
     return sentences(
         "order.txt.jinja",
         best=names[0],
-        level=level,
+        not_shown=not_shown,
         shown=[pair.second for pair in behind if pair.shown],
         beside=beside,
         named=NAMED,
