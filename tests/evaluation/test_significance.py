@@ -11,6 +11,7 @@ from flowers.evaluation import significance
 from flowers.evaluation.significance import (
     ALPHA,
     Pair,
+    accuracy_of_choice,
     compare_pairs,
     difference_interval,
     fewest_photographs,
@@ -83,6 +84,20 @@ def test_the_smallest_difference_of_a_family_is_where_the_family_turns() -> None
     p = {won: binomtest(won, 12).pvalue for won in (10, 11)}
     assert [holm([p[won], pairs[1].p])[0] <= ALPHA for won in p] == [False, True]
     assert [pair.smallest for pair in pairs] == [10 / 150, 7 / 150]
+
+
+def test_the_best_of_equals_is_not_credited_with_its_luck() -> None:
+    rng = np.random.default_rng(0)
+    tests = [rng.random((8, 150)) < 0.85 for _ in range(20)]
+    estimates = [accuracy_of_choice(list(right), np.arange(150)) for right in tests]
+    assert np.mean([right.mean(axis=1).max() for right in tests]) > 0.88
+    assert np.mean(np.array(estimates, float)) == pytest.approx(0.85, abs=0.02)
+
+
+def test_a_clear_winner_keeps_its_accuracy() -> None:
+    best, other = answers((90, True), (10, False)), answers((50, True), (50, False))
+    assert accuracy_of_choice([best, other], np.arange(100)) == pytest.approx(0.9, abs=0.005)
+    assert accuracy_of_choice([best, other], np.zeros(100, int)) is None
 
 
 def test_holms_own_steps() -> None:

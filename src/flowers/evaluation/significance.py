@@ -24,6 +24,7 @@ from flowers.evaluation.results import Baseline, Experiment
 ALPHA = 0.05
 """The chance, at most, of calling any difference of a family shown where there is none."""
 RESAMPLES = 10_000
+CHOICES = 1_000
 _SEED = 0
 
 
@@ -187,6 +188,33 @@ def difference_interval(leads: NDArray[np.integer], sizes: NDArray[np.integer]) 
     return float(low), float(high)
 
 
+def accuracy_of_choice(right: Sequence[NDArray[np.bool_]], groups: NDArray[np.integer]) -> float | None:
+    """Estimate how accurate the best of several is on photographs that it was not chosen by.
+
+    The best of many by a test is there by luck too, and its accuracy on that test too high. In each draw of groups with
+    replacement the best on what is drawn is measured on what is not (Tsamardinos, Greasidou and Borboudakis 2018,
+    "Bootstrapping the out-of-sample predictions for efficient and accurate cross-validation"); equally good ones are
+    averaged.
+
+    Args:
+        right: Of E experiments, which photographs each gets right, (N,).
+        groups: The group of each photograph, (N,), as numbers from 0 without a gap.
+
+    Returns:
+        In [0, 1]; None where all photographs are one group.
+    """
+    sizes = np.bincount(groups)
+    sums = np.stack([np.bincount(groups, each) for each in right])  # (E,G)
+    rng = np.random.default_rng(_SEED)
+    found = []
+    for _ in range(CHOICES):
+        drawn = np.bincount(rng.integers(len(sizes), size=len(sizes)), minlength=len(sizes))
+        score, left = sums @ drawn, drawn == 0
+        if left.any():
+            found.append((sums[score == score.max()] @ left).mean() / (sizes @ left))
+    return float(np.mean(found)) if found else None
+
+
 def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
     """Correct p-values for their number (Holm 1979, "A simple sequentially rejective multiple test procedure").
 
@@ -242,6 +270,8 @@ class Ranking:
     """Each experiment (first) against each baseline. Another family, so that baselines take nothing from the pairs."""
     ranks: dict[str, tuple[int, int]]
     """Of each experiment: the range that its rank is in, see :func:`rank_ranges`."""
+    acc_of_choice: float | None
+    """Of the best on photographs that it was not chosen by, see :func:`accuracy_of_choice`; None for a single one."""
 
     @property
     def best(self) -> Experiment:
@@ -306,4 +336,5 @@ def rank(
         pairs,
         compare_pairs(right, against, groups),
         rank_ranges(names, pairs),
+        accuracy_of_choice([each.right for each in ordered], groups) if len(ordered) > 1 else None,
     )
