@@ -248,14 +248,12 @@ def check_stages(stages: Sequence[Stage], net: nn.Module) -> None:
     """
     groups = list(layer_groups(net))
     for stage in stages:
-        if stage.epochs < 0 or not 0 <= stage.warmup_frac < 1 or stage.start_div <= 0 or stage.end_div <= 0:
+        counts, shares = (stage.epochs, stage.views, stage.weight_decay or 0), (stage.warmup_frac, stage.dropout or 0)
+        divisors = (stage.start_div, stage.end_div)
+        if min(counts) < 0 or min(divisors) <= 0 or not all(0 <= share < 1 for share in shares):
             raise UserError(
-                f"stages: '{stage.name}' needs epochs >= 0, warmup_frac in [0, 1) and positive start_div and end_div; "
-                "correct the recipe."
-            )
-        if stage.views < 0 or (stage.weight_decay or 0) < 0 or not 0 <= (stage.dropout or 0) < 1:
-            raise UserError(
-                f"stages: '{stage.name}' needs views >= 0, weight_decay >= 0 and dropout in [0, 1); correct the recipe."
+                f"stages: '{stage.name}' needs epochs >= 0, views >= 0, weight_decay >= 0, warmup_frac in [0, 1), "
+                "dropout in [0, 1) and positive start_div and end_div; correct the recipe."
             )
         peak_rates(stage.max_lr, trained_groups(stage.train, groups))
     if not any(stage.epochs for stage in stages):
