@@ -5,9 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
@@ -17,7 +19,7 @@ from flowers.data.augment import AugmentParams, as_pixels
 from flowers.data.datamodule import Batch, PhotoDataModule, ShuffledBatches, class_weights
 from flowers.errors import UserError
 from flowers.training import classifier as classifier_module
-from flowers.training.classifier import Classifier
+from flowers.training.classifier import Classifier, weights_of
 from flowers.training.stages import rates_at
 from flowers.training.trainer import quiet_lightning
 
@@ -128,9 +130,50 @@ def test_class_weights_decide_what_a_photograph_counts_in_the_loss(
     for batch in photographs.train_dataloader():
         logs = net(prepared(batch)).log_softmax(dim=1).detach()
         share = functional.one_hot(batch.labels, 3) * (1 - label_smoothing) + label_smoothing / 3
-        expected.append(-(share * logs * weights).sum(dim=1).mean())
+        expected.append(-((share * logs).sum(dim=1) * weights[batch.labels]).mean())
     trainer = fit(classifier, 1)
     assert float(trainer.callback_metrics["train/loss"]) == pytest.approx(float(sum(expected)) / 3, rel=1e-4)
+
+
+def test_class_weights_need_the_loss_of_each_photograph(make_net: Make, make_classifier: Make, fit: Fit) -> None:
+    classifier = make_classifier(make_net("linear"), [ALL], class_weights="inverse")
+    classifier.loss = nn.CrossEntropyLoss()
+    with pytest.raises(UserError, match=r"class_weights=inverse needs a loss for each photograph \(reduction: none\)"):
+        fit(classifier, 1)
+
+
+@pytest.mark.parametrize("blended", [False, True])
+def test_weighted_losses_are_those_of_a_plain_reference(blended: bool) -> None:
+    rng = np.random.default_rng(0)
+    logits, by_class = rng.normal(size=(6, 4)), np.array([0.5, 1, 4, 2])
+    first, second = rng.integers(4, size=(2, 6))
+    kept = rng.uniform(0.5, 1, 6) if blended else np.ones(6)
+    logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+    def smoothed(labels: NDArray[np.int64]) -> NDArray[np.float64]:
+        return -0.9 * logs[np.arange(6), labels] - 0.1 * logs.mean(axis=1)
+
+    weights = kept * by_class[first] + (1 - kept) * by_class[second]
+    expected = weights * (kept * smoothed(first) + (1 - kept) * smoothed(second))
+    shares = kept[:, None] * np.eye(4)[first] + (1 - kept)[:, None] * np.eye(4)[second]
+    targets = torch.from_numpy(shares if blended else first)
+    losses = nn.CrossEntropyLoss(label_smoothing=0.1, reduction="none")(torch.from_numpy(logits), targets)
+    np.testing.assert_allclose(losses * weights_of(targets, torch.from_numpy(by_class)), expected)
+
+
+@pytest.mark.parametrize("counts", [[400, 8], [300, 100, 100, 100, 6]])
+def test_a_rare_class_does_not_win_everywhere_when_labels_are_smoothed(counts: list[int]) -> None:
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    features = 3 * torch.eye(len(counts), 8)[labels] + 0.5 * torch.randn(len(labels), 8)
+    model = nn.Linear(8, len(counts))
+    by_class = class_weights("key", "inverse", labels, len(counts))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
+    for _ in range(300):
+        losses = functional.cross_entropy(model(features), labels, reduction="none", label_smoothing=0.1)
+        optimizer.zero_grad()
+        (losses * weights_of(labels, by_class)).mean().backward()
+        optimizer.step()
+    assert (model(features).argmax(dim=1) == labels).float().mean() > 0.99
 
 
 ADAMW = functools.partial(torch.optim.AdamW, betas=(0.8, 0.999), weight_decay=0.5)

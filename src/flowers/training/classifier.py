@@ -147,6 +147,7 @@ class Classifier(lightning.LightningModule):
         self.stages, self.groups = self.table, list(layer_groups(built))
         self.features_bytes = int(features_gib * 2**30)
         self.apply_trained = torch.compile(apply_part) if compile else apply_part
+        self.by_class: Tensor | None = None
         self.last_losses = torch.empty(0)
         self.photographs: tuple[PhotoDataset, PhotoDataset] | None = None
         self.border = self.view = 0
@@ -177,14 +178,15 @@ class Classifier(lightning.LightningModule):
         found = getattr(self.trainer, "datamodule", None)
         self.photographs = (found.train, found.val) if isinstance(found, PhotoDataModule) else None
         if self.class_weights != UNBALANCED:
-            if self.photographs is None or not hasattr(self.loss, "weight"):
+            tried = torch.zeros(2, self.num_classes, device=self.device)
+            if self.photographs is None or self.loss(tried, tried[:, 0].long()).shape != (2,):
                 raise UserError(
-                    f"model.class_weights={self.class_weights} needs a loss with `weight`, such as "
-                    "torch.nn.CrossEntropyLoss, and this package's DataModule; set it to none."
+                    f"model.class_weights={self.class_weights} needs a loss for each photograph (reduction: none) and "
+                    "this package's DataModule; set it to none."
                 )
             labels = self.photographs[0].labels
             by_class = class_weights("model.class_weights", self.class_weights, labels, self.num_classes)
-            self.loss.register_buffer("weight", by_class.to(self.device), persistent=False)
+            self.by_class = by_class.to(self.device)
 
     def on_train_epoch_start(self) -> None:
         """Apply the stage that this epoch belongs to, and draw the epoch's randomness."""
@@ -282,6 +284,8 @@ class Classifier(lightning.LightningModule):
             activations, targets = mix_batch(activations, labels, self.draws, rows, self.augment, self.num_classes)
         logits = self._trained(activations)
         losses = self.loss(logits, targets)
+        if self.by_class is not None:
+            losses = losses * weights_of(targets, self.by_class)
         self._measure("train", losses, logits, labels, batch_idx)
         return losses.mean()
 
@@ -380,6 +384,22 @@ class Classifier(lightning.LightningModule):
     def predict_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """Classify a batch, or images alone: probabilities (B,K), without calibration."""
         return self(batch if isinstance(batch, Tensor) else batch[0]).softmax(dim=1)
+
+
+def weights_of(targets: Tensor, by_class: Tensor) -> Tensor:
+    """Weigh examples by their true classes, those of which two are blended by both.
+
+    The weights that torch's losses take would weigh what label smoothing gives to the other classes by *their* weights:
+    the rarest class would then win everywhere.
+
+    Args:
+        targets: Labels (B,) int64, or probabilities (B,K).
+        by_class: (K,) float32.
+
+    Returns:
+        (B,) float32.
+    """
+    return by_class[targets] if targets.ndim == 1 else (targets * by_class).sum(dim=1)
 
 
 def _equal_parts(net: nn.Module, other: nn.Module, border: int) -> bool:
