@@ -1,5 +1,6 @@
 """The table that says which photograph is for what: ``split.csv``, readable, comparable and versioned."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -25,15 +26,13 @@ def check_splits(table: pd.DataFrame) -> None:
         raise UserError(f"The split of {row.path} is '{row.split}': set it to train, val or test.")
     for path in table.loc[table["path"].duplicated(), "path"]:
         raise UserError(f"The split names {path} twice: leave one of the rows.")
-    for column in ("group", "sha256"):
-        for border in ("split", "fold"):
-            places = table.groupby(column)[border].nunique()
-            for torn in places[places > 1].index[:1]:
-                rows = table[table[column] == torn].drop_duplicates(border)
-                raise UserError(
-                    f"{rows['path'].iloc[0]} and {rows['path'].iloc[1]} have the same {column} but are in "
-                    f"different {border}s: put them together in one."
-                )
+    for column, border in product(("group", "sha256"), ("split", "fold")):
+        places = table.groupby(column)[border].nunique()
+        for torn in places.index[places > 1]:
+            one, other, *_ = table.loc[table[column] == torn].drop_duplicates(border)["path"]
+            raise UserError(
+                f"{one} and {other} have the same {column} but are in different {border}s: put them together in one."
+            )
     if not (table["split"] == "val").any():
         raise UserError("The split has no photograph for val: give some of them the split val.")
     trained = set(table.loc[table["split"] == "train", "label"])

@@ -7,7 +7,7 @@ which the network's normalisation is folded.
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -56,10 +56,9 @@ class Augment:
     """Cut boxes of an area from Beta(a, a) out of other images (Yun et al. 2019), instead of MixUp; 0: never."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name, value in vars(self).items():
             if isinstance(value, int | float) and not value >= 0:
-                raise UserError(f"model.augment.{field.name}={value} must be at least 0; correct the recipe.")
+                raise UserError(f"model.augment.{name}={value} must be at least 0; correct the recipe.")
         if self.mixup_alpha and self.cutmix_alpha:
             raise UserError(
                 "model.augment.mixup_alpha and model.augment.cutmix_alpha exclude each other; set one of them to 0."
