@@ -136,18 +136,28 @@ def test_colours_are_those_of_a_slow_reference(changes: dict[str, float]) -> Non
                 for c in range(3):
                     value = greys[i][j] + factors["saturation"] * (pixels[i][j][c] - greys[i][j])
                     value = middle + factors["contrast"] * (value - middle)
-                    assert found[b, c, i, j].item() == pytest.approx(factors["brightness"] * value, abs=1e-4)
+                    value = min(max(factors["brightness"] * value, 0), 1)
+                    assert found[b, c, i, j].item() == pytest.approx(value, abs=1e-4)
 
 
 def test_the_strongest_changes_reach_their_limits_and_no_farther() -> None:
     images = photographs(2, side_px=4)
     for drawn, factor in ((0.0, 0.7), (1.0, 1.3)):
         bright = augmented(images, middling(2, BRIGHTNESS=drawn), brightness=0.3)
-        assert torch.allclose(bright, images / 255 * factor, atol=1e-4)
+        assert torch.allclose(bright, (images / 255 * factor).clamp(max=1), atol=1e-4)
     grey = augmented(images, middling(2, SATURATION=0.0), saturation=1.0)
     assert torch.allclose(grey[:, 0], grey[:, 2], atol=1e-4)
     flat = augmented(images, middling(2, CONTRAST=0.0), contrast=1.0)
     assert float(flat.std(dim=(1, 2, 3)).max()) < 1e-4
+
+
+def test_colours_stay_between_black_and_white() -> None:
+    images = torch.cat([photographs(6), torch.full((1, 3, 12, 12), 255), torch.zeros(1, 3, 12, 12)]).to(torch.uint8)
+    for seed in range(5):
+        uniform = AugmentParams(len(images), seed=seed, epoch=0, mixup_alpha=0).uniform
+        changed = augmented(images, uniform, brightness=0.4, contrast=0.5, saturation=0.8)
+        assert changed.min() >= -1e-6
+        assert changed.max() <= 1 + 1e-6
 
 
 def test_an_image_fares_alike_in_any_batch_and_place() -> None:
@@ -260,6 +270,17 @@ def test_erasing_blanks_boxes_in_half_of_the_images() -> None:
     assert 0.4 < float((shares > 0).float().mean()) < 0.55
     assert 0.15 < float(shares.max()) < 0.3
     assert torch.equal(erase(torch.ones(2, 3, 8, 8), boxes[:2], 0.0), torch.ones(2, 3, 8, 8))
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (7, 7), (33, 20)])
+@pytest.mark.parametrize("largest_frac", [0.05, 0.25, 0.6])
+def test_no_box_exceeds_the_share_that_may_be_erased(height: int, width: int, largest_frac: float) -> None:
+    boxes = AugmentParams(2000, seed=1, epoch=0, mixup_alpha=0).box
+    boxes[:1000, :2] = (boxes[:1000, :2] * height).round() / height  # centres where rounding is a tie
+    erased = erase(torch.ones(2000, 3, height, width), boxes, largest_frac)
+    shares = (erased == 0).float().mean(dim=(1, 2, 3))
+    assert shares.max() <= largest_frac
+    assert shares.max() > 0.6 * largest_frac
 
 
 def test_mixing_is_as_the_settings_say() -> None:

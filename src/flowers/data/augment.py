@@ -28,6 +28,9 @@ _FLIP, _ROTATION, _ZOOM, _ASPECT, _SHIFT_X, _SHIFT_Y, _BRIGHTNESS, _CONTRAST, _S
 class Augment:
     """Random changes of a training image, drawn anew for each image and epoch.
 
+    Colours are the stored values, in [0, 1], as in torchvision: no linear light. What a change of colour takes out of
+    that range is cut off.
+
     Raises:
         UserError: If a strength is negative, or MixUp and CutMix are both on.
     """
@@ -43,13 +46,13 @@ class Augment:
     translation_frac: float
     """Shift by up to this fraction of the image along each axis."""
     brightness: float
-    """Scale the light by a factor between 1-b and 1+b."""
+    """Scale all values by a factor between 1-b and 1+b."""
     contrast: float
     """Scale the distance from the image's mean grey by a factor between 1-c and 1+c."""
     saturation: float
     """Scale the distance from each pixel's grey by a factor between 1-s and 1+s."""
     erase_frac: float
-    """Blank a box of up to this share of the area in half of the images (Zhong et al. 2017)."""
+    """Blank a box of at most this share of the pixels in half of the images (Zhong et al. 2017)."""
     mixup_alpha: float
     """Blend pairs of images and labels with weights from Beta(a, a) (Zhang et al. 2018); 0: never."""
     cutmix_alpha: float
@@ -110,6 +113,9 @@ def transform(images: Tensor, uniform: Tensor, box: Tensor, augment: Augment, me
     matrix, offset = matrix / std[:, None], (offset - mean) / std
     flat = pixels.flatten(2)  # (B,3,H,W) -> (B,3,H*W)
     changed = torch.baddbmm(offset[:, :, None], matrix, flat).view_as(pixels)
+    if augment.brightness or augment.contrast or augment.saturation:
+        black, white = ((level - mean[:, None, None]) / std[:, None, None] for level in (0, 1))
+        changed.clamp_(black, white)
     return erase(changed, box, augment.erase_frac) if augment.erase_frac else changed
 
 
@@ -138,13 +144,16 @@ def erase(images: Tensor, box: Tensor, largest_frac: float) -> Tensor:
     Args:
         images: (B,3,H,W) normalised; a blank is 0, the mean.
         box: (B,4) in [0, 1), see :class:`AugmentParams`.
-        largest_frac: Largest share of the area.
+        largest_frac: Largest share of the area. Sides are rounded down to whole pixels, so that no box exceeds it.
 
     Returns:
         (B,3,H,W).
     """
-    area = (2 * box[:, 2] - 1).clamp(min=0) * largest_frac  # below a half: no box
-    return images.masked_fill(_inside(box, area, _between(box, 3, math.log(2)), images), 0)
+    height, width = images.shape[2:]
+    side = ((2 * box[:, 2] - 1).clamp(min=0) * largest_frac).sqrt()  # below a half: no box
+    stretch = torch.exp(_between(box, 3, math.log(2) / 2))
+    sides_px = (side * stretch * height).floor(), (side / stretch * width).floor()
+    return images.masked_fill(_inside(box, *sides_px, images), 0)
 
 
 def mix_batch(
@@ -173,7 +182,9 @@ def mix_batch(
     other = torch.empty_like(order)
     other[order] = order.roll(1)  # (B,) places
     if augment.cutmix_alpha and activations.ndim == 4:
-        inside = _inside(box, 1 - kept, torch.zeros_like(kept), activations)
+        height, width = activations.shape[2:]
+        side = (1 - kept).sqrt()
+        inside = _inside(box, side * height, side * width, activations)
         mixed = torch.where(inside, activations[other], activations)
         kept = 1 - inside.float().mean(dim=(2, 3))  # (B,1): a box may reach over the edge
     else:
@@ -183,17 +194,16 @@ def mix_batch(
     return mixed, torch.lerp(targets[other], targets, kept)
 
 
-def _inside(box: Tensor, area: Tensor, log_aspect: Tensor, images: Tensor) -> Tensor:
-    """Mark the pixels in boxes of given areas and aspects about random centres: (B,1,H,W) bool."""
-    sides = area.sqrt()
-    stretch = torch.exp(log_aspect / 2)
+def _inside(box: Tensor, height_px: Tensor, width_px: Tensor, images: Tensor) -> Tensor:
+    """Mark the pixels in boxes of given sides (B,) about random centres: (B,1,H,W) bool."""
 
-    def along(size: int, centre: Tensor, side: Tensor) -> Tensor:
-        places = (torch.arange(size, device=images.device) + 0.5) / size
-        return (places - centre[:, None]).abs() < side[:, None] / 2  # (B,size)
+    def along(size: int, centre: Tensor, length_px: Tensor) -> Tensor:
+        places = torch.arange(size, device=images.device) + 0.5
+        first = (centre * size - length_px / 2)[:, None]
+        return (places >= first) & (places < first + length_px[:, None])  # (B,size): of a whole length so many or fewer
 
-    rows = along(images.shape[2], box[:, 0], sides * stretch)
-    columns = along(images.shape[3], box[:, 1], sides / stretch)
+    rows = along(images.shape[2], box[:, 0], height_px)
+    columns = along(images.shape[3], box[:, 1], width_px)
     return (rows[:, :, None] & columns[:, None, :])[:, None]
 
 
