@@ -9,11 +9,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from flowers.commands import download as command
 from flowers.commands.download import copy_accepted, download
 from flowers.config.schema import Settings
 from flowers.curation.manifest import scan
 from flowers.errors import UserError
 
+SMALL = [
+    "data.root=unused",
+    "data.source.size_px=16",
+    "data.source.counts={daisy: 2, roses: 3, sunflowers: 1, tulips: 1, dandelion: 1}",
+]
 COLUMNS = ["path", "label", "sha256", "width_px", "height_px", "dhash", "status", "reason"]
 
 
@@ -57,9 +63,7 @@ def test_folder_is_copied_and_bad_files_are_set_aside(
 
 
 def test_sample_is_rendered(tmp_path: Path, make_settings: Callable[..., Settings]) -> None:
-    counts = "data.source.counts={daisy: 2, roses: 3, sunflowers: 1, tulips: 1, dandelion: 1}"
-    small = ["data=sample", "data.root=unused", "data.source.size_px=16", counts]
-    download(make_settings(*small))
+    download(make_settings("data=sample", *SMALL))
     manifest = pd.read_csv(tmp_path / "out/manifest.csv")
     counted = manifest["label"].value_counts().to_dict()
     assert counted == {"roses": 3, "daisy": 2, "sunflowers": 1, "tulips": 1, "dandelion": 1}
@@ -74,6 +78,28 @@ def test_what_lies_there_is_not_overwritten(tmp_path: Path, make_settings: Calla
     with pytest.raises(UserError, match=r"out/folder is not empty; choose another out_dir"):
         download(make_settings())
     assert contents(tmp_path / "out") == {"folder/mine.jpg": b"mine"}
+
+
+def test_a_call_goes_on_where_it_was_stopped(
+    photographs: Path, tmp_path: Path, make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for data, words in (("folder", [f"data.root={photographs}"]), ("sample", SMALL)):
+        settings = make_settings(f"data={data}", "data.name=mine", f"out_dir={tmp_path / data}", *words)
+        with monkeypatch.context() as patch:
+            patch.setattr(command, "write_table", stop)
+            with pytest.raises(KeyboardInterrupt):
+                download(settings)
+        assert len(contents(tmp_path / data / "mine")) > 5
+        changed = ["data.name=mine", f"out_dir={tmp_path / data}", *SMALL, "data.source.seed=9"]
+        with pytest.raises(UserError, match=r"mine was filled with other photographs by a download that was stopped"):
+            download(make_settings("data=sample", *changed))
+        download(settings)
+        assert {path.name for path in (tmp_path / data).iterdir()} == {"mine", "manifest.csv"}
+        with pytest.raises(UserError, match="is not empty"):
+            download(settings)
 
 
 @pytest.mark.parametrize(("root", "said"), [("nowhere", "nowhere does not exist"), (".", "holds no photographs")])

@@ -1,5 +1,6 @@
 import hashlib
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -293,6 +294,74 @@ def test_archive_without_class_folders_is_named(
         )
     assert said in str(raised.value)
     assert {path.name for path in tmp_path.iterdir()} == {"data"}
+
+
+EACH_MOMENT = """
+import json, os, shutil, signal, sys
+from pathlib import Path
+from flowers.commands import download as command
+from flowers.commands.download import download
+from flowers.config.compose import compose_config, read_settings
+
+place = Path(sys.argv[1]).resolve()
+settings = read_settings(compose_config(json.loads(sys.argv[2])))
+
+def call(moment):
+    seen = 0
+    def die(event, args):
+        nonlocal seen
+        if event.startswith(("open", "os.", "shutil.")) and str(place) in str(args[0]):
+            seen += 1
+            if seen == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+    child = os.fork()
+    if not child:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if moment:
+            sys.addaudithook(die)
+        download(settings)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+for moment in range(1, 1000):
+    place.mkdir()
+    ended = call(moment)
+    if ended != 0 and call(0) != 0:
+        sys.exit(f"killed at {moment}, it does not go on")
+    files = {path.relative_to(place).as_posix(): path.is_file() and path.read_bytes() for path in place.rglob("*")}
+    if moment == 1:
+        whole = files
+    if files != whole:
+        sys.exit(f"killed at {moment}, it ends with other files: {files.keys() ^ whole.keys()}")
+    shutil.rmtree(place)
+    if ended == 0:
+        break
+print(moment)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="it forks")
+@pytest.mark.parametrize("data", ["folder", "archive"])
+def test_a_call_goes_on_at_whatever_moment_it_was_killed(
+    data: str, photographs: Path, tmp_path: Path, publish: Callable[..., dict[str, Any]]
+) -> None:
+    place, photos = tmp_path / "place", tmp_path / "photos"
+    names = ("daisy/daisy_00.jpg", "roses/roses_00.jpg")
+    for name in names:
+        (photos / name).parent.mkdir(parents=True)
+        shutil.copy(photographs / name, photos / name)
+    words = [f"data={data}", "experiment=cnn_scratch", "data.name=mine", f"out_dir={place / 'out'}"]
+    if data == "folder":
+        words.append(f"data.root={photos}")
+    else:
+        pin = publish("mine.tgz", tar({name: (photos / name).read_bytes() for name in names}))
+        words += [f"data.source.archive.{key}={value}" for key, value in pin.items()]
+        words += [f"data.source.downloads_dir={place / 'downloads'}", "data.root=unused"]
+    command = [sys.executable, "-c", EACH_MOMENT, str(place), json.dumps(words)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 20
 
 
 @pytest.mark.parametrize("kind", ["md5", "sha256"])

@@ -4,8 +4,11 @@ Writes the photographs that intake accepted in class folders, and ``manifest.csv
 looked at, refused ones with their reason.
 """
 
+import hashlib
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -14,33 +17,63 @@ from flowers.config.compose import find_source, read_data
 from flowers.config.provenance import file_digest
 from flowers.config.schema import Settings
 from flowers.curation.manifest import scan, summarise
-from flowers.curation.prepare import list_photographs
+from flowers.curation.prepare import list_photographs, source_digest
 from flowers.curation.split_table import write_table
-from flowers.errors import UserError
-from flowers.sources.archives import whole_folder
+from flowers.errors import UserError, whole_file
+from flowers.sources.archives import is_empty, unfinished_folder, whole_folder
 
 
 def download(settings: Settings) -> None:
-    """Fill ``out_dir/<data set>`` and write ``out_dir/manifest.csv``.
+    """Fill ``out_dir/<data set>`` and write ``out_dir/manifest.csv``; go on where the same call was killed.
 
     Raises:
         UserError: If the photographs cannot be used, or there are some in the folder already.
     """
     data = read_data(settings)
-    out = Path(settings.out_dir)
-    photographs = out / data.name
-    if photographs.exists() and any(photographs.iterdir()):
+    photographs = Path(settings.out_dir, data.name)
+    begun = photographs.with_name(f".{photographs.name}.begun")
+    if not is_empty(photographs) and not begun.exists():
         raise UserError(f"{photographs} is not empty; choose another out_dir, or delete that folder to fill it anew.")
-    out.mkdir(parents=True, exist_ok=True)
     if data.source is not None:
-        find_source(data.source)(photographs)
+        fill_once(photographs, begun, source_digest(data.source), find_source(data.source))
     root = Path(data.root) if data.source is None else photographs
     listing = list_photographs(root, data)
     manifest = scan(root, data.strict, listing=listing, min_side_px=data.min_side_px)
     if data.source is None:
-        copy_accepted(manifest, root, photographs)
-    write_table(manifest, out / "manifest.csv")
+        digest = hashlib.sha256(manifest.to_csv().encode()).hexdigest()
+        fill_once(photographs, begun, digest, lambda folder: copy_accepted(manifest, root, folder))
+    write_table(manifest, Path(settings.out_dir, "manifest.csv"))
     print("\n".join([f"{photographs}:", summarise(manifest), *listing.notes]), flush=True)
+    begun.unlink()
+
+
+def fill_once(folder: Path, begun: Path, digest: str, fill: Callable[[Path], Any]) -> None:
+    """Fill a folder, unless a call that was killed later has done so.
+
+    Args:
+        folder: Empty, or filled by such a call.
+        begun: A file for the digest, which is there until the whole call ends.
+        digest: What the folder is filled with.
+        fill: Fills it whole or not at all.
+
+    Raises:
+        UserError: It was filled with something else.
+    """
+    if not is_empty(folder):
+        if begun.read_text(encoding="utf-8") != digest:
+            raise UserError(
+                f"{folder} was filled with other photographs by a download that was stopped: delete that folder, or "
+                "choose another out_dir."
+            )
+        with unfinished_folder(folder):  # which removes what that call could not
+            return
+    with whole_file(begun) as partial:
+        partial.write_text(digest, encoding="utf-8")
+    try:
+        fill(folder)
+    except BaseException:
+        begun.unlink()
+        raise
 
 
 def copy_accepted(manifest: pd.DataFrame, root: Path, target: Path) -> None:

@@ -47,13 +47,17 @@ def obtain(root: Path, source: dict[str, Any] | None) -> Path:
             f"data.root={root} has no name for the folder that is filled; give one, as in {root / 'photos'}."
         )
     fill = find_source(source)
-    text = (json.dumps(source, sort_keys=True) + code_digest("sources")).encode()
-    folder = root.with_name(f"{root.name}-{hashlib.sha256(text).hexdigest()[:8]}")
+    folder = root.with_name(f"{root.name}-{source_digest(source)[:8]}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             fill(folder)
     return folder
+
+
+def source_digest(source: dict[str, Any]) -> str:
+    """Digest all that the photographs of a source depend on: its settings and code."""
+    return hashlib.sha256((json.dumps(source, sort_keys=True) + code_digest("sources")).encode()).hexdigest()
 
 
 def list_photographs(root: Path, data: Data) -> Listing:

@@ -125,11 +125,32 @@ def find_in_dvc_cache(md5: str) -> Path | None:
         return None
 
 
+def is_empty(folder: Path) -> bool:
+    """Tell whether there is no such folder, or nothing in it."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
+@contextlib.contextmanager
+def unfinished_folder(target: Path) -> Iterator[Path]:
+    """Name a folder beside `target` that is this process's alone, and deleted at the end.
+
+    What a killed process left is deleted first; a living one is waited for.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished, lock = (target.with_name(f".{target.name}.{word}") for word in ("unfinished", "lock"))
+    with FileLock(lock):  # the system frees a dead process's lock
+        shutil.rmtree(unfinished, ignore_errors=True)
+        try:
+            yield unfinished / str(os.getpid())  # a killed process's workers may live on and write to theirs
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            with contextlib.suppress(PermissionError):  # Windows deletes no open file; FileLock then does it
+                lock.unlink(missing_ok=True)  # FileLock notices it where another waits, and makes a new one
+
+
 @contextlib.contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
     """Give an empty folder beside `target` that gets its name at the end, or is deleted if something fails.
-
-    What a killed process left is deleted by the next call for the same target; a living one is waited for.
 
     Args:
         target: Does not exist yet, or is an empty folder.
@@ -138,23 +159,14 @@ def whole_folder(target: Path) -> Iterator[Path]:
         UserError: Something else is at that place.
     """
     target = target.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished, lock = (target.with_name(f".{target.name}.{word}") for word in ("unfinished", "lock"))
-    with FileLock(lock):  # the system frees a dead process's lock
-        shutil.rmtree(unfinished, ignore_errors=True)
-        building = unfinished / str(os.getpid())  # a killed process's workers may live on and write to theirs
-        try:
-            if target.exists() and (not target.is_dir() or any(target.iterdir())):
-                raise UserError(f"{target} exists and is not an empty folder: remove it or name another folder.")
-            building.mkdir(parents=True)
-            yield building
-            if target.is_dir():
-                target.rmdir()  # Windows puts nothing in the place of a folder, even of an empty one
-            building.rename(target)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            with contextlib.suppress(PermissionError):  # Windows deletes no open file; FileLock then does it
-                lock.unlink(missing_ok=True)  # FileLock notices it where another waits, and makes a new one
+    with unfinished_folder(target) as building:
+        if not is_empty(target):
+            raise UserError(f"{target} exists and is not an empty folder: remove it or name another folder.")
+        building.mkdir(parents=True)
+        yield building
+        if target.is_dir():
+            target.rmdir()  # Windows puts nothing in the place of a folder, even of an empty one
+        building.rename(target)
 
 
 def unpack(archive: Path, target: Path) -> None:

@@ -189,8 +189,8 @@ def _transfer(download: Download) -> None:
                 wait_s = _wait_s(retry, error.response, policy)
                 tqdm.write(f"{download.url}: {error}; trying again in {wait_s:.0f} s", file=sys.stderr)
                 time.sleep(wait_s)
+    download.version.unlink(missing_ok=True)  # first, as nobody comes back for it once the file is there
     download.part.replace(download.target)
-    download.discard()
 
 
 def _wait_s(retry: Retry, response: requests.Response | None, policy: RetryPolicy) -> float:
