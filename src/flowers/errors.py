@@ -2,13 +2,18 @@
 
 import contextlib
 import difflib
+import errno
 import os
 import platform
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
+
+_NO_MEMORY = re.compile(r"not enough memory|can't allocate memory|out of memory|can't start new thread", re.IGNORECASE)
+"""What torch says, on the processor and on a GPU, and Python where a thread's stack finds no room."""
 
 
 class UserError(Exception):
@@ -16,6 +21,13 @@ class UserError(Exception):
 
     Commands print it without a traceback and exit with code 2.
     """
+
+
+def is_short_of_memory(error: BaseException) -> bool:
+    """Tell whether Python, numpy, torch or the system says with an error that memory is short."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error))))
 
 
 def missing(path: Path) -> str:

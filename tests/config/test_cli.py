@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 import flowers
@@ -64,6 +66,8 @@ def test_wrong_arguments_are_named(monkeypatch: pytest.MonkeyPatch, words: list[
         (KeyboardInterrupt(), 130, "flowers: interrupted; give the same command again.\n"),
         (KeyboardInterrupt("interrupted; go on."), 130, "flowers: interrupted; go on.\n"),
         (PermissionError(13, "Permission denied", "there"), 2, "flowers: there cannot be used (Permission denied)"),
+        (MemoryError(), 2, "flowers: memory is short (none is left): lower data.batch_size"),
+        (OSError(12, "Cannot allocate memory"), 2, "flowers: memory is short ([Errno 12] Cannot allocate memory)"),
     ],
 )
 def test_what_is_the_users_is_one_sentence(
@@ -74,6 +78,19 @@ def test_what_is_the_users_is_one_sentence(
     assert leaving.value.code == code
     shown = capsys.readouterr().err
     assert shown.startswith(said)
+    assert shown.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: np.ones(2**58, np.uint8), lambda: torch.ones(2**58), lambda: bytearray(2**58)], ids=str
+)
+def test_memory_that_is_short_is_one_sentence(capsys: pytest.CaptureFixture[str], make: Callable[[], object]) -> None:
+    with pytest.raises(SystemExit) as leaving, exit_on_user_error():
+        make()
+    assert leaving.value.code == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("flowers: memory is short (")
+    assert "data.batch_size" in shown
     assert shown.count("\n") == 1
 
 

@@ -1,15 +1,19 @@
 """The page's server, asked over HTTP as a browser would, and as an attacker would."""
 
 import json
+import random
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.message import Message
 from html.parser import HTMLParser
 from http.client import HTTPConnection
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 import pytest
+from starlette.testclient import TestClient
 
 from flowers.curation.labels import LabelEditFile, read_label_edits
 from flowers.errors import UserError
@@ -259,3 +263,46 @@ def test_only_this_machine_is_served_and_a_taken_port_is_named(client: Client, e
 def test_an_empty_list_is_said(edits: LabelEditFile) -> None:
     with served(Review([], CLASSES, edits, "Ada", lambda path, side_px: None)) as port:
         assert b"nothing to decide" in Client(port).get("/").body
+
+
+@pytest.mark.slow
+def test_no_request_ends_in_an_exception_and_only_valid_ones_are_written(tmp_path: Path) -> None:
+    """5,000 requests with a fixed seed; most are damaged in a way or two."""
+    pick = random.Random(0)
+    edits = LabelEditFile(tmp_path / "decisions.csv")
+    suspects = [Suspect(path, path.partition("/")[0], "roses", 0.1, 0.8, "large loss") for path in PATHS]
+    with open_port(0) as listener:
+        app: Any = make_server(Review(suspects, CLASSES, edits, "Ada", lambda path, side_px: b""), listener).config.app
+        host = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    browser = TestClient(app, base_url=host, raise_server_exceptions=True)
+    token = re.findall(r'"token": ?"([\w-]+)"', browser.get("/").text)[0]
+    tokens = [*[token.encode()] * 8, b"", b"\xe9", b"x" * 300, "\u0663".encode()]
+    numbers = [*["0", "1", "2"] * 3, "3", "-1", "true", "null", "0.0", "1e400", "NaN", '"0"', "[]", "{}", "9" * 4000]
+    valid = ['"keep"', '"drop"', '"relabel:roses"']
+    decisions = [*valid * 4, '"relabel:"', '"keep\\n"', '"\\ud800"', '""', "[]", '["keep"]', "{}", "null", "1", "true"]
+    odd = [b"[" * 4000, b'{"a":' * 800, b"\xff\xfe", b"\0" * 99, b"NaN", b"{", b"9" * 4090, b"", b"{}", b"x" * 200_000]
+    types = [b"application/json", b"text/plain", b"multipart/form-data; boundary=", b"\xe9", b""]
+    lengths = [b"9" * 5000, b"-1", b"", b"\xb2", b"0x10"]
+    parts = ["photo", "thumb", token, "0", "2", "9" * 4400, "-1", "%00", "%ff", "%D9%A3", "..", "1.5", ""]
+    written = 0
+    for _ in range(5000):
+        number, decision = pick.choice(numbers), pick.choice(decisions)
+        sent = f'{{"number": {number}, "decision": {decision}}}'.encode()
+        body = pick.choice(odd) if pick.random() < 0.3 else sent
+        headers = {b"X-Token": pick.choice(tokens), b"Content-Type": pick.choice(types)}
+        headers |= {b"Content-Length": pick.choice(lengths)} if pick.random() < 0.1 else {}
+        headers |= {b"Origin": pick.choice([b"null", b"\xff", host.encode()])} if pick.random() < 0.1 else {}
+        method = pick.choice(["POST", "POST", "POST", "GET", "PUT", "HEAD", "OPTIONS", "DELETE"])
+        path = pick.choice(
+            ["/decide", "/decide", "/decide", "/undo", "/", "/decisions", "/".join(pick.choices(parts, k=4))]
+        )
+        before = edits.file.read_bytes() if edits.file.exists() else b""
+        answer = browser.request(method, path, content=body, headers=cast("Any", headers))
+        assert answer.status_code < 500, (method, path, headers, body[:80], answer.text)
+        after = edits.file.read_bytes() if edits.file.exists() else b""
+        if after != before:
+            assert (method, answer.status_code, headers[b"X-Token"]) == ("POST", 200, token.encode())
+            decided = path == "/decide" and body == sent and number in ("0", "1", "2") and decision in valid
+            assert decided if len(after) > len(before) else path == "/undo"
+            written += decided
+    assert written > 20

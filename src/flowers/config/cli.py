@@ -21,9 +21,14 @@ from flowers.config.compose import CONF_DIR, complete_words, explain_hydra_error
 from flowers.config.schema import Configuration, Settings
 from flowers.config.store_address import hide_secrets
 from flowers.config.words import literal, read_word
-from flowers.errors import UserError, suggestion
+from flowers.errors import UserError, is_short_of_memory, suggestion
 
 T = TypeVar("T")
+
+_LESS_MEMORY = (
+    "lower data.batch_size or image_px in a training, run fewer commands or jobs (hydra.launcher.n_jobs) and threads "
+    "(OMP_NUM_THREADS) at once, or raise the limit of this shell or container."
+)
 
 
 @contextlib.contextmanager
@@ -40,10 +45,13 @@ def exit_on_user_error() -> Iterator[None]:
     except BrokenPipeError:  # whoever read our output, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except OSError as error:
-        if error.filename is None:
+    except Exception as error:
+        if is_short_of_memory(error):
+            said, code = f"memory is short ({' '.join(str(error).split())[:120] or 'none is left'}): {_LESS_MEMORY}", 2
+        elif isinstance(error, OSError) and error.filename is not None:
+            said, code = f"{error.filename} cannot be used ({error.strerror}); correct that, or name another place.", 2
+        else:
             raise
-        said, code = f"{error.filename} cannot be used ({error.strerror}); correct that, or name another place.", 2
     print(f"flowers: {said}", file=sys.stderr)
     sys.exit(code)
 

@@ -28,7 +28,7 @@ from flowers.config.check import check, dotted, locate, nearest, parameters_of, 
 from flowers.config.schema import Data, Settings, Split, Stage
 from flowers.config.store_address import hide_secret
 from flowers.config.words import as_hydra_reads, at_home, literal, typable
-from flowers.errors import UserError, suggestion
+from flowers.errors import UserError, is_short_of_memory, suggestion
 
 PLUGINS = {"launcher": ("joblib", "ray", "rq", "submitit"), "sweeper": ("ax", "nevergrad", "optuna")}
 """What Hydra's authors publish as ``hydra-NAME-launcher`` and ``hydra-NAME-sweeper``."""
@@ -333,7 +333,9 @@ def instantiate(key: str, node: Any, **given: Any) -> Any:
     try:
         return hydra.utils.instantiate(node, _convert_="all", **given)
     except InstantiationException as error:
-        if isinstance(error.__cause__, UserError):
+        if error.__cause__ is not None and (
+            isinstance(error.__cause__, UserError) or is_short_of_memory(error.__cause__)
+        ):
             raise error.__cause__ from error
         reason = " ".join(str(error.__cause__ or error).split())
         raise UserError(f"'{key}' cannot be built: {reason}; correct the recipe or the override.") from error

@@ -21,7 +21,7 @@ from timm.layers import SelectAdaptivePool2d
 from timm.models import is_model
 from torch import Tensor, nn
 
-from flowers.errors import UserError, suggestion
+from flowers.errors import UserError, is_short_of_memory, suggestion
 from flowers.models.nets import Net
 
 HEADS = ("linear", "dense")
@@ -147,6 +147,8 @@ def _create(name: str, options: dict[str, Any]) -> nn.Module:
     try:
         model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **options)
     except (TypeError, RuntimeError, ValueError) as error:
+        if is_short_of_memory(error):
+            raise
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"timm cannot build model.net.name='{name}' with model.net.options={options} ({reason}); correct one."

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
@@ -96,7 +96,7 @@ def make_server(review: Review, listener: socket.socket) -> uvicorn.Server:
         routes=[
             Route("/", pages.index),
             Route("/decisions", pages.decisions),
-            Route("/{size}/{token}/{number:int}", pages.picture),
+            Route("/{size}/{token}/{number}", pages.picture),
             Route("/decide", pages.decide, methods=["POST"]),
             Route("/undo", pages.undo, methods=["POST"]),
         ],
@@ -156,7 +156,8 @@ class _Pages:
         # The browser keeps pictures for an hour: a token in their address tells another list at the same port apart.
         if side_px is None or not self._is_own(request.path_params["token"]):
             raise HTTPException(404)
-        picture = self.review.picture(self._suspect(request.path_params["number"]).path, side_px)
+        number = request.path_params["number"]  # Starlette's own reading of numbers fails at 4,301 digits
+        picture = self.review.picture(self._suspect(int(number) if _is_short(number) else None).path, side_px)
         if picture is None:
             raise HTTPException(404, "this photograph cannot be shown")
         return Response(picture, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
@@ -164,7 +165,7 @@ class _Pages:
     async def decide(self, request: Request) -> Response:
         content = await self._content(request)
         suspect, decision = self._suspect(content.get("number")), content.get("decision")
-        if decision not in {"keep", "drop", *(f"relabel:{name}" for name in self.review.classes)}:
+        if decision not in ["keep", "drop", *(f"relabel:{name}" for name in self.review.classes)]:
             raise HTTPException(400, "a decision is keep, drop or relabel to one of the classes")
         self.review.edits.read()  # a table that cannot be read must not grow
         self.review.edits.append(suspect.path, decision, self.review.by)  # a row takes no time worth a thread
@@ -175,7 +176,7 @@ class _Pages:
         return JSONResponse({"undone": self.review.edits.undo(), "decisions": self.review.decisions()})
 
     def _is_own(self, token: str) -> bool:
-        return secrets.compare_digest(token.encode(), self.token.encode())
+        return secrets.compare_digest(token.encode(errors="replace"), self.token.encode())
 
     async def _content(self, request: Request) -> dict[str, Any]:
         """Read what this page, and no other, has sent."""
@@ -184,11 +185,11 @@ class _Pages:
         if not is_own or not self._is_own(request.headers.get("X-Token", "")):
             raise HTTPException(403, "this page belongs to an earlier start of the command; load it again")
         length = request.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > _LONGEST_REQUEST:  # the server lets no more than this through
+        if not _is_short(length) or int(length) > _LONGEST_REQUEST:  # the server lets no more than this through
             raise HTTPException(413, "the request has no length, or is too long")
         try:
             content = await request.json()
-        except ValueError:
+        except (ValueError, RecursionError, ClientDisconnect):  # no JSON, too deeply nested, or cut off
             content = None
         if not isinstance(content, dict):
             raise HTTPException(400, "the request is no JSON object")
@@ -198,6 +199,11 @@ class _Pages:
         if type(number) is not int or not 0 <= number < len(self.review.suspects):
             raise HTTPException(404, "there is no suspect of this number")
         return self.review.suspects[number]
+
+
+def _is_short(digits: str) -> bool:
+    """Tell whether a text is a whole number of a few digits; Python refuses to read those of thousands."""
+    return digits.isascii() and digits.isdecimal() and len(digits) < 10
 
 
 def _refuse(request: Request, error: Any) -> Response:
