@@ -1,6 +1,7 @@
 """Whatever kind of file a photograph is, it is decoded to upright RGB."""
 
 import io
+import re
 import struct
 import warnings
 import zlib
@@ -196,6 +197,39 @@ def test_a_jpeg_may_lack_its_last_bytes_but_no_part_of_the_picture(mode: str, op
         for shorter_px in (None, 64):
             with pytest.raises(PhotographError, match=r"^truncated: .* of the .*picture .* missing$"):
                 open_rgb(io.BytesIO(whole[:-lost] + rest), shorter_px)
+
+
+def scans(content: bytes) -> list[int]:
+    """Find where the scans of a JPEG begin."""
+    return [match.start() for match in re.finditer(rb"\xff\xda", content)]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("shorter_px", [None, 64])
+def test_a_progressive_jpeg_that_was_closed_before_its_last_scans_is_refused(mode: str, shorter_px: int | None) -> None:
+    whole = encoded(smooth(320, 240).convert(mode), "JPEG", progressive=True)
+    assert open_rgb(io.BytesIO(whole), shorter_px).mode == "RGB"
+    *starts, last = scans(whole)
+    for cut in (*starts[1:], last, (starts[2] + starts[3]) // 2):
+        with pytest.raises(PhotographError, match=r"^truncated: details of the whole picture are missing$"):
+            open_rgb(io.BytesIO(whole[:cut] + b"\xff\xd9"), shorter_px)
+
+
+def test_what_stands_before_and_behind_a_progressive_jpeg_does_not_matter() -> None:
+    image = smooth(320, 240)
+    whole, cut = encoded(image, "JPEG", progressive=True), encoded(image, "JPEG", progressive=True)
+    closed = cut[: scans(cut)[4]] + b"\xff\xd9"
+    film = b"\0\0\0\x18ftypmp42" + np.random.default_rng(0).bytes(50_000)
+    thumbnail = b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0" + encoded(smooth(40, 30), "JPEG", progressive=True)
+    second = encoded(smooth(), "JPEG", progressive=True)
+    with_thumbnail = whole[:2] + b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail + whole[2:]
+    two_lenses = encoded(image, "MPO", progressive=True, save_all=True, append_images=[smooth()])
+    wanted = np.asarray(open_rgb(io.BytesIO(whole)))
+    for content in (whole + film, whole + second, whole + closed, whole + b"\0" * 900, with_thumbnail, two_lenses):
+        assert np.array_equal(np.asarray(open_rgb(io.BytesIO(content))), wanted)
+    for content in (closed + film, closed + second, closed + whole):
+        with pytest.raises(PhotographError, match="details of the whole picture are missing"):
+            open_rgb(io.BytesIO(content))
 
 
 def test_a_grey_picture_is_not_taken_for_a_damaged_one() -> None:

@@ -54,6 +54,8 @@ _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _TRIES = 3
 """Some noise happens to mean that nothing follows."""
 _END_OF_JPEG = b"\xff\xd9"
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # followed by 0 or a restart it belongs to what is coded
+_PROGRESSIVE_FRAMES, _SCAN = (0xC2, 0xCA), 0xDA
 _START_OF_CR2 = b"II*\0\x10\0\0\0CR\2"
 _RAW = "camera raw (export it as JPEG)"
 _OTHER_KINDS = {
@@ -139,7 +141,9 @@ def open_rgb(source: Path | BinaryIO, shorter_px: int | None = None, min_side_px
 
     A colour profile (ICC) is applied; what PNG (gAMA, cHRM, cICP), HEIC and AVIF (nclx) say beside one is not. An
     animation gives its first image, a TIFF the largest of its pages, and 16 bits per channel give their upper 8. A JPEG
-    that lacks its last bytes is decoded if at most :data:`MOST_MISSING` of the picture depends on them.
+    that lacks its last bytes is decoded if at most :data:`MOST_MISSING` of the picture depends on them. One that was
+    cut and then closed is refused, except for a progressive one that was cut in its last scan: there some details are
+    less fine.
 
     Args:
         source: The file, or a stream at its beginning.
@@ -214,6 +218,8 @@ def _decode(
         image.load()
         if image.format in ("JPEG", "MPO") and not is_whole and _ends_without_data(image):
             raise OSError("image file is truncated, though it has an end")
+        if image.format in ("JPEG", "MPO") and "progressive" in image.info and not _has_all_scans(source):
+            raise PhotographError("truncated: details of the whole picture are missing")
         try:
             turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
         except Exception:  # broken EXIF raises nearly anything; the pixels are good
@@ -315,21 +321,27 @@ def _ended(source: Path | BinaryIO, error: OSError) -> io.BytesIO:
     missing = (depends | empty).mean() if depends.any() or not has_end else 0  # else it was grey from the beginning
     if missing > MOST_MISSING:
         raise PhotographError(f"truncated: {100 * missing:.0f} % of the picture is missing") from error
-    if "progressive" in image.info and not _has_all_scans(content):
-        raise PhotographError("truncated: details of the whole picture are missing") from error
     return io.BytesIO(content + _END_OF_JPEG)
 
 
-def _has_all_scans(content: bytes) -> bool:
-    """Tell whether each coefficient of a progressive JPEG has a scan that completes it (ITU-T T.81, annex G)."""
-    frame = content[content.rfind(b"\xff\xc2") :]  # in what is coded, no marker occurs
-    complete = set()
-    for scan in re.finditer(rb"\xff\xda..(.)", frame, re.DOTALL):
-        end = scan.end() + 2 * scan[1][0]
-        components, (first, last, bits) = frame[scan.end() : end : 2], frame[end : end + 3]
-        if bits & 15 == 0:  # the lowest bit is there
-            complete |= {(component, index) for component in components for index in range(first, last + 1)}
-    return len(complete) == 64 * frame[9]
+def _has_all_scans(source: Path | BinaryIO) -> bool:
+    """Tell whether each coefficient of a progressive JPEG has a scan that completes it (ITU-T T.81, annexes B and G).
+
+    What comes behind its end, another picture or a film, is passed over.
+    """
+    with _rewound(source) as stream:
+        content = stream.read()
+    complete, wanted, place = set(), 0, 2
+    while (marker := _MARKER.search(content, place)) and marker[0] != _END_OF_JPEG:
+        kind, start = marker[0][1], marker.end()
+        place = start + int.from_bytes(content[start : start + 2])
+        segment = content[start + 2 : place]
+        if kind in _PROGRESSIVE_FRAMES:
+            wanted = 64 * segment[5]
+        elif kind == _SCAN and segment[-1] & 15 == 0:  # the lowest bit is there
+            first, last = segment[-3:-1]
+            complete |= {(component, index) for component in segment[1:-3:2] for index in range(first, last + 1)}
+    return len(complete) == wanted
 
 
 def _without_data(image: Image.Image) -> NDArray[np.bool_]:
