@@ -32,6 +32,7 @@ from flowers.report import evaluation as page
 from flowers.report.confusion import confusion_figure
 from flowers.report.curves import curves_figure, side_by_side_figure, stage_starts
 from flowers.report.explanations import sheet
+from flowers.report.html import noun_of
 from flowers.report.image_grid import gallery_figure, strip
 from flowers.report.reliability import coverage_figure, reliability_figure
 from flowers.tracking.runs import list_trainings, read_curves
@@ -85,7 +86,7 @@ class Photographs:
         self._contents = look_into(self._data)
         self.root, self.table, self.pixels = self._contents.root, self._contents.table, self._contents.pixels
         self.findings = [
-            f"{len(self.table)} photographs of {self.root}",
+            f"{len(self.table)} {noun_of(self._data.name)}s of {self.root}",
             *data_card.findings(self._contents.found),
         ]
 
@@ -196,12 +197,13 @@ class Evaluation:
     def reliability(self) -> "Figure":
         """Draw accuracy against confidence."""
         title = f"{self.name}: does it know what it knows?"
-        return reliability_figure(self._run.confidence, self._run.right, title)
+        return reliability_figure(self._run.confidence, self._run.right, title, self._run.noun)
 
     def coverage(self) -> "Figure":
         """Draw how errors grow with the share of photographs that get a prediction."""
         title = f"{self.name}: fewer answers, fewer mistakes"
-        return coverage_figure(self._run.confidence, self._run.right, self.scores["selective_prediction"], title)
+        answers, rows = (self._run.confidence, self._run.right), self.scores["selective_prediction"]
+        return coverage_figure(*answers, rows, title, self._run.noun)
 
     @functools.cached_property
     def mistakes(self) -> pd.DataFrame:

@@ -69,7 +69,7 @@ def make_run(labels: np.ndarray, probabilities: np.ndarray, classes: list[str], 
     for name in ("train/loss", "val/loss", "train/acc", "val/acc"):
         epochs[name] = [0.5, 0.4]
     run = {
-        "dataset": "sample",
+        "dataset": "garden",
         "photographs": "there",
         "parameters": 1000,
         "train_s": 3.0,
@@ -247,6 +247,19 @@ def test_photographs_without_a_thumbnail_are_named_as_not_shown(tmp_path: Path) 
     assert "data:image/webp" not in page
     assert "not shown" in page
     assert embedded(page)["thumbnails"] == []
+
+
+def test_rendered_pictures_are_called_illustrations_and_names_stay_names(tmp_path: Path) -> None:
+    run = make_run(*draw(40, 3), ["a photograph", "b", "c"], ood=10)
+    run.run["dataset"], run.run["photographs"] = "sample", "Photographs"
+    page = page_of(run, tmp_path)
+    assert "test illustrations are right" in findings(run)[0]
+    assert "how far an illustration lies from" in page
+    assert "<dd><code>Photographs</code></dd>" in page
+    said = re.sub(r"<script.*?</script>|a photograph|<code>Photographs</code>", "", page, flags=re.DOTALL)
+    assert "hotograph" not in said
+    assert "data.photographs.filter" in page  # the script's own name
+    assert "llustration" not in page_of(make_run(*draw(40, 3), ["a", "b", "c"]), tmp_path)
 
 
 def test_mistakes_have_the_first_places() -> None:

@@ -30,7 +30,7 @@ def answers(labels: np.ndarray) -> np.ndarray:
 
 def section(found: ExplanationSet, paths: list[str]) -> tuple[str, dict[str, Figure]]:
     """The section of the page, and the figures, of a network that was tested on these photographs."""
-    figures = explanation_figures(found, CLASSES, "net")
+    figures = explanation_figures(found, CLASSES, "net", "photograph")
     run = SimpleNamespace(classes=CLASSES, predictions=pd.DataFrame({"path": paths}))
     explained = describe_explanations(found, CLASSES)
     return open_template("explained.html.jinja").render(run=run, figures=figures, explained=explained), figures

@@ -9,7 +9,7 @@ from flowers.report.reliability import reliability_figure
 def test_points_and_bars_of_a_reliability_diagram_are_of_the_same_photographs() -> None:
     confidence = np.array([0.8, 0.8, 0.8, 0.75, 0.85, 1.0])  # 0.8 ends a bin
     right = np.array([True, False, True, True, False, True])
-    accuracy, counts = reliability_figure(confidence, right, "title").axes
+    accuracy, counts = reliability_figure(confidence, right, "title", "photograph").axes
     bars = [bar for bar in counts.patches if isinstance(bar, Rectangle) and bar.get_height()]
     heights: dict[float, list[float]] = {}
     for bar in bars:

@@ -62,6 +62,7 @@ def find_label_errors(settings: Settings) -> int:
     decisions = settings.data.decisions
     about = {
         "name": settings.name,
+        "dataset": settings.data.name,
         "photographs": str(root.resolve()),
         "classes": classes,
         "decisions": None if decisions is None else str(Path(decisions).resolve()),

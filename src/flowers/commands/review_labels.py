@@ -17,6 +17,7 @@ import pandas as pd
 from flowers.config.cli import exit_on_user_error, read_arguments
 from flowers.curation.labels import LabelEditFile
 from flowers.errors import UserError
+from flowers.report.html import noun_of
 from flowers.report.label_review import Review, Suspect, make_server, open_port
 from flowers.sources.photograph import PhotographError, open_rgb
 
@@ -59,7 +60,8 @@ def open_review(folder: Path, decisions: Path | None, by: str | None) -> Review:
         raise UserError(
             f"{root}, the folder of the photographs, does not exist; restore it or run flowers find_label_errors again."
         )
-    return Review(suspects, about["classes"], edits, by, lambda path, side_px: picture(root / path, side_px))
+    noun = noun_of(str(about.get("dataset")))
+    return Review(suspects, about["classes"], edits, by, lambda path, side_px: picture(root / path, side_px), noun)
 
 
 def read_suspects(folder: Path) -> tuple[list[Suspect], dict]:

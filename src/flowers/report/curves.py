@@ -102,7 +102,7 @@ def side_by_side_figure(histories: Mapping[str, pd.DataFrame], chosen: str, titl
         The figure; its background is opaque white.
     """
     figure = style.open_figure(style.WIDTH_IN, 3.9, title)
-    axes = style.open_panel(figure, (0.055, 0.13, 0.66, 0.68), "accuracy on validation photographs", "epoch")
+    axes = style.open_panel(figure, (0.055, 0.13, 0.66, 0.68), "validation accuracy", "epoch")
     ends, epochs = [], []
     for name, history in histories.items():
         curve = history[["epoch", "val/acc"]].dropna().to_numpy(float)

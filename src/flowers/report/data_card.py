@@ -14,7 +14,7 @@ from flowers.config.schema import FITS, Fit
 from flowers.curation.manifest import MANY_FRAC, is_oblong
 from flowers.curation.split_table import SPLITS
 from flowers.evaluation.calibration import share_interval
-from flowers.report.html import sentences, write_page
+from flowers.report.html import noun_of, sentences, write_page
 from flowers.report.image_grid import MONTAGE_COLUMNS, side_by_side
 from flowers.report.style import DPI, PAPER, RIGHT, WIDTH_IN, open_panel
 
@@ -45,15 +45,16 @@ def write_card(
         out: The file to write; its folder is made.
     """
     classes = card["per_class"]
-    rows = 2 if len(classes) <= 20 else 1
+    rows, noun = 2 if len(classes) <= 20 else 1, noun_of(card["name"])
     write_page(
         out,
         "card.html.jinja",
+        noun,
         card=card,
         findings=findings(card),
         fits=FITS,
         montages={row["class"]: montage(table, pixels, row["class"], rows) for row in classes if row["train"]},
-        sizes=sizes_figure(table) if len(card["sizes"]) > 1 else None,
+        sizes=sizes_figure(table, noun) if len(card["sizes"]) > 1 else None,
         cues=CUES,
         thumbnails=dict(zip(table["path"], pixels, strict=True)),
         origin=origin,
@@ -64,7 +65,8 @@ def write_card(
 def findings(card: Mapping[str, Any]) -> list[str]:
     """Say in words what a training on these photographs has to reckon with."""
     classes = sorted(card["per_class"], key=lambda row: (row["photographs"], row["class"]))
-    return sentences("card.txt.jinja", card=card, cues=CUES, many=MANY_FRAC, fewest=classes[0], most=classes[-1])
+    ends = {"fewest": classes[0], "most": classes[-1]}
+    return sentences("card.txt.jinja", noun_of(card.get("name", "")), card=card, cues=CUES, many=MANY_FRAC, **ends)
 
 
 def montage(table: pd.DataFrame, pixels: np.ndarray, label: str, rows: int) -> np.ndarray:
@@ -84,16 +86,17 @@ def montage(table: pd.DataFrame, pixels: np.ndarray, label: str, rows: int) -> n
     return side_by_side(pixels[chosen])
 
 
-def sizes_figure(table: pd.DataFrame) -> Figure:
+def sizes_figure(table: pd.DataFrame, noun: str) -> Figure:
     """Draw how wide and how high the photographs are, as two histograms.
 
     Args:
         table: `width_px`, `height_px`.
+        noun: What a photograph is called.
     """
     figure = Figure(figsize=(WIDTH_IN, 2.4), dpi=DPI, facecolor=PAPER)
     largest = float(table[["width_px", "height_px"]].max().max())
     for left, side in ((0.05, "width"), (0.545, "height")):
-        axes = open_panel(figure, (left, 0.2, 0.42, 0.62), f"{side} in pixels: photographs")
+        axes = open_panel(figure, (left, 0.2, 0.42, 0.62), f"{side} in pixels: {noun}s")
         axes.hist(table[f"{side}_px"], bins=40, range=(0, largest * 1.02), color=RIGHT)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
     return figure

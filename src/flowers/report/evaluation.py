@@ -29,7 +29,7 @@ from flowers.explain.explanation_set import ExplanationSet
 from flowers.report.confusion import COUNTED_CLASSES, confusion_figure, worst_confusions
 from flowers.report.curves import MEMORISING_FRAC, curves_figure, stage_starts
 from flowers.report.explanations import describe_explanations, explanation_figures
-from flowers.report.html import picture_address, sentences, write_page
+from flowers.report.html import noun_of, picture_address, sentences, write_page
 from flowers.report.image_grid import side_by_side
 from flowers.report.reliability import corruptions_figure, coverage_figure, ood_figure, reliability_figure
 
@@ -102,6 +102,11 @@ class Run:
             picture=[pictures.get(row, -1) for row in range(len(first))],
         )
 
+    @functools.cached_property
+    def noun(self) -> str:
+        """What a test photograph is called."""
+        return noun_of(self.scores.get("data") or self.run["dataset"])
+
     @property
     def confidence(self) -> NDArray[np.float64]:
         """Probability of each predicted class, (N,)."""
@@ -119,23 +124,24 @@ def figures_of(run: Run) -> dict[str, Figure]:
     Of an evaluation on another data set the confusion matrix is drawn, and no more.
     """
     elsewhere, count = run.scores.get("data"), len(run.predictions)
-    title = f"{run.name}: {elsewhere or 'test'}, {count} photographs"
+    title = f"{run.name}: {elsewhere or 'test'}, {count} {run.noun}s"
     found = {"confusion": confusion_figure(run.counts, run.classes, title)}
     if elsewhere is not None:
         return found
-    title, answers = f"Confidence and accuracy: {count} test photographs", (run.confidence, run.right)
-    found["reliability"] = reliability_figure(*answers, title)
-    found["coverage"] = coverage_figure(*answers, run.scores["selective_prediction"], "Selective prediction")
+    title, answers = f"Confidence and accuracy: {count} test {run.noun}s", (run.confidence, run.right)
+    found["reliability"] = reliability_figure(*answers, title, run.noun)
+    found["coverage"] = coverage_figure(*answers, run.scores["selective_prediction"], "Selective prediction", run.noun)
     if len(run.history):
         found["curves"] = curves_figure(run.history, stage_starts(run.history), f"Training of {run.name}")
     if run.ood is not None:
-        found["ood"] = ood_figure(run.outliers, run.ood, f"Test photographs, and those of {run.scores['ood']['data']}")
+        title = f"Test {run.noun}s, and those of {run.scores['ood']['data']}"
+        found["ood"] = ood_figure(run.outliers, run.ood, title, run.noun)
     if run.corruptions is not None:
         chance = float(run.predictions["label"].value_counts(normalize=True).iloc[0])
-        title = f"{run.name}: {count} test photographs, corrupted"
+        title = f"{run.name}: {count} test {run.noun}s, corrupted"
         found["corruptions"] = corruptions_figure(run.corruptions, run.pictures.corrupted, chance, title)
     if run.explanations is not None:
-        found |= explanation_figures(run.explanations, run.classes, run.name)
+        found |= explanation_figures(run.explanations, run.classes, run.name, run.noun)
     return found
 
 
@@ -147,6 +153,7 @@ def findings(run: Run) -> list[str]:
     highest = share_interval(round(acc["val"] * validation), validation)[1] if validation else 1.0
     return sentences(
         "evaluation.txt.jinja",
+        run.noun,
         scores=run.scores,
         largest_error=largest_error_frac(run.scores["photographs"]),
         recall=recall_extremes(run.scores["per_class"]),
@@ -190,13 +197,14 @@ def write_report(run: Run, figures: Mapping[str, Figure], out: Path) -> None:
         figures: From :func:`figures_of`.
         out: The file to write; its folder is made.
     """
-    confusion = confusion_figure(run.counts, run.classes, "Test photographs")
+    confusion = confusion_figure(run.counts, run.classes, f"Test {run.noun}s")
     # Row numbers, those that are least like the known photographs first.
     unlike = run.outliers["outlier"].sort_values(ascending=False, kind="stable").index[:OOD_SHOWN]
     thumbnails = [picture_address(thumbnail, THUMBNAIL_QUALITY) for thumbnail in run.pictures.thumbnails]
     write_page(
         out,
         "report.html.jinja",
+        run.noun,
         run=run,
         scores=run.scores,
         fits=FITS,

@@ -17,10 +17,10 @@ _TILE_PX = 56
 _CAPTION_LETTERS = 26
 
 
-def explanation_figures(found: ExplanationSet, classes: Sequence[str], name: str) -> dict[str, Figure]:
+def explanation_figures(found: ExplanationSet, classes: Sequence[str], name: str, noun: str) -> dict[str, Figure]:
     """Draw the accuracy under attack, and the explanations as a sheet, by the names of their files."""
     attacked = int(found.attack.table["photographs"].max())
-    title = f"{name}: {attacked} test photographs changed against it"
+    title = f"{name}: {attacked} test {noun}s changed against it"
     return {
         "attack": attack_figure(found.attack.table, found.chance, title),
         "explanations": sheet([strip(each, classes) for each in found.about.each]),

@@ -3,24 +3,64 @@
 import base64
 import io
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import matplotlib as mpl
 import numpy as np
+from jinja2.ext import Extension
+from jinja2.lexer import Token
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from omegaconf import OmegaConf
 from PIL import Image
 
+from flowers.config.compose import find_in_conf, names_in
 from flowers.errors import listed, whole_file
 from flowers.report.style import FAINT, INK, RIGHT, WRONG
 
+PHOTOGRAPH = "photograph"
+_RENDERED = "flowers.sources.synthetic."
 
-def open_template(name: str) -> jinja2.Template:
+
+def noun_of(dataset: str) -> str:
+    """Say what a picture of a data set is called: what is rendered is an illustration and no photograph.
+
+    Args:
+        dataset: Its name; what ``conf/data`` does not know holds photographs.
+    """
+    if dataset not in names_in("data"):
+        return PHOTOGRAPH
+    source = OmegaConf.select(OmegaConf.load(find_in_conf(Path(f"conf/data/{dataset}.yaml"))), "source._target_")
+    return "illustration" if str(source).startswith(_RENDERED) else PHOTOGRAPH
+
+
+class _OwnNoun(Extension):
+    """Writes another noun where a template itself, and no value in it, says photograph."""
+
+    def filter_stream(self, stream: Iterable[Token]) -> Iterator[Token]:
+        noun = str(self.environment.globals["noun"])
+
+        def replace(found: re.Match[str]) -> str:
+            article = f"{found[1]}{'n' if noun[0] in 'aeiou' else ''} " if found[1] else ""
+            return article + (noun if found[2] == "p" else noun.capitalize())
+
+        for line, kind, text in stream:
+            # After a dot it is a name in a script.
+            words = re.sub(r"(?<![.\w])(?:([Aa]) )?([Pp])hotograph", replace, text) if kind == "data" else text
+            yield Token(line, kind, words)
+
+
+def open_template(name: str, noun: str = PHOTOGRAPH) -> jinja2.Template:
     """Open a file of `templates`, in which a missing value is an error.
 
     Names that a page is filled with are escaped; in a text, where each line is a sentence, they stay on one line.
+
+    Args:
+        name: The file.
+        noun: What its text calls a photograph, see :func:`noun_of`.
     """
     is_text = name.endswith(".txt.jinja")
     environment = jinja2.Environment(
@@ -30,7 +70,9 @@ def open_template(name: str) -> jinja2.Template:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        extensions=[_OwnNoun],
     )
+    environment.globals["noun"] = noun
     for each in (percent, points, magnitude, duration, listed, picture_address, svg):
         environment.filters[each.__name__] = each
     return environment.get_template(name)
@@ -40,22 +82,23 @@ def _on_one_line(value: Any) -> Any:
     return " ".join(value.splitlines()) if isinstance(value, str) else value
 
 
-def write_page(out: Path, template: str, **values: Any) -> None:
+def write_page(out: Path, template: str, noun: str, **values: Any) -> None:
     """Fill a template into a file.
 
     Args:
         out: The file to write; its folder is made.
         template: A file of `templates`.
+        noun: What its text calls a photograph.
         **values: What it is filled with.
     """
-    page = open_template(template).render(**values)
+    page = open_template(template, noun).render(**values)
     with whole_file(out) as partial:
         partial.write_text(page, encoding="utf-8", errors="backslashreplace")  # of a file's name, any bytes
 
 
-def sentences(template: str, **values: Any) -> list[str]:
-    """Fill a text template, of which each line is a sentence."""
-    return open_template(template).render(**values).splitlines()
+def sentences(template: str, noun: str, **values: Any) -> list[str]:
+    """Fill a text template, of which each line is a sentence; the noun is for photographs."""
+    return open_template(template, noun).render(**values).splitlines()
 
 
 def percent(share: float | None, decimals: int = 1) -> str:

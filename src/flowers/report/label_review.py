@@ -23,7 +23,7 @@ from starlette.routing import Route
 
 from flowers.curation.labels import LabelEditFile
 from flowers.errors import UserError
-from flowers.report.html import open_template
+from flowers.report.html import PHOTOGRAPH, open_template
 
 PHOTO_PX, THUMB_PX = 1400, 160
 _LONGEST_REQUEST = 4096
@@ -57,6 +57,8 @@ class Review:
     """Who decides."""
     picture: Callable[[str, int], bytes | None]
     """From a path and a longest side in pixels to a JPEG; None if it cannot be shown."""
+    noun: str = PHOTOGRAPH
+    """What a photograph is called."""
 
     def decisions(self) -> dict[str, dict[str, str]]:
         """Look up the last decision on each suspect."""
@@ -122,7 +124,7 @@ class _Pages:
         self.review = review
         self.token = secrets.token_urlsafe(24)
         self.hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
-        self.template = open_template("label_review.html.jinja")
+        self.template = open_template("label_review.html.jinja", review.noun)
 
     async def protect(self, request: Request, answer: RequestResponseEndpoint) -> Response:
         """Refuse requests to other names than this machine's, and tell the browser to load nothing from elsewhere."""

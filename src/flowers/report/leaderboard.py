@@ -16,7 +16,7 @@ from flowers.evaluation.scores import largest_error_frac
 from flowers.evaluation.significance import Ranking, fewest_photographs, smallest_difference
 from flowers.report.confusion import confusion_figure, worst_confusions
 from flowers.report.curves import MEMORISING_FRAC, curves_figure, stage_starts
-from flowers.report.html import duration, magnitude, percent, points, sentences, svg, write_page
+from flowers.report.html import duration, magnitude, noun_of, percent, points, sentences, svg, write_page
 
 NAMED = 3
 """How many things of a kind are named one by one; of more, the page's tables tell."""
@@ -39,6 +39,7 @@ def write_comparison(ranking: Ranking, out: Path) -> None:
     write_page(
         out,
         "compare.html.jinja",
+        noun_of(ranking.best.run["dataset"]),
         ranking=ranking,
         experiments=experiments,
         anchors={each.name: f"experiment-{number}" for number, each in enumerate(experiments, 1)},
@@ -84,7 +85,8 @@ def short_commit(commit: str | None) -> str:
 
 def _section(number: int, experiment: Experiment, folder: Path) -> dict[str, Any]:
     """Gather what the page, which will lie in a folder, says of one experiment below the table."""
-    confusion = confusion_figure(experiment.counts, experiment.classes, "Test photographs")
+    title = f"Test {noun_of(experiment.run['dataset'])}s"
+    confusion = confusion_figure(experiment.counts, experiment.classes, title)
     curves = curves_figure(experiment.history, stage_starts(experiment.history), "Training")
     return {
         "experiment": experiment,
@@ -145,6 +147,7 @@ def findings(ranking: Ranking) -> list[str]:
     leads = {name: train - val for name, (train, val) in finals.items() if train is not None and val is not None}
     return sentences(
         "ranking.txt.jinja",
+        noun_of(ranking.best.run["dataset"]),
         ranking=ranking,
         best=ranking.best,
         largest_error=largest_error_frac(ranking.photographs),
@@ -176,6 +179,7 @@ def order_findings(ranking: Ranking) -> list[str]:
     trained_on = {(each.run["data_sha256"], each.run["split_sha256"]) for each in ranking.experiments}
     return sentences(
         "order.txt.jinja",
+        noun_of(ranking.best.run["dataset"]),
         best=names[0],
         not_shown=not_shown,
         shown=[pair.second for pair in behind if pair.shown],
@@ -204,7 +208,13 @@ def baseline_findings(ranking: Ranking, mark: str = "") -> list[str]:
     networks = [each.name for each in ranking.experiments]
     missed = {name: baselines for name in networks if (baselines := ranking.not_better_than(name))}
     return sentences(
-        "baselines.txt.jinja", missed=missed, networks=networks, baselines=ranking.baselines, named=NAMED, mark=mark
+        "baselines.txt.jinja",
+        noun_of(ranking.best.run["dataset"]),
+        missed=missed,
+        networks=networks,
+        baselines=ranking.baselines,
+        named=NAMED,
+        mark=mark,
     )
 
 

@@ -15,13 +15,14 @@ from flowers.report import style
 _COLUMNS = 3
 
 
-def reliability_figure(confidence: NDArray[np.floating], right: NDArray[np.bool_], title: str) -> Figure:
+def reliability_figure(confidence: NDArray[np.floating], right: NDArray[np.bool_], title: str, noun: str) -> Figure:
     """Draw accuracy against confidence, and below it a histogram of confidence.
 
     Args:
         confidence: Probability of the predicted class, (N,).
         right: Whether the prediction is right, (N,).
         title: One line.
+        noun: What a photograph is called.
     """
     table = reliability(confidence, right)
     figure = style.open_figure(5.2, 5.2, title, "On the dashed line, accuracy equals confidence.")
@@ -32,7 +33,7 @@ def reliability_figure(confidence: NDArray[np.floating], right: NDArray[np.bool_
     axes.set_ylim(0, 1.02)
     axes.yaxis.set_major_formatter("{x:.0%}")
     below = "confidence (probability of the predicted class)"
-    counts = style.open_panel(figure, (0.115, 0.1, 0.83, 0.14), "photographs", below)
+    counts = style.open_panel(figure, (0.115, 0.1, 0.83, 0.14), f"{noun}s", below)
     middle, width = (table["low"] + table["high"]) / 2, 0.9 * (table["high"] - table["low"])
     heights = (table["acc"] * table["photographs"]).round()
     counts.bar(middle, heights, width, color=style.RIGHT)
@@ -49,7 +50,11 @@ def reliability_figure(confidence: NDArray[np.floating], right: NDArray[np.bool_
 
 
 def coverage_figure(
-    confidence: NDArray[np.floating], right: NDArray[np.bool_], selective: Sequence[Mapping[str, Any]], title: str
+    confidence: NDArray[np.floating],
+    right: NDArray[np.bool_],
+    selective: Sequence[Mapping[str, Any]],
+    title: str,
+    noun: str,
 ) -> Figure:
     """Draw how the share of errors grows with the share of photographs that get a prediction (selective prediction).
 
@@ -58,10 +63,11 @@ def coverage_figure(
         right: Whether the prediction is right, (N,).
         selective: Rows of :func:`flowers.evaluation.calibration.selective_prediction`, marked in the curve.
         title: One line.
+        noun: What a photograph is called.
     """
     curve = risk_coverage(confidence, right)
     figure = style.open_figure(5.2, 5.2, title, "From the left, the most confident predictions first.")
-    below = "photographs that get a prediction"
+    below = f"{noun}s that get a prediction"
     axes = style.open_panel(figure, (0.115, 0.12, 0.83, 0.69), "errors among the predictions made", below)
     axes.step(curve["coverage"], curve["risk"], where="post", color=style.RIGHT, lw=2)
     top = max(float(curve["risk"].max()), 0.01) * 1.15
@@ -82,18 +88,17 @@ def coverage_figure(
     return figure
 
 
-def ood_figure(ordinary: pd.DataFrame, others: pd.DataFrame, title: str) -> Figure:
+def ood_figure(ordinary: pd.DataFrame, others: pd.DataFrame, title: str, noun: str) -> Figure:
     """Draw the out-of-distribution scores of test photographs and of photographs of other things.
 
     Args:
         ordinary: Test photographs, with the column `outlier`.
         others: Photographs of other things, with the same column.
         title: One line.
+        noun: What a photograph is called.
     """
-    figure = style.open_figure(
-        8.2, 3.4, title, "The further to the right, the less a photograph resembles those trained on."
-    )
-    axes = style.open_panel(figure, (0.06, 0.15, 0.9, 0.58), "share of photographs", "out-of-distribution score (nats)")
+    figure = style.open_figure(8.2, 3.4, title, f"Those furthest to the right are least like the {noun}s trained on.")
+    axes = style.open_panel(figure, (0.06, 0.15, 0.9, 0.58), f"share of {noun}s", "out-of-distribution score (nats)")
     both = np.concatenate([ordinary["outlier"], others["outlier"]])
     edges = np.linspace(both.min(), np.quantile(both, 0.995), 31)
     for table, color, name, place in (
