@@ -30,7 +30,7 @@ DVC = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {STAGE!r}]
 def test_the_source_in_the_working_folder_runs(tmp_path: Path) -> None:
     installed, here = COMMANDS.parent, tmp_path / "src/flowers"
     (here / "commands").mkdir(parents=True)
-    for name in ("__init__.py", "__main__.py", "errors.py", "commands/__init__.py"):
+    for name in ("__init__.py", "__main__.py", "atomic.py", "errors.py", "commands/__init__.py"):
         shutil.copyfile(installed / name, here / name)
     (here / "commands/where.py").write_text(WHERE)
     environment = os.environ | {"PYTHONPATH": str(installed.parent)}  # as an installation is found

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flowers.errors import UserError, whole_file
+from flowers.atomic import whole_file
+from flowers.errors import UserError
 from flowers.evaluation.result_files import (
     class_columns,
     read_answers,

@@ -12,12 +12,13 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from flowers.atomic import whole_file
 from flowers.config.cli import exit_on_user_error, read_arguments
 from flowers.config.compose import as_dict, change, compose_config, read_params, read_settings
 from flowers.config.provenance import file_digest
 from flowers.config.schema import HUB
 from flowers.config.words import at_home, literal
-from flowers.errors import UserError, suggestion, whole_file
+from flowers.errors import UserError, suggestion
 
 PHOTOGRAPHS = Path("artifacts/download")
 SPLIT = Path("artifacts/split/split.csv")

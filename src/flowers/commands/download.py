@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from flowers.atomic import whole_file
 from flowers.config.cli import run_command
 from flowers.config.compose import find_source, read_data
 from flowers.config.provenance import file_digest
@@ -19,7 +20,7 @@ from flowers.config.schema import Settings
 from flowers.curation.manifest import scan, summarise
 from flowers.curation.prepare import list_photographs, source_digest
 from flowers.curation.split_table import write_table
-from flowers.errors import UserError, whole_file
+from flowers.errors import UserError
 from flowers.sources.archives import is_empty, unfinished_folder, whole_folder
 
 

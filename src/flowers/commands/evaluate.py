@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from flowers.atomic import whole_file
 from flowers.config.cli import exit_on_user_error, read_arguments
 from flowers.config.schema import Fit
 from flowers.config.store_address import announce_trained
@@ -34,7 +35,7 @@ from flowers.config.words import quoted
 from flowers.curation.prepare import find_folder
 from flowers.curation.split_table import read_splits, write_table
 from flowers.data.pixels import UnusableError, open_store, read_square
-from flowers.errors import UserError, whole_file
+from flowers.errors import UserError
 from flowers.evaluation import predictions
 from flowers.evaluation.calibration import describe_confidence
 from flowers.evaluation.domain_shift import find_photographs

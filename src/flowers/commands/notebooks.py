@@ -10,8 +10,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from flowers.atomic import whole_file
 from flowers.config.cli import exit_on_user_error, read_arguments
-from flowers.errors import UserError, whole_file
+from flowers.errors import UserError
 
 PATIENCE_S = 600
 """For one cell; what takes longer hangs."""

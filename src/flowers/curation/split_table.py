@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from flowers.errors import UserError, missing, whole_file
+from flowers.atomic import whole_file
+from flowers.errors import UserError, missing
 
 COLUMNS = ["path", "label", "group", "split", "fold", "sha256"]
 SPLITS = ("train", "val", "test")

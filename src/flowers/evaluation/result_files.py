@@ -13,8 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
+from flowers.atomic import whole_file
 from flowers.curation.split_table import write_table
-from flowers.errors import UserError, whole_file
+from flowers.errors import UserError
 
 T = TypeVar("T")
 

@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from PIL import Image
 
+from flowers.atomic import whole_file
 from flowers.config.compose import find_in_conf, names_in
-from flowers.errors import listed, whole_file
+from flowers.errors import listed
 from flowers.report.style import FAINT, INK, RIGHT, WRONG
 
 PHOTOGRAPH = "photograph"

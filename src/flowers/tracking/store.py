@@ -39,8 +39,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from flowers.atomic import whole_file
 from flowers.config.store_address import PARENT_VARIABLE, shown, sqlite_file, without_secrets
-from flowers.errors import UserError, whole_file
+from flowers.errors import UserError
 from flowers.tracking.relocation import FOLDER, relocate
 
 PATIENCE_S = 5.0

@@ -30,12 +30,13 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from torch import nn
 
+from flowers.atomic import whole_file, whole_files
 from flowers.config.compose import as_dict
 from flowers.config.provenance import code_digest, describe, file_digest
 from flowers.config.schema import Settings
 from flowers.curation.split_table import write_splits
 from flowers.data.augment import as_pixels
-from flowers.errors import UserError, whole_file, whole_files
+from flowers.errors import UserError
 from flowers.models.inference import VALIDATION, Validation, predict_logits
 from flowers.models.nets import save_weights
 from flowers.training.stages import ended_stages
