@@ -102,13 +102,14 @@ class Photographs:
         return table.drop(columns="leaks").set_axis(["right", "from", "to (95 %)", "chance"], axis=1)
 
     def alike(self, most: int = 8) -> "Figure | Markdown":
-        """Draw photographs that are alike; a sentence if none are."""
-        rows = self.table[self.table.duplicated("group", keep=False)].sort_values(["group", "path"]).head(most)
+        """Draw photographs that are alike and not for the test; a sentence if there are none."""
+        alike = self.table.duplicated("group", keep=False) & (self.table["split"] != "test")
+        rows = self.table[alike].sort_values(["group", "path"]).head(most)
         words = (rows["label"] + "\nall in " + rows["split"]).tolist()
         return (
             gallery_figure(self.pixels[rows.index], words, columns=8)
             if words
-            else sentences(["No two were found to be alike."])
+            else sentences(["No two were found to be alike outside the test."])
         )
 
     def augmented(self, epochs: Sequence[int], most: int = 4) -> "Figure":

@@ -72,6 +72,21 @@ def test_table_has_a_row_for_each_photograph(
     assert shown.err == ""
 
 
+def test_own_test_photographs_are_counted_and_not_named(
+    model: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    split = pd.read_csv(model / "split.csv")
+    test = split.loc[split["split"] == "test", "path"]
+    renamed = shutil.copy(photographs / test.iloc[0], tmp_path / "test0.jpg")  # known by its bytes
+    assert call(monkeypatch, f"model={model}", f"photos=[{renamed},{photographs}/roses/*.jpg]") == 0
+    shown = capfd.readouterr().out
+    count = 1 + int(test.str.startswith("roses/").sum())
+    assert f"{count} are test photographs of {model}, which are not named" in shown
+    assert not any(name in shown for name in ("test0.jpg", *test.map(lambda path: path.rpartition("/")[2])))
+    assert call(monkeypatch, f"model={model}", f"photos={renamed}") == 0
+    assert "least sure  " not in capfd.readouterr().out
+
+
 def test_small_photographs_are_refused_as_at_intake(model: Path, mine: Path) -> None:
     Image.new("RGB", (1, 3000)).save(mine / "line.png")
     _, refused = predict(model, mine)

@@ -64,6 +64,16 @@ def test_groups_refusals_and_licence_are_shown(tmp_path: Path) -> None:
     assert "somewhere" in page
 
 
+def test_photographs_of_the_test_are_named_and_not_shown(tmp_path: Path) -> None:
+    table = photographs(["daisy", "roses"])
+    table.loc[[0, 20], "group"] = "alike"  # the first of each class is for the test
+    table.loc[[1, 2], "group"] = "alike too"
+    page = page_of(tmp_path, table)
+    assert "daisy/0.jpg" in page
+    assert 'alt="daisy/0.jpg"' not in page
+    assert 'alt="daisy/1.jpg"' in page
+
+
 def test_hostile_names_are_shown_not_obeyed(tmp_path: Path) -> None:
     table = photographs(["<b>bold</b>", '"><script>'])
     table.loc[[1, 2], "group"] = "alike"

@@ -10,6 +10,8 @@ Writes a row for each photograph, those of a folder or pattern sorted by path, t
 no flower of these classes), then the probability of every class, whose column has ``(class)`` after its name where the
 class is called like one of the others. An earlier table of predictions is replaced; no other file is.
 
+The photographs that the network is least sure of are named, but for those that its own training kept for the test.
+
 ``accuracy=0.95`` withholds the predictions that are not sure enough: the threshold is the one that made the rest 95 %
 right on the validation photographs. ``prediction`` is then empty.
 
@@ -23,7 +25,7 @@ more.
 import codecs
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,7 +33,8 @@ import numpy as np
 import pandas as pd
 
 from flowers.config.cli import exit_on_user_error, read_arguments
-from flowers.curation.split_table import write_table
+from flowers.config.provenance import file_digest
+from flowers.curation.split_table import read_splits, write_table
 from flowers.errors import UserError
 from flowers.evaluation.calibration import threshold_for
 from flowers.evaluation.predictions import find_files, predict_files
@@ -144,16 +147,30 @@ def check_out(out: Path) -> bool:
     return there
 
 
-def describe(table: pd.DataFrame) -> str:
-    """Lay out for a terminal how many photographs are of which class, and of which the network is least sure."""
+def own_test(model_dir: Path, files: Mapping[str, Path]) -> set[str]:
+    """Name the files that a model's training kept for its test, by their bytes."""
+    if not (model_dir / "split.csv").is_file():
+        return set()
+    split = read_splits(model_dir / "split.csv", "train again")
+    kept = set(split.loc[split["split"] == "test", "sha256"])
+    return {name for name, path in files.items() if kept and file_digest(path) in kept}
+
+
+def describe(table: pd.DataFrame, unnamed: Collection[str] = ()) -> str:
+    """Lay out for a terminal how many photographs are of which class, and of which the network is least sure.
+
+    Args:
+        table: What :func:`predict` returns.
+        unnamed: Paths in it that are not named.
+    """
     named = table["prediction"].replace("", "(withheld)")
     counts = named.groupby(named).size()
-    unsure = table.sort_values("probability", kind="stable").head(LEAST_SURE)
+    unsure = table[~table["path"].isin(unnamed)].sort_values("probability", kind="stable").head(LEAST_SURE)
     lines = [("prediction", "photographs"), *((str(name), str(count)) for name, count in counts.items())]
     rows = [("least sure", "prediction", "probability")]
     for path, name, probability in zip(unsure["path"], named[unsure.index], unsure["probability"], strict=True):
         rows.append((" ".join(path.splitlines()), name, f"{probability:.1%}"))
-    return f"{aligned(lines, left=1)}\n\n{aligned(rows, left=2)}"
+    return "\n\n".join([aligned(lines, left=1), *([aligned(rows, left=2)] if rows[1:] else [])])
 
 
 def main() -> None:
@@ -172,12 +189,16 @@ def main() -> None:
         )
         write_table(table, arguments.out, "%.6f")
         withheld = int((table["prediction"] == "").sum())
+        files, _ = find_files(photos[0] if alone else photos, key="photos")
+        kept = own_test(arguments.model, {name: files[name] for name in table["path"]})
         print(
             f"{arguments.out}: {len(table)} photographs"
             + (f", {withheld} predictions withheld" if withheld else "")
             + (f", {len(refused)} not read" if refused else "")
             + (", in place of the earlier ones there" if replaced else "")
         )
-        print(describe(table))
+        print(describe(table, kept))
+        if kept:
+            print(f"{len(kept)} are test photographs of {arguments.model}, which are not named among the least sure.")
         for name, reason in refused.items():
             print(f"not read: {' '.join(name.splitlines())} ({reason})")
