@@ -34,6 +34,16 @@ def listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def some(names: Sequence[str], most: int = 3) -> str:
+    """Name the first of many, and say how many there are."""
+    return ", ".join(names[:most]) + (f" … ({len(names)} in all)" if len(names) > most else "")
+
+
+def readable(text: str) -> str:
+    """Show the bytes of a file's name that are not UTF-8, so that it can be printed."""
+    return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Word a hint for a mistyped name.
 

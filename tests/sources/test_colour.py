@@ -9,8 +9,33 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from flowers.sources.colour import matrix_profile
+from flowers.sources import colour
 from flowers.sources.photograph import PhotographError, decode, open_rgb
+
+
+def matrix_profile(red: tuple, green: tuple, blue: tuple, gamma: float) -> bytes:
+    """Write the profile of a screen (ICC.1:2001-04, "three-component matrix-based display profiles").
+
+    Args:
+        red: X, Y and Z of the primary colour, adapted to the white D50.
+        green: Likewise.
+        blue: Likewise.
+        gamma: Exponent from values to light.
+    """
+    colours = {b"wtpt": (0.9642, 1.0, 0.8249), b"rXYZ": red, b"gXYZ": green, b"bXYZ": blue}
+    tags = {
+        name: struct.pack(">4s4x3i", b"XYZ ", *(round(65536 * part) for part in xyz)) for name, xyz in colours.items()
+    }
+    curve = struct.pack(">4s4xIH2x", b"curv", 1, round(256 * gamma))
+    tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
+    table, body = struct.pack(">I", len(tags)), b""
+    for name, content in tags.items():
+        table += struct.pack(">4s2I", name, 132 + 12 * len(tags) + len(body), len(content))
+        body += content
+    size = 128 + len(table) + len(body)
+    header = struct.pack(">I4xI4s4s4s12x4s", size, 0x02400000, b"mntr", b"RGB ", b"XYZ ", b"acsp")
+    return header.ljust(68, b"\0") + tags[b"wtpt"][8:] + bytes(48) + table + body
+
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 PROFILES = {
@@ -197,6 +222,7 @@ def test_inks(kind: str) -> None:
 
 
 def test_a_camera_set_to_adobe_rgb() -> None:
+    assert PROFILES["Adobe RGB"] == colour._ADOBE_RGB
     image = picture()
     exif = Image.Exif()
     exif.get_ifd(0x8769)[0xA005] = {1: "R03", 2: b"0100"}

@@ -103,14 +103,14 @@ def usable_processors() -> int:
 
 
 def code_digest(*rooms: str) -> str:
-    """Digest the source of some rooms of the package, or of single files, with the tables (YAML) beside it.
+    """Digest the source of some rooms of the package, or of single files, with the tables and profiles beside it.
 
     What is kept of their work is out of date when it changes.
     """
     package = Path(__file__).parents[1]
     hasher = hashlib.sha256()
     places = [package / room for room in rooms]
-    files = [path for place in places for path in (place, *place.rglob("*")) if path.suffix in (".py", ".yaml")]
+    files = [path for place in places for path in (place, *place.rglob("*")) if path.suffix in (".py", ".yaml", ".icc")]
     for path in sorted(files):
         hasher.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
     return hasher.hexdigest()

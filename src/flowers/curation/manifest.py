@@ -19,8 +19,8 @@ from tqdm import tqdm
 from flowers.config.provenance import usable_processors
 from flowers.config.schema import Fit
 from flowers.curation.split_table import read_table
-from flowers.errors import UserError
-from flowers.sources.layouts import Listed, Listing, list_folders, readable, some
+from flowers.errors import UserError, readable, some
+from flowers.sources.layouts import Listed, Listing, list_folders
 from flowers.sources.photograph import PhotographError, decode, read_size
 
 COLUMNS = ["path", "label", "sha256", "width_px", "height_px", "dhash", "status", "reason"]

@@ -20,9 +20,9 @@ from flowers.curation.labels import apply_label_edits, read_label_edits
 from flowers.curation.manifest import HASH_CELLS, read_manifest, scan, summarise
 from flowers.curation.split_table import SPLITS, check_splits, read_splits, read_table, write_table
 from flowers.curation.splits import assign_splits
-from flowers.errors import UserError, missing, suggestion
+from flowers.errors import UserError, missing, readable, suggestion
 from flowers.sources.label_table import list_table
-from flowers.sources.layouts import LAYOUTS, TABLE, Listing, list_folders, readable
+from flowers.sources.layouts import LAYOUTS, TABLE, Listing, list_folders
 from flowers.sources.photograph import decoder_version
 from flowers.sources.published import OFFICIAL
 

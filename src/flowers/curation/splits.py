@@ -16,8 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from flowers.config.schema import Split
 from flowers.curation.split_table import COLUMNS, SPLITS
-from flowers.errors import UserError
-from flowers.sources.layouts import some
+from flowers.errors import UserError, some
 
 
 def assign_splits(

@@ -2,7 +2,7 @@
 
 import functools
 import io
-import struct
+from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms
@@ -21,31 +21,8 @@ _SAME, _SAME_IF_NAMED = 3, 16
 instead of its curve. Pixels that are meant as sRGB keep their bits."""
 
 
-def matrix_profile(red: tuple, green: tuple, blue: tuple, gamma: float) -> bytes:
-    """Write the profile of a screen (ICC.1:2001-04, "three-component matrix-based display profiles").
-
-    Args:
-        red: X, Y and Z of the primary colour, adapted to the white D50.
-        green: Likewise.
-        blue: Likewise.
-        gamma: Exponent from values to light.
-    """
-    colours = {b"wtpt": (0.9642, 1.0, 0.8249), b"rXYZ": red, b"gXYZ": green, b"bXYZ": blue}
-    tags = {
-        name: struct.pack(">4s4x3i", b"XYZ ", *(round(65536 * part) for part in xyz)) for name, xyz in colours.items()
-    }
-    curve = struct.pack(">4s4xIH2x", b"curv", 1, round(256 * gamma))
-    tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
-    table, body = struct.pack(">I", len(tags)), b""
-    for name, content in tags.items():
-        table += struct.pack(">4s2I", name, 132 + 12 * len(tags) + len(body), len(content))
-        body += content
-    size = 128 + len(table) + len(body)
-    header = struct.pack(">I4xI4s4s4s12x4s", size, 0x02400000, b"mntr", b"RGB ", b"XYZ ", b"acsp")
-    return header.ljust(68, b"\0") + tags[b"wtpt"][8:] + bytes(48) + table + body
-
-
-_ADOBE_RGB = matrix_profile((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457), 2.2)
+_ADOBE_RGB = Path(__file__).with_name("adobe_rgb.icc").read_bytes()
+"""Adobe RGB (1998), with one exponent; written by `tests/sources/test_colour.py` from the primary colours."""
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

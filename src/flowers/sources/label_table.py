@@ -10,32 +10,8 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from flowers.errors import UserError
-from flowers.sources.layouts import (
-    SPLIT_WORDS,
-    Listed,
-    Listing,
-    check_names,
-    class_name,
-    files_below,
-    is_image,
-    readable,
-    some,
-)
-
-_FILE_NAMES = {
-    *("file", "files", "filename", "filenames", "filepath", "fname", "fn", "path", "filepaths", "relpath", "id"),
-    *("image", "images", "imagename", "imageid", "imagepath", "imagefile", "img", "imgname", "imgid", "imgpath"),
-    *("photo", "photoid", "photograph", "picture"),
-}
-_LABEL_NAMES = {
-    *("label", "labels", "labelname", "class", "classes", "classname", "category", "categoryname", "target", "targets"),
-    *("species", "breed", "variety", "genus", "classid", "classlabel", "categoryid", "labelid", "tag", "tags"),
-}
-_SPLIT_NAMES = {"split", "splits", "subset", "set", "partition", "datasplit", "dataset", "phase", "usage"}
-"""Names of columns, in lower case and without anything but letters."""
-_VALID = {"true": "val", "1": "val", "1.0": "val", "false": "train", "0": "train", "0.0": "train"}
-"""Values of the column `is_valid` of fastai's tables."""
+from flowers.errors import UserError, readable, some
+from flowers.sources.layouts import NAMES, SPLIT_WORDS, Listed, Listing, check_names, class_name, files_below, is_image
 
 
 def list_table(root: Path, table: Path, columns: list[str] | None) -> Listing:
@@ -58,8 +34,13 @@ def list_table(root: Path, table: Path, columns: list[str] | None) -> Listing:
         raise UserError(f"{root} does not exist or is no folder: name the folder of the photographs with data.root.")
     content = _read(table)
     index = _Index(root)
-    files, labels = _check_columns(table, content, columns) if columns else _find_columns(table, content, index)
-    if not columns and _letters(files) not in _FILE_NAMES and any(index.find([files])):
+    if columns and (len(columns) != 2 or not set(columns) <= content.keys()):
+        raise UserError(
+            f"data.table_columns is [{','.join(columns)}], but must name the columns of {table} with the files and "
+            f"with the labels, two of: {', '.join(content)}."
+        )
+    files, labels = columns or _find_columns(table, content, index)
+    if not columns and not _is_called(files, "file") and any(index.find([files])):
         raise UserError(
             f"{table} begins with a row for {files}: give it a first line with names, such as 'file,label'."
         )
@@ -189,14 +170,9 @@ def _letters(name: str) -> str:
     return re.sub("[^a-z]", "", name.casefold())
 
 
-def _check_columns(table: Path, content: dict[str, list[str]], columns: list[str]) -> tuple[str, str]:
-    """Hold the names of columns that were given against the table."""
-    if len(columns) != 2 or not set(columns) <= content.keys():
-        raise UserError(
-            f"data.table_columns is [{','.join(columns)}], but must name the columns of {table} with the files and "
-            f"with the labels, two of: {', '.join(content)}."
-        )
-    return columns[0], columns[1]
+def _is_called(name: str, kind: str) -> bool:
+    """Say whether a column is called as one of a kind often is; only letters count."""
+    return _letters(name) in NAMES["columns"][kind]
 
 
 def _find_columns(table: Path, content: dict[str, list[str]], index: _Index) -> tuple[str, str]:
@@ -206,8 +182,8 @@ def _find_columns(table: Path, content: dict[str, list[str]], index: _Index) -> 
         UserError: There is none, or more than one.
     """
     ask = f"name the columns with data.table_columns=[FILE,LABEL], two of: {', '.join(content)}."
-    known = [name for name in content if _letters(name) in _LABEL_NAMES]
-    named = [name for name in content if _letters(name) in _FILE_NAMES]
+    known = [name for name in content if _is_called(name, "label")]
+    named = [name for name in content if _is_called(name, "file")]
     for candidates in (named, [name for name in content if name not in known]):
         found = {name: index.find(content[name]) for name in candidates}
         matching = [name for name in candidates if any(found[name])]
@@ -236,10 +212,11 @@ def _find_columns(table: Path, content: dict[str, list[str]], index: _Index) -> 
 
 def _splits_of(name: str, values: list[str]) -> list[str] | None:
     """Read a column as one of splits; None if it is none."""
-    words = _VALID if _letters(name) in ("isvalid", "isval") else SPLIT_WORDS
+    is_flag = _is_called(name, "is_valid")
+    words = NAMES["is_valid"] if is_flag else SPLIT_WORDS
     splits = [words.get(value.casefold(), "") for value in values]
-    named = _letters(name) in _SPLIT_NAMES or words is _VALID
-    return splits if all(splits) and (named or len(set(splits)) > 1) else None
+    is_named = is_flag or _is_called(name, "split")
+    return splits if all(splits) and (is_named or len(set(splits)) > 1) else None
 
 
 def _find_splits(table: Path, content: dict[str, list[str]], used: set[str]) -> list[str]:
@@ -250,13 +227,12 @@ def _find_splits(table: Path, content: dict[str, list[str]], used: set[str]) -> 
             continue
         if splits := _splits_of(name, values):
             found[name] = splits
-        elif _letters(name) == "split" or (
-            _letters(name) in _SPLIT_NAMES and any(value.casefold() in SPLIT_WORDS for value in values)
-        ):
-            wrong = next(value for value in values if value.casefold() not in SPLIT_WORDS)
+            continue
+        wrong = [value for value in values if value.casefold() not in SPLIT_WORDS]
+        if _letters(name) == "split" or (_is_called(name, "split") and len(wrong) < len(values)):
             raise UserError(
-                f"{table} has '{wrong}' in its column {name}, which must say train, val or test for each row: correct "
-                "it, or give the column another name."
+                f"{table} has '{wrong[0]}' in its column {name}, which must say train, val or test for each row: "
+                "correct it, or give the column another name."
             )
     if len({tuple(splits) for splits in found.values()}) > 1:
         raise UserError(f"{table} has several columns that divide it ({', '.join(found)}): leave one of them.")

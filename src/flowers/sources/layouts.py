@@ -12,32 +12,23 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import yaml
 from PIL import Image
 
-from flowers.errors import UserError, listed, suggestion
+from flowers.errors import UserError, listed, readable, some, suggestion
 from flowers.sources.photograph import FORMATS
 
 TABLE = "table"
 LAYOUTS = ("auto", "classes", "divided", TABLE)
 """Values of `data.layout`."""
-SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training", "trainval"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
-}
-"""What published data sets call the three splits, in lower case."""
+NAMES = yaml.safe_load(Path(__file__).with_name("names.yaml").read_text(encoding="utf-8"))
+"""What people, systems and published data sets call files, folders and columns, in lower case."""
+SPLIT_WORDS: dict[str, str] = {word: split for split, words in NAMES["splits"].items() for word in words}
+"""What published data sets call the three splits."""
 _WORDS = "|".join(sorted(SPLIT_WORDS, reverse=True))
 _PART = re.compile(rf"(.+[ _-])?({_WORDS})([ _-]?(?:set|data|images|imgs|photos|split))?([ _-]?\d+)?([ _-].+)?")
 _DEPTH = 3
 """Through so many folders that hold nothing but one folder parts are looked for."""
-SYSTEM_NAMES = {
-    *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "#recycle", "$recycle.bin"),
-    *("__pycache__", "lost+found", "system volume information", "@__thumb", "#snapshot"),
-}
-"""Files and folders that systems leave behind, in lower case: what nobody put there is not worth a reason."""
-_ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".tgz", ".gz", ".bz2", ".xz")
-_NAMED = 3
-"""So many examples of what is left out are named."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +56,7 @@ class Listing:
 def list_folders(root: Path, layout: str = "auto", key: str = "data.layout") -> Listing:
     """List the files of a folder of class folders, or of one that is divided into parts with class folders.
 
-    Hidden names, those of :data:`SYSTEM_NAMES` and what lies beside the class folders are passed over. Folders inside
+    Hidden names, those that systems leave behind and what lies beside the class folders are passed over. Folders inside
     a class folder belong to the class. Links are followed where they lead out of `root`. Names of classes are brought
     to one Unicode form (NFC): macOS writes another one than people type.
 
@@ -83,7 +74,11 @@ def list_folders(root: Path, layout: str = "auto", key: str = "data.layout") -> 
         UserError: There is no such folder or layout, it can be understood in two ways, holds nothing in class folders,
             or two classes differ only in capital letters or blanks.
     """
-    _check_folder(root)
+    if _is_archive(root.name) and root.is_file():
+        raise UserError(f"{root} is an archive: unpack it, and name the folder that holds a folder for each class.")
+    if not root.is_dir():
+        problem = "is not a folder" if root.exists() else "does not exist"
+        raise UserError(f"{root} {problem}: name the folder that holds one folder of photographs per class.")
     if layout not in LAYOUTS[:-1]:
         raise UserError(f"{key}='{layout}': {suggestion(layout, LAYOUTS[:-1])}")
     parts, others = ({}, []) if layout == "classes" else _find_parts(root, layout == "divided", key)
@@ -96,34 +91,28 @@ def list_folders(root: Path, layout: str = "auto", key: str = "data.layout") -> 
 
 def _list_classes(root: Path, folder: Path, split: str = "") -> Listing:
     """List the files in the class folders of a folder, and note what is empty or lies beside them."""
-    listing, empty, inside = Listing(), [], (root.resolve(), folder.resolve())
-    entries = sorted(_visible(folder))
-    folders = [entry for entry in entries if os.path.isdir(entry)]  # noqa: PTH112 - Path.is_dir may raise for a link
-    results = [entry.name for entry in folders if _holds_results(entry)]
-    folders = [entry for entry in folders if entry.name not in results]
-    for entry in folders:
-        found = [(path.relative_to(root).as_posix(), reason) for path, reason in _files(entry, inside)]
-        listing.files += [Listed(path, class_name(entry.name), split, reason) for path, reason in found]
-        if not found:
-            empty.append(entry.name)
-    loose = sorted(entry.name for entry in set(entries) - set(folders) if entry.name not in results)
-    beside = [name for name in loose if is_image(name) or _is_archive(name)]
+    entries, inside = _visible(folder), (root.resolve(), folder.resolve())
+    results = [entry for entry in entries if _holds_results(entry)]
+    files = {entry: list(_files(entry, inside)) for entry in _folders(folder) if entry not in results}
+    names = Counter(class_name(entry.name) for entry in files)
+    listing = Listing()
     below = defaultdict(set)
-    for file in listing.files:
-        below[file.label].add(Path(file.path).relative_to(folder.relative_to(root)).parts[1:-1][:1])
+    for entry, found in files.items():
+        for path, reason in found:
+            listing.files.append(Listed(path.relative_to(root).as_posix(), class_name(entry.name), split, reason))
+            below[class_name(entry.name)].add(path.relative_to(entry).parts[:-1][:1])
     shared = set.intersection(*below.values()) if len(below) > 1 else set()
     if len(shared) > 1 and all(() not in each for each in below.values()):
         listing.notes.append(
             f"each class folder in {folder} has the folders {some(sorted(name for (name,) in shared))} in it, whose "
             "photographs count to it; if those are the classes, put each of them into one folder"
         )
-    names = Counter(class_name(entry.name) for entry in folders)
-    twice = [name for name, count in names.items() if count > 1]
+    loose = [entry.name for entry in entries if entry not in files and entry not in results]
     for what, some_of in (
-        ("empty class folders", empty),
-        ("folders of one name in two Unicode forms, taken for one class,", twice),
-        ("beside the class folders and left out", beside),
-        ("folders with results of flowers, left out,", results),
+        ("empty class folders", [entry.name for entry, found in files.items() if not found]),
+        ("folders of one name in two Unicode forms, taken for one class,", [name for name in names if names[name] > 1]),
+        ("beside the class folders and left out", [name for name in loose if is_image(name) or _is_archive(name)]),
+        ("folders with results of flowers, left out,", [entry.name for entry in results]),
     ):
         if some_of:
             listing.notes.append(f"{what} in {folder}: {some(some_of)}")
@@ -218,17 +207,9 @@ def _unwrapped(part: Path) -> Path:
     return inner[0] if len(inner) == 1 and _folders_with_photographs(inner[0]) else part
 
 
-def _check_folder(root: Path) -> None:
-    if _is_archive(root.name) and root.is_file():
-        raise UserError(f"{root} is an archive: unpack it, and name the folder that holds a folder for each class.")
-    if not root.is_dir():
-        problem = "is not a folder" if root.exists() else "does not exist"
-        raise UserError(f"{root} {problem}: name the folder that holds one folder of photographs per class.")
-
-
 def _nothing_in_class_folders(root: Path) -> UserError:
     """Word what to do with a folder without anything in class folders."""
-    names = sorted(entry.name for entry in _visible(root))
+    names = [entry.name for entry in _visible(root)]
     images = [name for name in names if is_image(name)]
     archives = [name for name in names if _is_archive(name)]
     tables = [root / name for name in names if name.lower().endswith((".csv", ".tsv"))]
@@ -269,16 +250,6 @@ def class_name(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def readable(text: str) -> str:
-    """Show the bytes of a file's name that are not UTF-8, so that it can be printed."""
-    return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
-
-
-def some(names: list[str]) -> str:
-    """Name the first of many, and say how many there are."""
-    return ", ".join(names[:_NAMED]) + (f" … ({len(names)} in all)" if len(names) > _NAMED else "")
-
-
 def files_below(root: Path) -> Iterator[tuple[Path, str]]:
     """Yield every visible file below a folder, with the reason where it must not even be opened."""
     return _files(root, (root.resolve(),), top=True)
@@ -303,7 +274,7 @@ def _files(entry: Path, inside: tuple[Path, ...], top: bool = False) -> Iterator
         yield entry, "a folder with results of flowers"
         return
     try:
-        entries = list(_visible(entry))
+        entries = _visible(entry)
     except OSError as error:
         yield entry, f"the folder cannot be listed: {error.strerror}"
         return
@@ -313,9 +284,14 @@ def _files(entry: Path, inside: tuple[Path, ...], top: bool = False) -> Iterator
 
 def _visible(folder: Path) -> list[Path]:
     """List what a person put into a folder."""
-    names = (entry for entry in folder.iterdir() if entry.name.lower() not in SYSTEM_NAMES)
+    names = (entry for entry in sorted(folder.iterdir()) if entry.name.lower() not in NAMES["system"])
     # A photograph that is still in iCloud leaves .NAME.icloud here.
     return [entry for entry in names if not entry.name.startswith(".") or entry.name.endswith(".icloud")]
+
+
+def _folders(folder: Path) -> list[Path]:
+    """List the folders in a folder."""
+    return [entry for entry in _visible(folder) if os.path.isdir(entry)]  # noqa: PTH112 - Path.is_dir may raise
 
 
 def _holds_results(folder: Path) -> bool:
@@ -325,9 +301,8 @@ def _holds_results(folder: Path) -> bool:
 
 def _folders_with_photographs(folder: Path) -> list[Path]:
     """List the folders in a folder below which there is a file that may be a photograph by its name."""
-    folders = [entry for entry in _visible(folder) if os.path.isdir(entry)]  # noqa: PTH112
     inside = (folder.resolve(),)
-    return [each for each in sorted(folders) if any(is_image(path.name, True) for path, _ in _files(each, inside))]
+    return [each for each in _folders(folder) if any(is_image(path.name, True) for path, _ in _files(each, inside))]
 
 
 def is_image(name: str, bare: bool = False) -> bool:
@@ -337,4 +312,4 @@ def is_image(name: str, bare: bool = False) -> bool:
 
 
 def _is_archive(name: str) -> bool:
-    return name.lower().endswith(_ARCHIVES)
+    return name.lower().endswith(tuple(NAMES["archives"]))

@@ -19,6 +19,7 @@ from typing import BinaryIO
 import numpy as np
 import pi_heif
 import PIL
+import yaml
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
@@ -58,23 +59,8 @@ _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # followed by 0 or a restart
 _PROGRESSIVE_FRAMES, _SCAN = (0xC2, 0xCA), 0xDA
 _START_OF_CR2 = b"II*\0\x10\0\0\0CR\2"
 _RAW = "camera raw (export it as JPEG)"
-_OTHER_KINDS = {
-    rb"\s*<(!doctype\s+html|html|head|body)": "a web page, perhaps of an error (download it again)",
-    rb"\s*<(\?xml|svg)": "a drawing in SVG or another XML file",
-    rb"version https://git-lfs": "a pointer of Git LFS (git lfs pull fetches the photograph)",
-    rb"bplist": "a property list, as iCloud leaves in place of a photograph (download it from there)",
-    rb"\x00\x05\x16\x07": "what macOS kept beside a photograph (a resource fork)",
-    rb"II\*\x00.{4}CR|II(RO|RS|U\x00)|MMOR|FUJIFILMCCD|FOVb|.{4}ftypcrx": _RAW,
-    rb"II\*\x00|MM\x00\*": f"a TIFF that is cut off or of an unknown kind, such as {_RAW}",
-    rb"8BPS": "a Photoshop document (export it as JPEG)",
-    rb"%PDF|%!PS|\xc5\xd0\xd3\xc6": "a document in PDF or PostScript (export it as JPEG)",
-    rb"PK\x03\x04|Rar!|7z\xbc\xaf|\x1f\x8b": "an archive (unpack it)",
-    rb".{4}ftyp(qt|mp4|iso|avc|M4V|3g|MSNV)|RIFF.{4}AVI|\x1a\x45\xdf\xa3": "a film",
-    rb"\xff\x0a|.{4}JXL ": "JPEG XL (export it as JPEG)",
-    rb"\x00{64}": "nothing but zeros (download or copy it again)",
-    rb"\x00\x00[\x01\x02\x0a]\x00": "an icon (ICO) or TGA (export it as JPEG)",
-}
-"""What else lies in folders of photographs, by how it begins."""
+_OTHER_KINDS = yaml.safe_load(Path(__file__).with_name("other_kinds.yaml").read_text(encoding="utf-8"))
+"""What else lies in folders of photographs: a pattern of how it begins, and words for it."""
 
 
 def _silence_libtiff() -> None:
@@ -132,8 +118,8 @@ _quiet_pillow = _QuietPillow()
 
 def decoder_version() -> list[str]:
     """List what decoded pixels depend on beside the file; what is kept of them is named after it."""
-    code = code_digest("sources/photograph.py", "sources/colour.py")
-    return [PIL.__version__, pi_heif.__version__, code]
+    files = ("photograph.py", "other_kinds.yaml", "colour.py", "adobe_rgb.icc")
+    return [PIL.__version__, pi_heif.__version__, code_digest(*(f"sources/{file}" for file in files))]
 
 
 def open_rgb(source: Path | BinaryIO, shorter_px: int | None = None, min_side_px: int = 1) -> Image.Image:
@@ -366,6 +352,6 @@ def _describe(source: Path | BinaryIO) -> str:
         return "zero bytes"
     start = start.removeprefix(b"\xef\xbb\xbf")
     for pattern, words in _OTHER_KINDS.items():
-        if re.match(pattern, start, re.DOTALL | re.IGNORECASE):
+        if re.match(pattern.encode(), start, re.DOTALL | re.IGNORECASE):
             return f"not an image in a known format, but {words}"
     return "not an image in a known format, or cut off in its header"

@@ -11,11 +11,9 @@ from typing import Any
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 from PIL import ImageDraw
 
-Array = NDArray[np.float64]
-Polygons = tuple[float, list[list[float]], list[tuple[int, ...]]]
+from flowers.sources.synthetic.scene import Array, Colour, Rng
 
 LIGHT = np.array([-0.45, 0.62, 0.64])  # direction of the lamp: x right, y up, z to the viewer
 GOLDEN_RAD = np.pi * (3 - np.sqrt(5))
@@ -117,7 +115,7 @@ def denser_at_tip(t: Array) -> Array:
     return 1 - (1 - t) ** 1.4
 
 
-def petal_meshes(ring: Ring, rng: np.random.Generator, bend: float, n_along: int, n_across: int) -> Array:
+def petal_meshes(ring: Ring, rng: Rng, bend: float, n_along: int, n_across: int) -> Array:
     """Lay out the petals of a ring.
 
     Args:
@@ -178,14 +176,14 @@ def quads_of(mesh: Array) -> Array:
     return np.stack([mesh[:-1, :-1], mesh[:-1, 1:], mesh[1:, 1:], mesh[1:, :-1]], 2).reshape(-1, 4, 3)
 
 
-def polygons_of(corners: Array, colour: Array, nearness: float) -> Polygons:
+def polygons_of(corners: Array, colour: Array, nearness: float) -> tuple[float, list[list[float]], list[Colour]]:
     """Make polygons of corners (N,V,3), the farthest first, with colours (N,3); and say how near all of them are."""
     order = np.argsort(corners[..., 2].sum(1))
     fills = (np.clip(colour, 0, 1)[order] * 255).astype(int)
     return nearness, corners[order, :, :2].reshape(len(order), -1).tolist(), [tuple(f) for f in fills.tolist()]
 
 
-def floret_hexagons(disc: Disc, rng: np.random.Generator, density: float) -> tuple[Array, Array]:
+def floret_hexagons(disc: Disc, rng: Rng, density: float) -> tuple[Array, Array]:
     """Lay out a disc's florets as hexagons (N,6,3) with their colours (N,3)."""
     n = max(6, round(disc.florets * density))
     rank = (np.arange(n) + 0.5) / n
@@ -204,7 +202,7 @@ def draw_head(
     pen: ImageDraw.ImageDraw,
     form: Form,
     colours: Array,
-    rng: np.random.Generator,
+    rng: Rng,
     *,
     centre_px: tuple[float, float],
     radius_px: float,

@@ -102,16 +102,12 @@ def render(
         for species in counts:
             (building / species).mkdir()
         paths = [building / each.species / f"{each.species}_{each.index:04d}.jpg" for each in pictures]
-        save_all(pictures, paths, workers or usable_processors())
-
-
-def save_all(pictures: list[Picture], paths: list[Path], workers: int) -> None:
-    """Draw all pictures into their files, in this process or in several, which import no script of the user's again."""
-    try:
-        Parallel(workers, batch_size=8)(delayed(save)(*each) for each in zip(pictures, paths, strict=True))
-    finally:
-        if workers > 1:  # they would stay for minutes, in case of more work
-            get_reusable_executor().shutdown()
+        workers = workers or usable_processors()
+        try:  # the processes import no script of the user's again
+            Parallel(workers, batch_size=8)(delayed(save)(*each) for each in zip(pictures, paths, strict=True))
+        finally:
+            if workers > 1:  # they would stay for minutes, in case of more work
+                get_reusable_executor().shutdown()
 
 
 def paint_sheet(rng: Rng, canvas_px: int, clutter: float) -> Image.Image:
@@ -127,8 +123,8 @@ def paint_sheet(rng: Rng, canvas_px: int, clutter: float) -> Image.Image:
         end = (x + reach * np.cos(turn), y + reach * np.sin(turn))
         pen.line((x, y, *end), fill=(110, 84, 50, int(rng.integers(18, 60))), width=1)
     for _ in range(round(10 * clutter * rng.uniform(0.3, 1))):
-        (x, y), r = rng.uniform(0, 1, 2) * canvas_px, rng.uniform(0.01, 0.1) * canvas_px
-        pen.ellipse((x - r, y - r, x + r, y + r), fill=(140, 100, 54, 30), outline=(120, 84, 44, 44))
+        (x, y), radius = rng.uniform(0, 1, 2) * canvas_px, rng.uniform(0.01, 0.1) * canvas_px
+        pen.circle((x, y), radius, fill=(140, 100, 54, 30), outline=(120, 84, 44, 44))
     left, top = rng.uniform(0.04, 0.6) * canvas_px, rng.uniform(0.84, 0.88) * canvas_px
     pen.rectangle((left, top, left + 0.36 * canvas_px, top + 0.1 * canvas_px), fill=(244, 238, 220, 255))
     for k in range(3):

@@ -90,8 +90,8 @@ def paint_backdrop(rng: Rng, canvas_px: int, clutter: float, variation: float) -
     pen = ImageDraw.Draw(image, "RGBA")
     if spots:
         for _ in range(30):
-            (cx, cy), radius = rng.uniform(0, n_px, 2), rng.uniform(4, 20)
-            pen.ellipse((cx - radius, cy - radius, cx + radius, cy + radius), fill=(*pick_colour(rng, spots), 90))
+            centre, radius = rng.uniform(0, n_px, 2), rng.uniform(4, 20)
+            pen.circle(centre, radius, fill=(*pick_colour(rng, spots), 90))
         for _ in range(int(rng.integers(0, 40))):
             x0, lean = rng.uniform(0, n_px), rng.normal(0, 14)
             blade = (x0, n_px, x0 + lean, rng.uniform(0.1, 0.9) * n_px)
@@ -99,10 +99,9 @@ def paint_backdrop(rng: Rng, canvas_px: int, clutter: float, variation: float) -
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(1.2, 4)))
         pen = ImageDraw.Draw(image, "RGBA")
         for _ in range(round(rng.uniform(0, 26) * clutter)):  # lights out of focus are discs with a rim
-            (cx, cy), radius = rng.uniform(0, n_px, 2), rng.uniform(2, 8)
+            centre, radius = rng.uniform(0, n_px, 2), rng.uniform(2, 8)
             colour = pick_colour(rng, (*spots, *COLOURS["petals"]))
-            box = (cx - radius, cy - radius, cx + radius, cy + radius)
-            pen.ellipse(box, fill=(*colour, 70), outline=(*tinted(colour, 1.3), 110))
+            pen.circle(centre, radius, fill=(*colour, 70), outline=(*tinted(colour, 1.3), 110))
         image = image.filter(ImageFilter.GaussianBlur(0.8))
     return image.resize((canvas_px, canvas_px), Image.Resampling.BICUBIC)
 
@@ -200,7 +199,7 @@ def draw_obstructions(image: Image.Image, rng: Rng, amount: float, domain: str) 
                 knuckle = ((x > size / 2) * 1.2 * size - 0.1 * size, tip[1] + 0.08 * size)
                 draw_stem(pen, np.linspace(knuckle, tip, 5), 0.085 * size, skin)
                 r = 0.042 * size
-                pen.ellipse((tip[0] - r, tip[1] - r, tip[0] + r, tip[1] + r), fill=tinted(skin, 0.98))
+                pen.circle(tip, r, fill=tinted(skin, 0.98))
                 nail = (tip[0] - r * 0.5, tip[1] - r * 0.7, tip[0] + r * 0.8, tip[1] + r * 0.3)
                 pen.ellipse(nail, fill=tinted(skin, 1.12))
     if count:
