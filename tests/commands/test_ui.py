@@ -17,6 +17,7 @@ from typing import NamedTuple
 import mlflow
 import pytest
 
+from flowers.commands import ui as ui_module
 from flowers.commands.ui import LOCAL, Arguments, check_port, page, prepare, server_command
 from flowers.errors import UserError
 from flowers.report.confusion import confusion_figure
@@ -39,7 +40,7 @@ def free_port() -> int:
 
 def test_only_this_machine_is_served_unless_told_otherwise() -> None:
     assert Arguments().host in LOCAL
-    command = server_command(Arguments())
+    command = server_command("sqlite:///mlflow.db", Arguments().host, 5000)
     assert command[command.index("--host") + 1] == "127.0.0.1"
 
 
@@ -80,6 +81,16 @@ def test_locked_store_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Monkey
         connection.execute("BEGIN EXCLUSIVE")
         with pytest.raises(UserError, match=r"is locked by another program.* with uri=sqlite"):
             prepare(f"sqlite:///{tmp_path}/mlflow.db", "")
+
+
+def test_the_pages_are_those_of_the_store_that_was_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[str] = []
+    addresses = iter(["sqlite:///first.db", "sqlite:///second.db"])
+    monkeypatch.setattr(ui_module, "store_uri", lambda *_, **__: next(addresses))
+    monkeypatch.setattr(ui_module, "prepare", lambda uri, base: [f"  {uri}"])
+    monkeypatch.setattr(os, "execve", lambda program, command, environment: served.extend(command))
+    ui_module.ui(Arguments(port=free_port()))
+    assert served[served.index("--backend-store-uri") + 1] == "sqlite:///first.db"
 
 
 # Served

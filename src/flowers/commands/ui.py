@@ -94,10 +94,9 @@ def prepare(uri: str, base: str) -> list[str]:
     ]
 
 
-def server_command(arguments: Arguments) -> list[str]:
-    """Write the command that serves the pages."""
-    uri = store_uri(arguments.uri, key="uri")
-    command = [sys.executable, "-m", "mlflow", "server", "--host", arguments.host, "--port", str(arguments.port)]
+def server_command(uri: str, host: str, port: int) -> list[str]:
+    """Write the command that serves the pages of a store."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
     command += ["--backend-store-uri", uri, "--registry-store-uri", uri]
     # One person looks: one process starts sooner than four, and they need no log of each other's visits.
     command += ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
@@ -124,7 +123,7 @@ def ui(arguments: Arguments) -> None:
     if arguments.host not in LOCAL:
         print(f"flowers: whoever reaches {arguments.host} can see, change and delete the runs.", file=sys.stderr)
     print("Ctrl-C ends it.", flush=True)
-    environment, command = os.environ | ENVIRONMENT, server_command(arguments)
+    environment, command = os.environ | ENVIRONMENT, server_command(uri, arguments.host, arguments.port)
     if os.name == "nt":  # where execve leaves the console to the next command
         sys.exit(subprocess.call(command, env=environment))
     os.execve(command[0], command, environment)
