@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from tests.processes import call_flowers
 
-from flowers.commands.crossval import Arguments, crossval, plan
+from flowers.commands.crossval import Arguments, crossval, plan, summarise, words
 from flowers.config.compose import read_data
 from flowers.config.schema import Settings
 from flowers.curation.prepare import photographs_of
@@ -74,6 +74,22 @@ def test_folds_and_seeds(make_settings: Make, tmp_path: Path, capsys: pytest.Cap
     said = capsys.readouterr().out
     assert "3 folds, 2 seeds: val/acc" in said
     assert f"of all {len(outside)} photographs" in said
+
+
+@pytest.mark.parametrize(("folds", "seeds", "equal"), [(2, 3, "all folds equal"), (None, 2, "all seeds equal")])
+def test_equal_results_have_no_interval(folds: int | None, seeds: int, equal: str) -> None:
+    shares = [0.1, 0.2, 0.6, 0.6, 0.1, 0.2] if folds else [0.3, 0.3]
+    numbers = list(range(len(shares)))
+    numbered = {"fold": [0, 0, 0, 1, 1, 1] if folds else None, "seed": numbers}
+    rows = pd.DataFrame({**numbered, "val/acc": shares, "val/loss": numbers, "train_s": 1.0})
+    answers = pd.DataFrame({"path": ["a"], "label": ["x"], "prediction": ["x"]})
+    about = {"name": "recipe", **summarise(rows, answers, folds, seeds)}
+    assert about["interval"]["val/acc"] is None
+    assert about["interval"]["val/loss"] is not None
+    said = words(about, rows, Path("out"))
+    assert f"val/acc 30.0 %, {equal}; no interval; 100.0 % of all" in said
+    assert "95 %" not in said
+    assert "interval covers" not in said
 
 
 def test_seeds_alone_keep_the_split(make_settings: Make, tmp_path: Path) -> None:
@@ -167,7 +183,8 @@ CHILDREN = (
 @pytest.mark.slow
 def test_killed_in_the_second_fold_it_goes_on_there(photographs: Path, tmp_path: Path) -> None:
     """And ends with the very models that it would have had, as children of one MLflow run."""
-    words = ["crossval", *WORDS, f"data.root={photographs}"]
+    # At this rate the folds come out differently, so that there is an interval.
+    words = ["crossval", *WORDS, f"data.root={photographs}", "model.stages.0.max_lr=0.1"]
     command = [sys.executable, "-m", "flowers", *words]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 200

@@ -100,10 +100,11 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
         write_table(rows, out / "crossval.csv", "%.6g")
         write_table(beside_classes(answers, probabilities, classes), out / "predictions.csv", "%.6f")
         write_json(out / "crossval.json", about)
-        print(_words(about, rows, out), flush=True)
+        print(words(about, rows, out), flush=True)
         if run is not None:
             figures = {name: about[name] for name in ("val/acc", "val/loss", "pooled/acc")}
-            figures["val/acc_low"], figures["val/acc_high"] = about["interval"]["val/acc"]
+            if interval := about["interval"]["val/acc"]:
+                figures["val/acc_low"], figures["val/acc_high"] = interval
             # The mean also by the name that its trainings have it by: MLflow's table sorts them together.
             run.log_metrics(
                 {f"crossval/{name}": value for name, value in figures.items()} | {"val/acc": about["val/acc"]}
@@ -145,8 +146,9 @@ def summarise(rows: pd.DataFrame, answers: pd.DataFrame, folds: int | None, seed
         seeds: How many.
 
     Returns:
-        `val/acc` and `val/loss`; `sd` and `interval` of both; what the interval covers; `pooled/acc`, the share of
-        right answers to all photographs that the networks had not seen.
+        `val/acc` and `val/loss`; `sd` and `interval` of both, the latter None where all are equal, which tells nothing
+        of how far others would vary; what the interval covers; `pooled/acc`, the share of right answers to all
+        photographs that the networks had not seen.
     """
     of_unit = rows.groupby("seed" if folds is None else "fold", sort=False)[["val/acc", "val/loss"]].mean()
     overlap = 0.0 if folds is None else 1 / (folds - 1)
@@ -158,23 +160,28 @@ def summarise(rows: pd.DataFrame, answers: pd.DataFrame, folds: int | None, seed
         "seeds": seeds,
         **{name: mean.mean for name, mean in found.items()},
         "sd": {name: mean.sd for name, mean in found.items()},
-        "interval": {name: [mean.low, mean.high] for name, mean in found.items()},
+        # The same seeds in another order may differ in their last bits.
+        "interval": {
+            name: [mean.low, mean.high] if mean.sd and mean.sd > 1e-9 else None for name, mean in found.items()
+        },
         "interval_covers": OVER_SEEDS if folds is None else OVER_FOLDS,
         "pooled/acc": float((answers["label"] == answers["prediction"]).mean()),
         "judged": int(answers["path"].nunique()),
     }
 
 
-def _words(about: dict[str, Any], rows: pd.DataFrame, out: Path) -> str:
+def words(about: dict[str, Any], rows: pd.DataFrame, out: Path) -> str:
     """Say what was found, for a terminal."""
     shown = rows[["fold", "seed", "val/acc", "val/loss", "train_s"]].dropna(axis=1, how="all")
     written: dict[str, Callable[..., str]] = {"val/acc": percent, "val/loss": "{:.3f}".format, "train_s": duration}
-    low, high = about["interval"]["val/acc"]
+    spread, covers = f"all {'seeds' if about['folds'] is None else 'folds'} equal; no interval", ""
+    if about["interval"]["val/acc"]:
+        low, high = map(percent, about["interval"]["val/acc"])
+        spread, covers = f"95 % interval {low} to {high}", f"The interval covers {about['interval_covers']}.\n"
     return (
         f"\n{shown.to_string(index=False, formatters=written)}\n\n"
-        f"{about['name']}, {_counted(about['folds'], about['seeds'])}: val/acc {percent(about['val/acc'])}, "
-        f"95 % interval {percent(low)} to {percent(high)}; {percent(about['pooled/acc'])} of all "
-        f"{about['judged']} photographs together.\nThe interval covers {about['interval_covers']}.\n"
+        f"{about['name']}, {_counted(about['folds'], about['seeds'])}: val/acc {percent(about['val/acc'])}, {spread}; "
+        f"{percent(about['pooled/acc'])} of all {about['judged']} photographs together.\n{covers}"
         f"The tables: {out}/crossval.csv, predictions.csv and crossval.json"
     )
 
