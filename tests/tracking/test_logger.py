@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from flowers.errors import UserError
-from flowers.tracking import store as store_module
 from flowers.tracking.logger import MLflowLogger
 from flowers.tracking.summary import PARENT_VARIABLE
 
@@ -165,8 +164,8 @@ def test_a_scripts_own_run_and_store_are_not_disturbed(uri: str, tmp_path: Path)
     client = mlflow.MlflowClient(tracking_uri=uri)
     (model,) = client.search_logged_models([run.info.experiment_id])
     assert (model.name, model.source_run_id) == ("model", run.info.run_id)
-    with store_module.current_store(uri):
-        loaded = mlflow.pytorch.load_model(model.model_uri)
+    mlflow.set_tracking_uri(uri)
+    loaded = mlflow.pytorch.load_model(model.model_uri)
     assert loaded(torch.zeros(5, 3, 2, 2)).shape == (5, 2)
     with pytest.raises(mlflow.exceptions.MlflowException):
         client.get_run(own.info.run_id)

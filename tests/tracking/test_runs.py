@@ -37,8 +37,9 @@ from flowers.models.inference import calibrated, predict_logits
 from flowers.models.trained import open_model
 from flowers.tracking import store as store_module
 from flowers.tracking.logger import MLflowLogger, RetryQueue
+from flowers.tracking.repair import RUNNING
 from flowers.tracking.runs import list_experiments, tracked_run
-from flowers.tracking.store import RUNNING, OpenRun
+from flowers.tracking.store import OpenRun
 from flowers.tracking.summary import PARENT_VARIABLE, SweepSummary, short_params
 from flowers.training.classifier import Classifier
 from flowers.training.trainer import METRICS

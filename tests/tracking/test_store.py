@@ -4,6 +4,7 @@ import contextlib
 import re
 import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,8 +13,13 @@ import mlflow
 import numpy as np
 import pytest
 
+from flowers.commands.crossval import Arguments, crossval
+from flowers.commands.data_card import card
+from flowers.commands.find_label_errors import find_label_errors
+from flowers.commands.train import train
 from flowers.config.store_address import shown, store_uri
 from flowers.errors import UserError
+from flowers.tracking import store as store_module
 from flowers.tracking.runs import COLUMNS, list_trainings, read_curves, tracked_run
 from flowers.tracking.store import OpenRun, open_experiment
 
@@ -137,6 +143,55 @@ def test_a_server_that_cannot_be_used_is_a_sentence_without_its_password(
     assert said in str(caught.value)
     assert "s3cret" not in str(caught.value)
     assert mlflow.environment_variables.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.get()  # MLflow shows it whole
+
+
+def store_of(folder: Path, place: str) -> str:
+    """Make what a test of stores needs, and give the address of one."""
+    (folder / "file").write_text("no folder")
+    (folder / "garbage.db").write_bytes(b"garbage" * 100)
+    with contextlib.closing(sqlite3.connect(folder / "half.db")) as connection:
+        connection.execute("CREATE TABLE _alembic_tmp_tags (key)")  # as a kill leaves it
+    return place.replace("HERE", str(folder))
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("sqlite:///HERE/file/mlflow.db", "cannot be written; change its permissions"),
+        ("sqlite:///HERE/garbage.db", "is not a readable database"),
+        ("foo://bar", "cannot be used"),
+        ("postgresql+psycopg2://me:s3cret@host/db", "it needs the Python package psycopg2, which is not installed"),
+        pytest.param("http://127.0.0.1:9", "cannot be reached; start its server", marks=pytest.mark.slow),
+        pytest.param("sqlite:///HERE/half.db", "delete it if it has no runs yet", marks=pytest.mark.slow),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_said_before_photographs_are_read(
+    make_settings: Callable[..., Any], tmp_path: Path, place: str, said: str
+) -> None:
+    before = store_of(tmp_path, place), sorted(tmp_path.iterdir())
+    words = ["tracking.enabled=true", f"tracking.uri={before[0]}", "data.root=nowhere", "tracking.system_metrics_s=0"]
+    settings = make_settings(*words)
+    for command in (train, card, find_label_errors, lambda each: crossval(each, Arguments(seeds=2))):
+        with pytest.raises(UserError, match=said):
+            command(settings)
+    assert sorted(tmp_path.iterdir()) == before[1]
+
+
+def test_a_new_store_is_not_made_before_it_is_needed(make_settings: Callable[..., Any], tmp_path: Path) -> None:
+    for place in ("mlflow.db", "new/folder/mlflow.db"):
+        words = ["tracking.enabled=true", f"tracking.uri=sqlite:///{tmp_path}/{place}", "data.root=nowhere"]
+        with pytest.raises(UserError, match="nowhere does not exist"):
+            train(make_settings(*words))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_busy_store_stops_nothing_before_it_is_needed(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "PATIENCE_S", 0.1)
+    with contextlib.closing(sqlite3.connect(store.removeprefix("sqlite:///"), isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(UserError, match="is locked by another program"), store_module.store_access(store):
+            pass
+        store_module.check_store(store)
 
 
 def test_a_deleted_experiment_says_how_it_comes_back(store: str) -> None:

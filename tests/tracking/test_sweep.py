@@ -79,7 +79,7 @@ def test_a_sweep_that_is_given_again_trains_only_what_is_missing(photographs: Pa
     first = sweep(tmp_path, *words, "seed=1,2")
     assert first.stdout.startswith("MLflow: sqlite:///mlflow.db, experiment folder\n")
     (killed, *_) = tmp_path.glob("runs/trained/*.json")
-    folder = Path(json.loads(killed.read_text())[0])
+    folder = tmp_path / json.loads(killed.read_text())[0]
     killed.unlink()  # as if it had been stopped before this one was ready
     again = sweep(tmp_path, *words, "seed=1,2")
     assert again.returncode == 0, again.stderr

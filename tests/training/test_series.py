@@ -16,7 +16,6 @@ from flowers.curation.prepare import photographs_of
 from flowers.curation.split_table import read_splits
 from flowers.data.pixels import open_store
 from flowers.errors import UserError
-from flowers.training.checkpoints import resume_key
 from flowers.training.series import Done, Member, open_series, train_members
 
 Make = Callable[..., Settings]
@@ -77,6 +76,19 @@ def test_each_training_is_done_once(members: list[Member], photographs: Path, tm
     assert not list((tmp_path / "pixels").glob("series-*"))
 
 
+def test_a_series_goes_on_in_a_project_that_was_moved(
+    members: list[Member], photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = FakeTraining()
+    run(members[:1], photographs, training)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "runs").rename(elsewhere / "runs")
+    monkeypatch.chdir(elsewhere)
+    run(members[:1], photographs, training)
+    assert len(training.seeds) == 1
+
+
 def test_pixels_of_a_split_are_there_until_its_last_training(members: list[Member], photographs: Path) -> None:
     seen = []
     for done in train_members(Path("runs/series/one"), photographs, members, FakeTraining()):
@@ -99,7 +111,7 @@ def test_interrupted_it_goes_on_with_the_training_that_it_was_in(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("damage", ["no record", "half a record", "no model", "checkpoint left"])
+@pytest.mark.parametrize("damage", ["no record", "half a record", "no model", "another model", "no end"])
 def test_a_training_without_its_end_is_not_taken_for_finished(
     members: list[Member], photographs: Path, damage: str
 ) -> None:
@@ -111,9 +123,10 @@ def test_a_training_without_its_end_is_not_taken_for_finished(
         (first.folder / "run.json").write_text('{"final": ')
     elif damage == "no model":
         (first.folder / "model.safetensors").unlink()
+    elif damage == "another model":
+        (first.folder / "model.safetensors").write_bytes(b"other")
     else:  # it ended between writing the model and telling MLflow
-        key = resume_key(first.member.settings, split_digest(first.member.split))
-        Path("runs/resume", key).mkdir(parents=True)
+        Path("runs/trained", f"one-{first.folder.name}.json").unlink()
     run(members, photographs, training)
     assert training.seeds == [0, 1, 0, 1, 0]
 

@@ -22,7 +22,6 @@ from flowers.config.cli import run_command
 from flowers.config.compose import read_data
 from flowers.config.provenance import describe
 from flowers.config.schema import Fit, Settings
-from flowers.config.store_address import announce
 from flowers.curation.prepare import photographs_of
 from flowers.curation.split_table import SPLITS
 from flowers.data.pixels import check_unchanged, open_store
@@ -40,7 +39,7 @@ from flowers.evaluation.result_files import aligned, write_results
 from flowers.evaluation.scores import score
 from flowers.models.inference import find_device, keep_freed_memory, predict_logits
 from flowers.models.nets import build_network, start_from
-from flowers.tracking.runs import tracked_run
+from flowers.tracking.runs import announce_store, tracked_run
 
 Ways = Mapping[str, Callable[[np.ndarray, np.ndarray, np.ndarray, int], Baseline]]
 """By name, functions from rows, labels and folds of the training photographs and K to what is fitted on them."""
@@ -116,7 +115,7 @@ def baselines(settings: Settings) -> dict[str, dict[str, Any]]:
         if settings.progress != "none":
             print(line, flush=True)
 
-    announce(settings)
+    announce_store(settings)
     root, split = photographs_of(settings)
     data = read_data(settings)
     photographs = divide(root, split, Path(data.cache_dir), data.fit)

@@ -22,7 +22,6 @@ from flowers.config.cli import exit_on_user_error, run_command, take_command_lin
 from flowers.config.compose import read_data, with_seed
 from flowers.config.provenance import describe
 from flowers.config.schema import Settings
-from flowers.config.store_address import announce
 from flowers.curation.prepare import photographs_of
 from flowers.curation.split_table import write_table
 from flowers.curation.splits import fold_split, numbered_folds
@@ -30,7 +29,7 @@ from flowers.errors import UserError
 from flowers.evaluation.result_files import beside_classes, write_json
 from flowers.evaluation.scores import mean_interval
 from flowers.report.html import duration, percent
-from flowers.tracking.runs import series_run
+from flowers.tracking.runs import announce_store, series_run
 from flowers.training.series import Member, open_series, refuse_from_stage, train_members
 
 
@@ -64,7 +63,7 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
         UserError: If something that the user gave cannot be used.
         KeyboardInterrupt: If interrupted; the same call goes on from the last whole epoch.
     """
-    announce(settings)
+    announce_store(settings)
     folds, seeds = arguments.folds, arguments.seeds
     if seeds < 1 or (folds is None and seeds == 1):
         raise UserError(f"seeds={seeds} repeats nothing; give folds=5, or seeds=3, or both.")

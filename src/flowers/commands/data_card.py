@@ -15,7 +15,6 @@ import pandas as pd
 from flowers.config.cli import run_command
 from flowers.config.compose import read_data
 from flowers.config.schema import Data, Settings
-from flowers.config.store_address import announce
 from flowers.curation.manifest import read_manifest
 from flowers.curation.prepare import find_photographs, take_in
 from flowers.curation.split_table import read_splits
@@ -23,7 +22,7 @@ from flowers.data.pixels import open_store
 from flowers.errors import UserError
 from flowers.evaluation.result_files import write_json
 from flowers.report.data_card import describe, write_card
-from flowers.tracking.runs import tracked_run
+from flowers.tracking.runs import announce_store, tracked_run
 
 PIPELINE = Path("artifacts")
 THUMBNAIL_PX = 96
@@ -41,7 +40,7 @@ def card(settings: Settings) -> Path:
     Raises:
         UserError: If the photographs or their split cannot be used.
     """
-    announce(settings)
+    announce_store(settings)
     contents, out = look_into(read_data(settings)), Path(settings.out_dir) / "card"
     if contents.summary:
         print(contents.summary, flush=True)

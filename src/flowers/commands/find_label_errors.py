@@ -17,14 +17,13 @@ from flowers.config.cli import run_command
 from flowers.config.compose import change
 from flowers.config.provenance import data_digest
 from flowers.config.schema import Settings
-from flowers.config.store_address import announce
 from flowers.curation.labels import confident_joint, rank_suspects
 from flowers.curation.prepare import photographs_of
 from flowers.curation.split_table import write_table
 from flowers.curation.splits import fold_split
 from flowers.errors import UserError
 from flowers.evaluation.result_files import beside_classes, write_json
-from flowers.tracking.runs import tracked_run
+from flowers.tracking.runs import announce_store, tracked_run
 from flowers.training.series import Member, open_series, refuse_from_stage, train_members
 
 
@@ -39,7 +38,7 @@ def find_label_errors(settings: Settings) -> int:
     Raises:
         UserError: If something that the user gave cannot be used, or the folds cannot be trained on.
     """
-    announce(settings)
+    announce_store(settings)
     refuse_from_stage("find_label_errors", [settings])
     root, split = photographs_of(settings)
     table = split[split["split"] != "test"].reset_index(drop=True)

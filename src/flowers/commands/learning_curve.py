@@ -31,7 +31,6 @@ from flowers.config.cli import check_pairs, exit_on_user_error, take_keys
 from flowers.config.compose import change, compose_config, read_data, read_settings, with_seed
 from flowers.config.provenance import describe
 from flowers.config.schema import Settings
-from flowers.config.store_address import announce
 from flowers.curation.prepare import photographs_of
 from flowers.curation.split_table import write_table
 from flowers.curation.splits import subset_split
@@ -40,7 +39,7 @@ from flowers.evaluation.result_files import write_json
 from flowers.evaluation.scores import mean_interval
 from flowers.report.curves import Curve, finding, save_figure, sizes_figure
 from flowers.report.html import percent
-from flowers.tracking.runs import series_run
+from flowers.tracking.runs import announce_store, series_run
 from flowers.training.series import Member, open_series, refuse_from_stage, train_members
 
 COVERS = "other seeds, each with shares of its own of the same photographs: t-interval over the seeds"
@@ -74,7 +73,7 @@ def learning_curve(recipes: Sequence[Settings], sizes: Sequence[float], seeds: i
     """
     _check(recipes, sizes, seeds)
     first = recipes[0]
-    announce(first)
+    announce_store(first)
     root, split = photographs_of(first)
     table = split[split["split"] != "test"].reset_index(drop=True)
     members = plan(recipes, table, sizes, seeds)

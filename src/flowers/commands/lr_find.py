@@ -15,11 +15,10 @@ from flowers.commands.train import build_training
 from flowers.config.cli import run_command
 from flowers.config.compose import as_dict, change
 from flowers.config.schema import Settings
-from flowers.config.store_address import announce
 from flowers.curation.split_table import write_table
 from flowers.errors import UserError
 from flowers.report.curves import rates_figure
-from flowers.tracking.runs import tracked_run
+from flowers.tracking.runs import announce_store, tracked_run
 from flowers.training.checkpoints import start_checkpoint
 from flowers.training.rate_finder import STEPS, RateSweep, smoothed, suggest
 from flowers.training.stages import peak_rates, trained_groups
@@ -35,7 +34,7 @@ def lr_find(settings: Settings) -> float | None:
     Raises:
         UserError: If something that the user gave cannot be used.
     """
-    announce(settings)
+    announce_store(settings)
     out = Path(settings.out_dir)
     start = start_checkpoint(out, settings)
     with tempfile.TemporaryDirectory() as folder:

@@ -17,6 +17,7 @@ from flowers.config.store_address import announce_trained
 from flowers.evaluation.result_files import TRAINED, beside_classes
 from flowers.report.evaluation import Run, figures_of, read_run, write_report
 from flowers.tracking.runs import tracked_run
+from flowers.tracking.summary import data_set
 
 RESULTS = ("metrics.json", "predictions.csv", "corruptions.csv", "outliers/ood.csv")
 
@@ -65,7 +66,7 @@ def _record(run: Run, files: Sequence[Path]) -> None:
     # A tag, which stands beside the figure in the table of runs; as metrics, bounds would be charts of their own.
     tags = {"recipe": run.settings.name, f"{where}/acc interval": f"{low:.3f} to {high:.3f}"}
     known = (run.run["mlflow_run_id"], run.run.get("mlflow_uri"))
-    data = (f"{run.run['dataset']}-test", run.run["split_sha256"][:36]) if where == "test" else (scores["data"], "")
+    data = data_set(run.run["dataset"], "test", run.run["split_sha256"]) if where == "test" else (scores["data"], "")
     with tracked_run(run.settings, run.settings.name, tags, *known) as record:
         figures = {f"{where}/{name.removeprefix('test/')}": scores[name] for name in scores if name.startswith("test/")}
         record.log_metrics(figures, measured_on=data)

@@ -5,9 +5,8 @@ Writes a folder with ``model.safetensors``, ``config.yaml`` (what was trained), 
 """
 
 import contextlib
-import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +50,7 @@ def train(settings: Settings, stop_after_epochs: int | None = None, logged: Mapp
     announce(settings)
     checkpoints.check_free(out, settings)
     start = checkpoints.start_checkpoint(out, settings)
+    loggers = _make_loggers(settings, logged or {})
     datamodule, model = build_training(settings)
     if speaks and getattr(datamodule, "summary", None):
         print(datamodule.summary, flush=True)
@@ -59,14 +59,13 @@ def train(settings: Settings, stop_after_epochs: int | None = None, logged: Mapp
     folder = Path("runs/resume") / checkpoints.resume_key(settings, "" if split is None else split_digest(split), start)
     # The trainings of a series are for the series to remember.
     in_sweep = logged is None and HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    if in_sweep and (record := _trained_earlier(folder.name, out, settings)):
+    if in_sweep and (record := _trained_earlier(folder.name, out, loggers)):
         return float(record["final"]["val/acc"])
     checkpoint = checkpoints.EpochCheckpoint(folder, stop_after_epochs)
     bar = shows_bar(settings.progress)
     history = History(lines=speaks and not bar)
     callbacks = [instantiate(f"callbacks.{name}", node) for name, node in settings.callbacks.items() if node]
-    opened = _open_loggers(settings, logged or {})
-    with checkpoints.locked(folder, "training"), _advised(checkpoint), opened as loggers:
+    with checkpoints.locked(folder, "training"), _advised(checkpoint, loggers):
         watching = [logger for logger in loggers if isinstance(logger, Callback)]
         with quiet_lightning():
             trainer = make_trainer(
@@ -126,45 +125,45 @@ def build_training(settings: Settings) -> tuple[PhotoDataModule, Classifier]:
     return datamodule, model
 
 
-def _trained_earlier(key: str, out: Path, settings: Settings) -> dict[str, Any] | None:
+def _trained_earlier(key: str, out: Path, loggers: Sequence[Any]) -> dict[str, Any] | None:
     """Take over what an earlier sweep has trained to the end, with its MLflow run; None if there is nothing."""
-    earlier = checkpoints.find_trained(key)
-    if earlier is None:
+    if (found := checkpoints.find_trained(key)) is None:
         return None
-    record: dict[str, Any] = json.loads((earlier / "run.json").read_text())
-    with _open_loggers(settings, {}) as loggers:
-        if not all(logger.adopt(record["mlflow_run_id"]) for logger in loggers if hasattr(logger, "adopt")):
-            return None  # another store's
+    earlier, record = found
+    if not all(logger.adopt(record["mlflow_run_id"]) for logger in loggers if hasattr(logger, "adopt")):
+        return None  # another store's
     checkpoints.take_over(earlier, out)
     print(f"trained already: {earlier}  (val/acc {record['final']['val/acc']:.3f})", flush=True)
     return record
 
 
-@contextlib.contextmanager
-def _advised(checkpoint: checkpoints.EpochCheckpoint) -> Iterator[None]:
-    """Say of an interruption what the same command will do."""
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        whole = checkpoint.found() is not None
-        advice = "goes on from the last whole epoch" if whole else "starts anew, as no epoch was whole yet"
-        raise KeyboardInterrupt(f"interrupted; the same command {advice}.") from error
-
-
-@contextlib.contextmanager
-def _open_loggers(settings: Settings, logged: Mapping[str, Any]) -> Iterator[list[Any]]:
-    """Make the loggers; should anything fail before all is written, they note how the training ended."""
+def _make_loggers(settings: Settings, logged: Mapping[str, Any]) -> list[Any]:
+    """Make the loggers; those that can tell are asked whether they can record."""
     loggers = [
         instantiate(f"logger.{name}", node, **(logged if name == "mlflow" else {}))
         for name, node in settings.logger.items()
         if node and (name != "mlflow" or settings.tracking.enabled)
     ]
+    for logger in loggers:
+        if hasattr(logger, "check"):
+            logger.check()
+    return loggers
+
+
+@contextlib.contextmanager
+def _advised(checkpoint: checkpoints.EpochCheckpoint, loggers: Sequence[Any]) -> Iterator[None]:
+    """Tell the loggers how a training ended early, and say of an interruption what the same command will do."""
     try:
-        yield loggers
+        yield
     except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
         for logger in loggers:
-            logger.finalize("aborted" if isinstance(error, KeyboardInterrupt) else "failed")
-        raise
+            logger.finalize("aborted" if interrupted else "failed")
+        if not interrupted:
+            raise
+        whole = checkpoint.found() is not None
+        advice = "goes on from the last whole epoch" if whole else "starts anew, as no epoch was whole yet"
+        raise KeyboardInterrupt(f"interrupted; the same command {advice}.") from error
 
 
 def _announce(

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import shlex
@@ -78,6 +79,11 @@ def describe(split: "pd.DataFrame | None") -> dict[str, Any]:
         "processor": platform.processor() or platform.machine(),
         "versions": versions,
     }
+
+
+def key_of(*decisive: Any) -> str:
+    """Digest what decides a result, as far as JSON can write it, as a short name for what is kept of the work."""
+    return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
 
 
 def file_digest(path: Path, algorithm: str = "sha256") -> str:

@@ -37,8 +37,8 @@ from flowers.data.datamodule import PhotoDataModule
 from flowers.errors import UserError
 from flowers.models import served
 from flowers.models.inference import PixelLogits
-from flowers.tracking.store import OpenRun, find_run, read_note, store_access, write_note
-from flowers.tracking.summary import flat, run_name, run_note, short_params
+from flowers.tracking.store import OpenRun, check_store, find_run, open_client, read_note, store_access, write_note
+from flowers.tracking.summary import data_set, flat, run_name, run_note, short_params
 from flowers.training.stages import describe_stages, stage_metrics
 from flowers.training.trainer import METRICS, History
 
@@ -176,7 +176,7 @@ class MLflowLogger(Logger, Callback):
         if self._closed:  # by an earlier fit, whose run goes on
             self._run, self._closed = None, False
         run, split, stages = self._open(), self._split(), getattr(pl_module, "stages", None)
-        photographs: Any = trainer.datamodule  # type: ignore[attr-defined]
+        photographs = self._photographs
         if stages:
             self._queue.add(partial(run.client.set_tag, run.run_id, "stages", describe_stages(stages)))
         if split is not None:
@@ -194,7 +194,7 @@ class MLflowLogger(Logger, Callback):
         confusion = getattr(pl_module, "val_confusion", None)
         if self._draw_confusion and confusion is not None and epoch not in self._recorded["epoch_s"]:
             counts = confusion.compute().cpu().numpy()
-            classes = getattr(trainer.datamodule, "classes", [str(label) for label in range(len(counts))])  # type: ignore[attr-defined]
+            classes = getattr(self._photographs, "classes", [str(label) for label in range(len(counts))])
             image = self._draw_confusion(counts, classes, f"validation, epoch {epoch}")
             self._queue.add(lambda: run.client.log_image(run.run_id, image, key="val/confusion", step=epoch))
         self._log_new(stage_metrics(epoch, pl_module, int(trainer.num_training_batches)), epoch)
@@ -218,8 +218,8 @@ class MLflowLogger(Logger, Callback):
             files = [out / name for name in ("run.json", "history.csv", "split.csv")]
             records = [partial(run.log_file, file) for file in files if file.exists()]
             scorer = nn.Sequential(PixelLogits(net, temperature), nn.Softmax(dim=1))
-            photographs, split = getattr(self._trainer, "datamodule", None), self._split()
-            fit = photographs.data.fit if isinstance(photographs, PhotoDataModule) else None
+            split = self._split()
+            fit = self._photographs.data.fit if isinstance(self._photographs, PhotoDataModule) else None
             about = {"classes": classes, "image_px": int(pixels.shape[1]), "fit": fit}
             digest = None if split is None else split_digest(split)
             self._queue.add(*records, partial(log_model, run, scorer, pixels, about, self._data_name, digest))
@@ -228,11 +228,15 @@ class MLflowLogger(Logger, Callback):
             print(f"flowers: the MLflow run lacks the model: {error}; {out} is whole.", file=sys.stderr)
         self._close("FINISHED")
 
+    def check(self) -> None:
+        """Find out whether the store can be used, before there is anything to record; nothing is opened."""
+        check_store(self.uri)
+
     def adopt(self, run_id: str | None) -> bool:
         """Make a finished training's run a child of the sweep that this is; False if the store does not have it."""
         parent = os.environ.get(PARENT_VARIABLE)
         with store_access(self.uri):
-            client = mlflow.MlflowClient(self.uri)
+            client = open_client(self.uri)
             found = run_id is not None and find_run(client, run_id) is not None
             if found and parent:
                 client.set_tag(run_id, MLFLOW_PARENT_RUN_ID, parent)
@@ -289,8 +293,12 @@ class MLflowLogger(Logger, Callback):
     def _data_name(self) -> str:
         return self._data.get("name") or self.name or "data"
 
+    @property
+    def _photographs(self) -> Any:
+        return getattr(self._trainer, "datamodule", None)
+
     def _split(self) -> pd.DataFrame | None:
-        split = getattr(getattr(self._trainer, "datamodule", None), "split", None)
+        split = getattr(self._photographs, "split", None)
         wanted = {"path", "label", "split", "sha256"}
         return split if isinstance(split, pd.DataFrame) and wanted <= set(split.columns) else None
 
@@ -304,8 +312,8 @@ class MLflowLogger(Logger, Callback):
 
     def _log_new(self, metrics: Mapping[str, Any], step: int) -> None:
         """Record the metrics that are numbers and not there yet."""
-        new = {name: metrics[name] for name in metrics if step not in self._recorded[name]}
-        new = {name: value for name, value in new.items() if not isinstance(value, str)}
+        numbers = {name: value for name, value in metrics.items() if not isinstance(value, str)}
+        new = {name: numbers[name] for name in numbers if step not in self._recorded[name]}
         for name in new:
             self._recorded[name].add(step)
         if new:
@@ -320,11 +328,6 @@ class MLflowLogger(Logger, Callback):
 def _allowed(name: str) -> str:
     """Replace the characters that MLflow does not allow in names."""
     return re.sub(r"[^\w./ :-]", "_", name)[:250]
-
-
-def data_set(name: str, part: str, digest: str) -> tuple[str, str]:
-    """Name a part of a data set (train, val or test) for MLflow, with a digest, of 36 characters at most."""
-    return f"{name}-{part}", digest[:36]
 
 
 def data_sets(split: pd.DataFrame, root: Path, name: str) -> list[DatasetInput]:
@@ -388,7 +391,6 @@ def log_model(
     client.finalize_logged_model(model.model_id, "READY")
     points = [client.get_metric_history(run.run_id, name)[-1] for name in METRICS if name in known.metrics]
     client.log_outputs(run.run_id, [LoggedModelOutput(model.model_id, max((each.step for each in points), default=0))])
-    for each in points:
-        measured = (None, None) if digest is None else data_set(data, each.key.partition("/")[0], digest)
-        again = Metric(each.key, each.value, each.timestamp, each.step, model.model_id, *measured)
-        client.log_batch(run.run_id, metrics=[again])
+    sets = [data_set(data, each.key.partition("/")[0], digest) if digest else (None, None) for each in points]
+    of_model = [(each.key, each.value, each.timestamp, each.step, model.model_id) for each in points]
+    client.log_batch(run.run_id, [Metric(*point, *name) for point, name in zip(of_model, sets, strict=True)])

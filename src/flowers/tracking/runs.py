@@ -14,13 +14,28 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from flowers.config.store_address import PARENT_VARIABLE, address_of, sqlite_file
+from flowers.config.store_address import PARENT_VARIABLE, address_of, announce, sqlite_file
 
 if TYPE_CHECKING:
     from flowers.tracking.store import OpenRun
 
+MOST = 50_000
+"""How many runs MLflow lists at once, at most."""
 EPOCH_METRICS = ("train/acc", "val/acc", "train/loss", "val/loss")
 COLUMNS = ("name", "status", "started", "train/acc", "val/acc", "test/acc", "test/macro_f1", "run_id")
+
+
+def announce_store(settings: Any) -> None:
+    """Say where a command will record, and find out whether it can, before its work begins.
+
+    Raises:
+        UserError: If the store cannot be used.
+    """
+    announce(settings)
+    if settings.tracking.enabled:
+        from flowers.tracking.store import check_store
+
+        check_store(address_of(settings).uri)
 
 
 @contextlib.contextmanager
@@ -85,15 +100,12 @@ def series_run(work: Path, settings: Any, name: str, tags: Mapping[str, str]) ->
 
 def list_experiments(uri: str) -> list[tuple[str, str, int]]:
     """Open and repair a store; list number, name and how many runs of its experiments with runs, the latest first."""
-    import mlflow
+    from flowers.tracking.store import open_client, repair
 
-    from flowers.tracking.store import current_store, repair
-
-    client = mlflow.MlflowClient(tracking_uri=uri)
-    names = {each.experiment_id: each.name for each in client.search_experiments()}
+    client = open_client(uri)
     repair(client)
-    with current_store(uri):
-        runs = mlflow.search_runs(list(names), order_by=["attributes.start_time DESC"], output_format="list")
+    names = {each.experiment_id: each.name for each in client.search_experiments()}
+    runs = client.search_runs(list(names), order_by=["attributes.start_time DESC"], max_results=MOST)
     counts = Counter(run.info.experiment_id for run in runs)
     return [(str(number), names[number], count) for number, count in counts.items()]
 
@@ -113,34 +125,29 @@ def list_trainings(uri: str, experiment: str | None, split: str) -> pd.DataFrame
     Raises:
         UserError: If the store cannot be used.
     """
-    import mlflow
-
-    from flowers.tracking.store import current_store, find_experiment, store_access
+    from flowers.tracking.store import find_experiment, open_client, store_access
 
     file = sqlite_file(uri)
-    runs = pd.DataFrame()
+    rows = []
     if file is None or file.is_file():
-        with store_access(uri), current_store(uri):
-            found = find_experiment(mlflow.MlflowClient(uri), experiment)
-            if found is not None:
-                runs = mlflow.search_runs([found.experiment_id], f"tags.split = '{split}' AND metrics.`val/acc` >= 0")
-    if runs.empty:
-        return pd.DataFrame(columns=list(COLUMNS))
-    short = {"tags.mlflow.runName": "name", "tags.kind": "kind", "start_time": "started"}
-    table = runs.rename(columns=lambda name: short.get(name, name.removeprefix("metrics.")))
-    table = table.reindex(columns=[*COLUMNS, "kind"]).sort_values("val/acc", ascending=False, kind="stable")
-    table["started"] = table["started"].dt.tz_localize(None).dt.floor("min")
-    return table[table.pop("kind").isna()].reset_index(drop=True)
+        with store_access(uri):
+            client, measured = open_client(uri), f"tags.split = '{split}' AND metrics.`val/acc` >= 0"
+            found = find_experiment(client, experiment)
+            for run in client.search_runs([found.experiment_id], measured, max_results=MOST) if found else ():
+                if "kind" not in run.data.tags:
+                    about = {"name": run.info.run_name, "status": run.info.status, "started": run.info.start_time}
+                    rows.append({**about, **run.data.metrics, "run_id": run.info.run_id})
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table["started"] = pd.to_datetime(table["started"], unit="ms").dt.floor("min")
+    return table.sort_values("val/acc", ascending=False, kind="stable", ignore_index=True)
 
 
 def read_curves(uri: str, run_id: str) -> pd.DataFrame:
     """Read a row for each epoch of a training, with `epoch` and :data:`EPOCH_METRICS`; none if there is no such run."""
-    import mlflow
-
-    from flowers.tracking.store import store_access
+    from flowers.tracking.store import open_client, store_access
 
     with store_access(uri):
-        client = mlflow.MlflowClient(tracking_uri=uri)
+        client = open_client(uri)
         histories = {name: client.get_metric_history(run_id, name) for name in EPOCH_METRICS}
-    curves = {name: {int(point.step): float(point.value) for point in histories[name]} for name in EPOCH_METRICS}
+    curves = {name: {int(point.step): float(point.value) for point in points} for name, points in histories.items()}
     return pd.DataFrame(curves, columns=list(EPOCH_METRICS)).sort_index().rename_axis("epoch").reset_index()

@@ -9,14 +9,15 @@ import logging
 import os
 import re
 import shlex
-import socket
+import shutil
 import sqlite3
 import sys
+import tempfile
 import time
 import uuid
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 # Read when mlflow is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -28,32 +29,31 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 import mlflow
 import pandas as pd
 from alembic.util import CommandError
-from filelock import FileLock, Timeout, lock_descriptor
+from filelock import FileLock, Timeout
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.db import utils as database
-from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
-from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from flowers.atomic import whole_file
 from flowers.config.store_address import PARENT_VARIABLE, shown, sqlite_file, without_secrets
 from flowers.errors import UserError
-from flowers.tracking.relocation import FOLDER, relocate
+from flowers.tracking.repair import FOLDER, hold, orphans, release, relocate
 
 PATIENCE_S = 5.0
 """How long another program may hold the store before it counts as locked."""
 ENDED = "ended"
 """Tag of a run that was found without a process; taken away when it goes on."""
-RUNNING = Path("mlruns/.running")
-"""Where the locks of runs are, beside the store. The name is hidden, so that MLflow takes it for no experiment."""
+_LOCKED = "database is locked"
 _ADVICE = {
-    "database is locked": "is locked by another program; close that program",
+    _LOCKED: "is locked by another program; close that program",
     "database schema|Can't locate revision": "was written by another version of MLflow; back it up and run "
     "`mlflow db upgrade {uri}`",
+    r"table \S+ already exists|duplicate column name": "is half made, as what made or upgraded it was killed; delete "
+    "it if it has no runs yet, restore it from a backup if it has",
     "not a database|malformed": "is not a readable database; restore it from a backup",
     "readonly database|unable to open database": "cannot be written; change its permissions",
     "Max retries exceeded|could not connect|Connection refused": "cannot be reached; start its server",
@@ -76,13 +76,8 @@ def store_access(uri: str, key: str = "tracking.uri") -> Iterator[None]:
         UserError: If the store is locked, of another schema, no database, or unusable in another way; it names the
             `key` that another store is chosen by.
     """
-    file, scheme = sqlite_file(uri), uri.partition(":")[0].partition("+")[0]
+    file = sqlite_file(uri)
     try:
-        if scheme in DATABASE_ENGINES:
-            try:
-                make_url(uri).get_dialect().import_dbapi()
-            except ImportError as error:
-                raise MlflowException(f"it needs the Python package {error.name}, which is not installed") from error
         if file is not None and file.exists():  # MLflow itself would try for minutes
             with contextlib.closing(sqlite3.connect(file, timeout=PATIENCE_S)) as connection:
                 connection.execute("BEGIN IMMEDIATE")
@@ -90,36 +85,62 @@ def store_access(uri: str, key: str = "tracking.uri") -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, CommandError, sqlite3.DatabaseError) as error:
         text, named = without_secrets(str(error).strip()), shown(uri)
         reason = re.split(r"[.]? *\n|[.] ", text)[0]
-        advice = next((advice for signs, advice in _ADVICE.items() if re.search(signs, text)), None)
-        advice = advice or f"cannot be used ({reason}); correct that"
+        known = (advice for signs, advice in _ADVICE.items() if re.search(signs, text))
+        advice = next(known, f"cannot be used ({reason}); correct that")
         raise UserError(
             f"the MLflow store {named} {advice.replace('{uri}', named)}, or choose another store with "
             f"{key}=sqlite:///OTHER.db."
         ) from error
 
 
-@contextlib.contextmanager
-def _alone(uri: str) -> Iterator[None]:
-    """Keep other processes from opening a store in a file meanwhile: MLflow would make its tables in each of them."""
+def open_client(uri: str) -> mlflow.MlflowClient:
+    """Open a store; a file that is not there is made.
+
+    MLflow makes its tables in many steps, and neither two processes at once nor one that is killed may leave a half of
+    them: one process makes them elsewhere, and then puts the file in its place.
+    """
     file = sqlite_file(uri)
-    with contextlib.ExitStack() as stack:
-        if file is not None:
-            with contextlib.suppress(OSError, Timeout):  # as where nothing can be written
-                folder = file.resolve().parent / FOLDER
-                folder.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(FileLock(folder / ".opening.lock", timeout=60))
-        yield
-
-
-@contextlib.contextmanager
-def current_store(uri: str) -> Iterator[None]:
-    """Have MLflow's module functions, which take no store, use this one; afterwards they use the former one again."""
-    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
-    mlflow.set_tracking_uri(uri)
     try:
-        yield
-    finally:
-        mlflow.set_tracking_uri(before)
+        if file is not None and not file.exists():
+            lock = FileLock(file.resolve().parent / FOLDER / ".opening.lock", timeout=120)
+            with lock, tempfile.TemporaryDirectory() as folder:
+                if not file.exists():
+                    made = Path(folder) / "mlflow.db"
+                    mlflow.MlflowClient(f"sqlite:///{made}")
+                    with whole_file(file) as partial:
+                        shutil.copyfile(made, partial)
+        return mlflow.MlflowClient(uri)
+    except Timeout as error:
+        raise sqlite3.OperationalError(_LOCKED) from error
+    except OSError as error:
+        raise sqlite3.OperationalError(f"unable to open database file: {error}") from error
+    except ImportError as error:
+        raise MlflowException(f"it needs the Python package {error.name}, which is not installed") from error
+
+
+def check_store(uri: str) -> None:
+    """Find out whether a store can be used, without making it, unless the sweep or series around has used it already.
+
+    One that is only busy may be free when it is needed.
+
+    Raises:
+        UserError: If it cannot.
+    """
+    file = sqlite_file(uri)
+    if PARENT_VARIABLE in os.environ:
+        return
+    try:
+        with store_access(uri):
+            if file is None or file.exists():
+                open_client(uri).search_experiments(max_results=1)
+            if file is not None:
+                folder = next(each for each in file.resolve().parents if each.exists())
+                written = [folder, *([file] if file.exists() else [])]
+                if not (folder.is_dir() and all(os.access(each, os.W_OK) for each in written)):
+                    raise sqlite3.OperationalError("unable to open database file")
+    except UserError as error:
+        if _LOCKED not in str(error.__cause__):
+            raise
 
 
 class OpenRun:
@@ -153,14 +174,14 @@ class OpenRun:
         """
         self.uri, self._monitor, parent = uri, None, os.environ.get(PARENT_VARIABLE)
         tags = {**tags, **({MLFLOW_PARENT_RUN_ID: parent} if parent else {})}
-        with _alone(uri), store_access(uri):
-            self.client = mlflow.MlflowClient(tracking_uri=uri)
+        of_new = {"dvc_experiment": os.environ.get("DVC_EXP_NAME"), MLFLOW_RUN_NOTE: note or _command()}
+        with store_access(uri):
+            self.client = open_client(uri)
             repair(self.client)
             self.before = run = None if run_id is None else find_run(self.client, run_id)
             if run is None:
-                experiment_id = open_experiment(self.client, experiment)
-                tagged = resolve_tags({**tags, **_dvc_tags(), MLFLOW_RUN_NOTE: note or _command()})
-                run = self.client.create_run(experiment_id, run_name=name, tags=tagged)
+                tagged = resolve_tags({**tags, **{key: value for key, value in of_new.items() if value}})
+                run = self.client.create_run(open_experiment(self.client, experiment), run_name=name, tags=tagged)
             else:
                 self.client.update_run(run_id, status="RUNNING")
                 self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
@@ -232,12 +253,6 @@ def _command() -> str:
     return f"```\n{words}\n```"
 
 
-def _dvc_tags() -> dict[str, str]:
-    """Name the experiment of DVC that this is a stage of, as `dvc exp show` lists it."""
-    name = os.environ.get("DVC_EXP_NAME")
-    return {"dvc_experiment": name} if name else {}
-
-
 def find_run(client: mlflow.MlflowClient, run_id: str) -> Any:
     """Find a run; None if the store does not have it, or has deleted it."""
     try:
@@ -296,90 +311,6 @@ def repair(client: mlflow.MlflowClient) -> None:
         client.set_terminated(run_id, status, end_time=ended_ms)
         if status == "KILLED":
             client.set_tag(run_id, ENDED, "its process was killed, or the machine stopped")
-
-
-# MLflow learns from a run itself that it has ended, so a process that is killed leaves a run that is RUNNING for ever.
-# Here each process locks a small file beside the store for each run that it adds to. The kernel frees the lock however
-# the process ends, so whoever gets it knows that the process is gone. (Process numbers are used again, and containers
-# have their own.) A lock is believed on this machine only: elsewhere the file may be on a network drive without locks.
-
-_locks: dict[Path, BinaryIO] = {}  # opened and locked
-
-
-def hold(uri: str, run_id: str) -> Path | None:
-    """Show that this process adds to a run, until it ends or calls :func:`release`; return the file that shows it.
-
-    None on a server, or where no file can be written.
-    """
-    store = sqlite_file(uri)
-    if store is None:
-        return None
-    file = store.resolve().parent / RUNNING / f"{run_id}.{uuid.uuid4().hex}.json"
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        opened = _locks[file] = file.open("xb", buffering=0)
-        lock_descriptor(opened.fileno())
-        opened.write(_state(status="KILLED", ended_ms=None))
-    except OSError:
-        return None
-    return file
-
-
-def release(file: Path | None, **end: Any) -> None:
-    """End what :func:`hold` began; with `status` and `ended_ms` if the store could not be told how the run ended."""
-    if file is None:
-        return
-    with _locks.pop(file) as opened, contextlib.suppress(OSError):
-        if end:
-            opened.seek(0)
-            opened.truncate()
-            opened.write(_state(**end))
-        else:
-            _remove(file)
-    if not end:
-        _remove(file)  # Windows deletes no open file
-
-
-def orphans(folder: Path) -> Generator[tuple[str, str, int | None]]:
-    """Find the runs of the store in a folder that have no process; no other process can do so meanwhile.
-
-    Yields the run, how it ended, and when, in milliseconds since 1970; None if unknown. A run is forgotten when the
-    next one is asked for, and found again if an error prevents that.
-    """
-    for file in sorted((folder / RUNNING).glob("*.json")):
-        # An error means that the file is gone by now, or unreadable.
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            with file.open("r+b") as opened:
-                if not lock_descriptor(opened.fileno(), blocking=False):
-                    continue
-                facts, run_id = json.load(opened), file.name.partition(".")[0]
-                if not facts.items() & _machine().items():
-                    continue
-                if len(list(file.parent.glob(f"{run_id}.*"))) == 1:  # no other process adds to it
-                    ended_s = facts.get("ended_s")  # which earlier versions wrote, in files without a process' own name
-                    yield run_id, facts["status"], round(1000 * ended_s) if ended_s else facts.get("ended_ms")
-                _remove(file)
-            _remove(file)  # Windows deletes no open file
-
-
-def _state(**end: Any) -> bytes:
-    """Write what a file says: on which machine the process runs, and how the run ended if it is gone."""
-    return json.dumps({**_machine(), **end}).encode()
-
-
-def _remove(file: Path) -> None:
-    with contextlib.suppress(OSError):  # other runs have files there
-        file.unlink(missing_ok=True)
-        file.parent.rmdir()
-
-
-def _machine() -> dict[str, str]:
-    """Name this machine, and on Linux this start of its kernel, which its containers share."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    return {
-        "host": socket.gethostname(),
-        **({"boot": boot.read_text(encoding="utf-8").strip()} if boot.exists() else {}),
-    }
 
 
 def read_note(folder: Path) -> dict[str, Any]:

@@ -6,8 +6,6 @@ and pandas are imported when there is a sweep.
 """
 
 import atexit
-import hashlib
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -21,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from flowers.config.cli import exit_on_user_error
-from flowers.config.provenance import code_digest, remake_command, shell_path
+from flowers.config.provenance import code_digest, key_of, remake_command, shell_path
 from flowers.config.store_address import PARENT_VARIABLE, address_of, announce, without_secrets
 from flowers.errors import UserError
 
@@ -60,6 +58,11 @@ def run_name(config: Mapping[str, Any]) -> str | None:
         words.append(f"({experiment})")
     name = " ".join(filter(None, words))
     return (name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…") or None
+
+
+def data_set(name: str, part: str, digest: str) -> tuple[str, str]:
+    """Name a part of a data set (train, val or test) for MLflow, with a digest, of 36 characters at most."""
+    return f"{name}-{part}", digest[:36]
 
 
 def flat(node: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
@@ -127,8 +130,7 @@ class SweepSummary(Callback):
     """
 
     def __init__(self) -> None:
-        self._results: list[tuple[float, str, str]] = []
-        self._jobs = self._failed = 0
+        self._results: list[tuple[Any, str, str]] = []
         self._run: OpenRun | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -142,8 +144,8 @@ class SweepSummary(Callback):
             announce(config)
             address, plain = address_of(config), OmegaConf.to_container(config, resolve=False)
             del plain["hydra"]  # type: ignore[arg-type, union-attr]
-            decisive = [sys.orig_argv, str(plain), code_digest("config", "data", "models", "training"), *address]
-            work = Path("runs/series") / hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
+            code = code_digest("config", "data", "models", "training")
+            work = Path("runs/series") / key_of(sys.orig_argv, str(plain), code, *address)
             known = read_note(work).get("run_id")
             self._run = OpenRun(*address, f"sweep {words}", {"kind": "sweep"}, run_id=known)
             write_note(work, {"run_id": self._run.run_id})
@@ -152,20 +154,18 @@ class SweepSummary(Callback):
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Note how a job went; one that failed has an error for a result, and only trainings have an accuracy."""
-        score = job_return._return_value
-        self._jobs += 1
-        self._failed += isinstance(score, Exception)
-        if isinstance(score, float):
-            self._results.append((score, " ".join(job_return.overrides or []), str(config.get("out_dir"))))
+        result = job_return._return_value
+        self._results.append((result, " ".join(job_return.overrides or []), str(config.get("out_dir"))))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print and record the ranking."""
         import pandas as pd
 
         os.environ.pop(PARENT_VARIABLE, None)
-        table = pd.DataFrame(sorted(self._results, reverse=True), columns=["val/acc", "overrides", "out_dir"])
-        if self._failed:
-            print(f"\n{self._failed} of {self._jobs} trainings failed")
+        ranked = sorted((each for each in self._results if isinstance(each[0], float)), reverse=True)
+        table = pd.DataFrame(ranked, columns=["val/acc", "overrides", "out_dir"])
+        if failed := sum(isinstance(result, Exception) for result, *_ in self._results):
+            print(f"\n{failed} of {len(self._results)} trainings failed")
         if not table.empty:
             ranking = table.to_string(index=False, float_format="%.4f")
             print(f"\n{len(table)} trainings, best first:\n{ranking}\nbest: {table['overrides'][0]}", flush=True)
@@ -187,4 +187,4 @@ class SweepSummary(Callback):
                     self._run.log_metrics(dict.fromkeys(("val/acc", "best/val/acc"), table["val/acc"][0]))
         except UserError as error:
             print(f"flowers: {error} The sweep's own run there is incomplete.", file=sys.stderr)
-        self._run.close("FAILED" if self._failed else "FINISHED", quiet=True)
+        self._run.close("FAILED" if failed else "FINISHED", quiet=True)

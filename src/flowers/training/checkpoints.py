@@ -8,7 +8,6 @@ At the end the trained model is written as a folder, which :mod:`flowers.models.
 
 import contextlib
 import errno
-import hashlib
 import json
 import math
 import os
@@ -32,7 +31,7 @@ from torch import nn
 
 from flowers.atomic import whole_file, whole_files
 from flowers.config.compose import as_dict
-from flowers.config.provenance import code_digest, describe, file_digest
+from flowers.config.provenance import code_digest, describe, file_digest, key_of
 from flowers.config.schema import Settings
 from flowers.curation.split_table import write_splits
 from flowers.data.augment import as_pixels
@@ -44,7 +43,7 @@ from flowers.training.stages import ended_stages
 ROOMS = ("config", "data", "models", "training")
 """Whose code decides the result of a training, the split and the starting weights given."""
 TRAINED = Path("runs/trained")
-"""What sweeps have trained, by key."""
+"""What sweeps and series have trained, by key."""
 TEMPERATURES = (0.05, 20.0)
 """Between these a temperature is looked for."""
 
@@ -67,8 +66,7 @@ def resume_key(settings: Settings, split_sha256: str, start: Path | None = None)
     for name in ("root", "decisions", "split_csv", "cache_dir"):
         decisive["data"].pop(name, None)
     begun = None if start is None else file_digest(start)
-    text = json.dumps([decisive, split_sha256, begun, code_digest(*ROOMS), torch.__version__, lightning.__version__])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return key_of(decisive, split_sha256, begun, code_digest(*ROOMS), torch.__version__, lightning.__version__)
 
 
 def stage_checkpoint(folder: Path, stage: int) -> Path:
@@ -166,17 +164,23 @@ def finish(folder: Path, out: Path) -> None:
 
 
 def remember(key: str, out: Path) -> None:
-    """Leave word of where a sweep's training with a key (:func:`resume_key`) lies."""
+    """Leave word of where a training that has come to its end lies.
+
+    Args:
+        key: Of a sweep's training, its :func:`resume_key`; of a series', the series' own and the member's.
+        out: The trained model's folder.
+    """
     with whole_file(TRAINED / f"{key}.json") as partial:
-        partial.write_text(json.dumps([str(out.absolute()), file_digest(out / "model.safetensors")]))
+        # Relative, as the project may be moved.
+        partial.write_text(json.dumps([os.path.relpath(out), file_digest(out / "model.safetensors")]))
 
 
-def find_trained(key: str) -> Path | None:
-    """Find the folder of a training that :func:`remember` was told of, if it still is the one that lies there."""
+def find_trained(key: str) -> tuple[Path, dict[str, Any]] | None:
+    """Find the folder and the ``run.json`` of what :func:`remember` was told of, if it still is what lies there."""
     with contextlib.suppress(OSError, ValueError):
         folder, digest = json.loads((TRAINED / f"{key}.json").read_text())
-        if file_digest(Path(folder) / "model.safetensors") == digest and (Path(folder) / "run.json").is_file():
-            return Path(folder)
+        if file_digest(Path(folder) / "model.safetensors") == digest:
+            return Path(folder), json.loads((Path(folder) / "run.json").read_text(encoding="utf-8"))
     return None
 
 

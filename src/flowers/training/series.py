@@ -5,7 +5,6 @@ same command finds it again, whatever ended the one before.
 """
 
 import contextlib
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -18,13 +17,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from flowers.config.compose import change
-from flowers.config.provenance import split_digest
+from flowers.config.provenance import key_of, split_digest
 from flowers.config.schema import Settings
 from flowers.config.store_address import address_of, shown
 from flowers.curation.split_table import write_splits
 from flowers.errors import UserError
 from flowers.models.inference import VALIDATION, calibrated
-from flowers.training.checkpoints import locked, resume_key
+from flowers.training.checkpoints import find_trained, locked, remember, resume_key
 
 
 @dataclass(frozen=True)
@@ -106,8 +105,7 @@ def open_series(command: str, recipes: Sequence[Settings], split: pd.DataFrame) 
     digest = split_digest(split)
     stores = [[shown(uri), name] for uri, name in (address_of(each) for each in recipes if each.tracking.enabled)]
     given = [dict(each.tracking) for each in recipes]
-    decisive = [command, [resume_key(each, digest) for each in recipes], given, stores]
-    work = Path("runs/series") / hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
+    work = Path("runs/series") / key_of(command, [resume_key(each, digest) for each in recipes], given, stores)
     with locked(work, command):
         yield work
 
@@ -146,31 +144,20 @@ def train_members(work: Path, root: Path, members: Sequence[Member], train: Call
             "data.cache_dir": str(cache),
         }
         settings = change(member.settings, places)
-        run = _finished(folder, settings, member.split)
+        key = f"{work.name}-{folder.name}"
+        known = find_trained(key)
         if settings.progress != "none":
             called = f"{member.name} ({number} of {len(members)})"
-            print(f"\n{called}" if run is None else f"{called} is trained already: {folder}", flush=True)
-        if run is None:
+            print(f"{called} is trained already: {folder}" if known else f"\n{called}", flush=True)
+        if known is None:
             # What lies there is of this very training, but without its end.
             (folder / "model.safetensors").unlink(missing_ok=True)
             write_splits(member.split, split_csv)
             train(settings, logged={"run_name": member.name, "tags": member.tags})
-            run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
             for stage in folder.glob("stage-*.ckpt"):  # no series goes on from a stage
                 stage.unlink()
+            remember(key, folder)
+        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         yield Done(member, folder, run)
         if cache not in caches[number:]:
             shutil.rmtree(cache, ignore_errors=True)
-
-
-def _finished(folder: Path, settings: Settings, split: pd.DataFrame) -> dict[str, Any] | None:
-    """Read the record of a training that came to its end; None if it did not."""
-    try:
-        run: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    # A training removes its checkpoint last, when MLflow too has all of it.
-    unfinished = Path("runs/resume") / resume_key(settings, split_digest(split))
-    if unfinished.exists() or not (folder / "model.safetensors").exists():
-        return None
-    return run

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flowers.errors import UserError
-from flowers.tracking.relocation import SCHEMAS, relocate
+from flowers.tracking.repair import SCHEMAS, relocate
 
 TABLES = {
     "experiments": ("artifact_location",),

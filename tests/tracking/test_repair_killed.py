@@ -8,16 +8,17 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from flowers.tracking import store
+from flowers.tracking import repair
 
 HOLD = """
 import sys, time
-from flowers.tracking.store import hold
+from flowers.tracking.repair import hold
 hold(sys.argv[1], "run")
 print("held", flush=True)
 time.sleep(60)
@@ -48,11 +49,11 @@ def store_uri(folder: Path) -> str:
 
 
 def orphans(folder: Path) -> list[tuple[str, str, int | None]]:
-    return list(store.orphans(folder))
+    return list(repair.orphans(folder))
 
 
 def files(folder: Path) -> list[Path]:
-    return sorted((folder / store.RUNNING).glob("*.json"))
+    return sorted((folder / repair.RUNNING).glob("*.json"))
 
 
 @pytest.mark.slow
@@ -63,7 +64,7 @@ def test_killed_process_leaves_an_orphan_once(start: Callable[[], "subprocess.Po
     process.wait()
     assert orphans(tmp_path) == [("run", "KILLED", None)]
     assert orphans(tmp_path) == []
-    assert not (tmp_path / store.RUNNING).exists()
+    assert not (tmp_path / repair.RUNNING).exists()
 
 
 @pytest.mark.slow
@@ -80,16 +81,16 @@ def test_run_of_two_processes_lives_until_both_are_gone(
 
 
 def test_released_run_leaves_nothing(tmp_path: Path) -> None:
-    held = [store.hold(store_uri(tmp_path), "run") for _ in range(2)]  # as evaluate does in the process that trained
+    held = [repair.hold(store_uri(tmp_path), "run") for _ in range(2)]  # as evaluate does in the process that trained
     for each in held:
         assert files(tmp_path)
         assert orphans(tmp_path) == []
-        store.release(each)
-    assert not (tmp_path / store.RUNNING).exists()
+        repair.release(each)
+    assert not (tmp_path / repair.RUNNING).exists()
 
 
 def test_run_that_ended_untold_keeps_its_end(tmp_path: Path) -> None:
-    store.release(store.hold(store_uri(tmp_path), "run"), status="FINISHED", ended_ms=12500)
+    repair.release(repair.hold(store_uri(tmp_path), "run"), status="FINISHED", ended_ms=12500)
     assert orphans(tmp_path) == [("run", "FINISHED", 12500)]
 
 
@@ -102,7 +103,7 @@ def test_run_that_ended_untold_keeps_its_end(tmp_path: Path) -> None:
     ],
 )
 def test_only_this_machine_is_believed(changes: dict[str, str], dead: bool, tmp_path: Path) -> None:
-    store.release(store.hold(store_uri(tmp_path), "run"), status="KILLED", ended_ms=None)
+    repair.release(repair.hold(store_uri(tmp_path), "run"), status="KILLED", ended_ms=None)
     (file,) = files(tmp_path)
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     assert bool(orphans(tmp_path)) == dead
@@ -112,28 +113,28 @@ def test_only_this_machine_is_believed(changes: dict[str, str], dead: bool, tmp_
 @pytest.mark.parametrize(("ended_s", "ended_ms"), [(None, None), (12.5, 12500)])
 def test_file_of_an_earlier_version_is_read(ended_s: float | None, ended_ms: int | None, tmp_path: Path) -> None:
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    file = tmp_path / store.RUNNING / "run.json"
+    file = tmp_path / repair.RUNNING / "run.json"
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps({"host": "elsewhere", "boot": boot, "status": "KILLED", "ended_s": ended_s}))
     with file.open() as held:
         fcntl.flock(held, fcntl.LOCK_SH)  # as its process did
         assert orphans(tmp_path) == []
     assert orphans(tmp_path) == [("run", "KILLED", ended_ms)]
-    assert not (tmp_path / store.RUNNING).exists()
+    assert not (tmp_path / repair.RUNNING).exists()
 
 
 def test_unreadable_file_is_left(tmp_path: Path) -> None:
-    (tmp_path / store.RUNNING).mkdir(parents=True)
-    (tmp_path / store.RUNNING / "run.json").write_text("{")
+    (tmp_path / repair.RUNNING).mkdir(parents=True)
+    (tmp_path / repair.RUNNING / "run.json").write_text("{")
     assert orphans(tmp_path) == []
     assert len(files(tmp_path)) == 1
 
 
 def test_what_could_not_be_told_is_tried_again(tmp_path: Path) -> None:
-    store.release(store.hold(store_uri(tmp_path), "run"), status="KILLED", ended_ms=None)
+    repair.release(repair.hold(store_uri(tmp_path), "run"), status="KILLED", ended_ms=None)
     (file,) = files(tmp_path)
     assert file.exists()
-    found = store.orphans(tmp_path)
+    found = repair.orphans(tmp_path)
     next(found)
     found.close()  # as an error does that ends the loop
     assert len(orphans(tmp_path)) == 1
@@ -141,13 +142,13 @@ def test_what_could_not_be_told_is_tried_again(tmp_path: Path) -> None:
 
 def test_folder_that_cannot_be_written_shows_nothing(tmp_path: Path) -> None:
     (tmp_path / "mlruns").write_text("a file where the folder should be")
-    store.release(store.hold(store_uri(tmp_path), "run"))
+    repair.release(repair.hold(store_uri(tmp_path), "run"))
     assert files(tmp_path) == []
 
 
 def test_a_server_is_shown_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert store.hold("http://127.0.0.1:5000", "run") is None
+    assert repair.hold("http://127.0.0.1:5000", "run") is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -165,3 +166,20 @@ def test_trainings_that_begin_at_once_in_a_new_store_are_all_recorded(tmp_path: 
     assert [process.communicate()[1] for process in processes] == [""] * 3
     with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
         assert connection.execute("SELECT status FROM runs").fetchall() == [("FINISHED",)] * 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after_s", [0.2, 0.6, 1.2])
+def test_a_kill_while_the_store_is_made_leaves_no_half_of_it(after_s: float, tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", FIRST, store_uri(tmp_path), "first"]
+    process = subprocess.Popen(command, cwd=tmp_path)
+    while not (tmp_path / "mlruns").exists():  # what is made first
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(after_s)
+    process.kill()
+    process.communicate()
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
+        assert ("FINISHED",) in connection.execute("SELECT status FROM runs").fetchall()
