@@ -181,9 +181,8 @@ def recall_extremes(per_class: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if len(set(recalls)) < 2:
         return {"highest": [], "lowest": [], "differ": False, "imprecise": []}
     highest, lowest = ([row for row in tested if row["recall"] == bound(recalls)] for bound in (max, min))
-    shares = np.array([[rows[0]["recall"], 1 - rows[0]["recall"]] for rows in (highest, lowest)])
-    counts = np.rint(shares * [[rows[0]["support"]] for rows in (highest, lowest)])
-    p = fisher_exact(counts).pvalue * math.comb(len(tested), 2)
+    support, recall = np.array([[rows[0]["support"], rows[0]["recall"]] for rows in (highest, lowest)]).T
+    p = fisher_exact(np.rint([support * recall, support * (1 - recall)])).pvalue * math.comb(len(tested), 2)
     least = min(row["precision"] for row in tested if row["recall"])
     imprecise = [row for row in highest if row["precision"] == least < row["recall"]]
     return {"highest": highest, "lowest": lowest, "differ": p <= ALPHA, "imprecise": imprecise}

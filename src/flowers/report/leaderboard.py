@@ -145,11 +145,9 @@ def findings(ranking: Ranking) -> list[str]:
     """
     finals = {each.name: (each.final("train/acc"), each.final("val/acc")) for each in ranking.experiments}
     leads = {name: train - val for name, (train, val) in finals.items() if train is not None and val is not None}
-    return sentences(
+    return _say(
         "ranking.txt.jinja",
-        noun_of(ranking.best.run["dataset"]),
-        ranking=ranking,
-        best=ranking.best,
+        ranking,
         largest_error=largest_error_frac(ranking.photographs),
         said=[*order_findings(ranking), *baseline_findings(ranking)],
         commonest=ranking.best.counts.sum(axis=1).max() / ranking.photographs,
@@ -177,15 +175,12 @@ def order_findings(ranking: Ranking) -> list[str]:
         if below not in named and not ranking.pair(above, below).shown
     ]
     trained_on = {(each.run["data_sha256"], each.run["split_sha256"]) for each in ranking.experiments}
-    return sentences(
+    return _say(
         "order.txt.jinja",
-        noun_of(ranking.best.run["dataset"]),
-        best=names[0],
+        ranking,
         not_shown=not_shown,
         shown=[pair.second for pair in behind if pair.shown],
         beside=beside,
-        named=NAMED,
-        photographs=ranking.photographs,
         fewest=fewest_photographs(),
         smallest=[pair.smallest for pair in ranking.pairs if pair.smallest is not None],
         tenth=smallest_difference(ranking.photographs, ranking.photographs // 10),
@@ -205,17 +200,14 @@ def baseline_findings(ranking: Ranking, mark: str = "") -> list[str]:
     """
     if not ranking.baselines:
         return []
-    networks = [each.name for each in ranking.experiments]
-    missed = {name: baselines for name in networks if (baselines := ranking.not_better_than(name))}
-    return sentences(
-        "baselines.txt.jinja",
-        noun_of(ranking.best.run["dataset"]),
-        missed=missed,
-        networks=networks,
-        baselines=ranking.baselines,
-        named=NAMED,
-        mark=mark,
-    )
+    baselines = {each.name: ranking.not_better_than(each.name) for each in ranking.experiments}
+    missed = {name: which for name, which in baselines.items() if which}
+    return _say("baselines.txt.jinja", ranking, missed=missed, mark=mark)
+
+
+def _say(template: str, ranking: Ranking, **values: Any) -> list[str]:
+    noun, photographs = noun_of(ranking.best.run["dataset"]), ranking.photographs
+    return sentences(template, noun, ranking=ranking, best=ranking.best, photographs=photographs, named=NAMED, **values)
 
 
 def leaderboard(ranking: Ranking) -> list[list[Any]]:
