@@ -6,8 +6,11 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-_NO_MEMORY = re.compile(r"not enough memory|can't allocate memory|out of memory|can't start new thread", re.IGNORECASE)
-"""What torch says, on the processor and on a GPU, and Python where a thread's stack finds no room."""
+_NO_MEMORY = re.compile(
+    "not enough memory|(can't|cannot) allocate memory|out of memory|can't start new thread|failed to map segment",
+    re.IGNORECASE,
+)
+"""What torch says, on the processor and on a GPU, Python where a thread's stack finds no room, and what loads libraries."""
 
 
 class UserError(Exception):
@@ -19,9 +22,9 @@ class UserError(Exception):
 
 def is_short_of_memory(error: BaseException) -> bool:
     """Tell whether Python, numpy, torch or the system says with an error that memory is short."""
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error))))
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    return isinstance(error, ImportError | OSError | RuntimeError) and bool(_NO_MEMORY.search(str(error)))
 
 
 def missing(path: Path) -> str:

@@ -241,6 +241,11 @@ def test_home_is_written_in_full_wherever_it_is_set(conf_copy: Path, monkeypatch
         ("model=mlp model.net.hidden=[1,a]", "'model.net.hidden.1' is 'a', but must be of type Sequence[int]"),
         ("data.source.counts={daisy: x}", "'data.source.counts.daisy' is 'x'"),
         ("model.stages=3", "'model.stages' must be a list"),
+        ("model.stages=[]", "'model.stages' must be a list of one stage or more; correct it, or leave it out."),
+        *(
+            (f"model.{word}", "names no class: leave it out, or give model.")
+            for word in ("net=null", "net=resnet18", "loss=null", "optimizer=3", "augment=null")
+        ),
         ("model.stages=[3]", "'model.stages.0' is 3"),
         ("model.stages=[{name: a, train: all, max_lr: 1}]", "'model.stages.0' lacks 'epochs'"),
         ("~model.net.width", "'model.net' lacks 'width'"),
@@ -278,6 +283,18 @@ def test_network_that_cannot_be_built_is_refused(override: str, part: str) -> No
     settings = read(override)
     with pytest.raises(UserError, match=re.escape(part)):
         build_network(settings.model.net, num_classes=3)
+
+
+def test_a_module_of_ones_own_that_cannot_be_imported_is_told_from_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_net.py").write_text("import no_such_library")
+    said = complaint("model.net._target_=own_net.Net")
+    assert "cannot be used (No module named 'no_such_library'); it is imported by own_net: install it, or" in said
+    (tmp_path / "short_net.py").write_text("raise ImportError('a.so: failed to map segment from shared object')")
+    with pytest.raises(ImportError, match="failed to map"):  # the command line says that memory is too short
+        read("model.net._target_=short_net.Net")
 
 
 def test_images_have_one_size() -> None:

@@ -118,9 +118,11 @@ def test_servers_are_left_as_they_are(uri: str) -> None:
         ("sqlite://mlflow.db", "did you mean tracking.uri=sqlite:///mlflow.db?"),
         ("sqlite:///:memory:", "would be forgotten at the end"),
         ("sqlite://", "would be forgotten at the end"),
+        ("sqlite:///a b", "=sqlite:///a b is a folder: name a file in it, as in tracking.uri=sqlite:///a b/mlflow.db."),
     ],
 )
 def test_what_is_no_store_is_one_sentence(uri: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("a b").mkdir()
     with pytest.raises(UserError) as caught:
         store_uri(uri)
     assert said in str(caught.value)

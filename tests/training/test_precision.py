@@ -57,6 +57,23 @@ def test_numbers_that_lightning_would_take_silently_are_refused(
         make_trainer(make_settings(word).trainer, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("accelerator=foo", r"accelerator='foo'.*; correct trainer\.accelerator\."),
+        ("devices=99", r"trainer\.devices=99, but a training runs on one device here: leave it out"),
+        ("devices=0", r"; correct trainer\.accelerator or trainer\.devices\."),
+        ("strategy=foo", r"strategy='foo'.*; correct trainer\.strategy\."),
+        ("max_time=foo", r"; correct trainer\.max_time\."),
+    ],
+)
+def test_what_lightning_refuses_is_answered_with_the_key(
+    word: str, said: str, make_settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=said):
+        make_trainer(make_settings(f"trainer.{word}").trainer, tmp_path)
+
+
 def test_the_peak_is_in_bytes_and_never_sinks() -> None:
     keep_freed_memory()
     before = peak_memory_bytes()

@@ -18,7 +18,7 @@ from pydantic.errors import PydanticUserError
 
 from flowers.config.schema import Configuration, Data
 from flowers.config.words import takes_text
-from flowers.errors import UserError, suggestion
+from flowers.errors import UserError, is_short_of_memory, suggestion
 
 OFFERED = ("flowers", "torch", "torchmetrics", "timm", "lightning")
 """Packages that a configuration from elsewhere may name something of."""
@@ -53,7 +53,7 @@ def check(config: Mapping[str, Any], packages: Sequence[str] | None = None) -> N
 def _check_node(key: str, node: Any, packages: Sequence[str] | None, config: Mapping[str, Any]) -> None:
     """Hold a node with a ``_target_`` against the signature of what it names, and so the nodes in it."""
     if not isinstance(node, Mapping) or "_target_" not in node:
-        raise UserError(f"'{key}' names no class; give {key}._target_=PACKAGE.CLASS.")
+        raise _no_class(key)
     given: Collection[str] = GIVEN
     if key == "data.source":
         packages, given = ["flowers.sources"], {"root"}
@@ -100,14 +100,20 @@ def _check_values(
         elif isinstance(wanted, type) and dataclasses.is_dataclass(wanted):
             _check_values(place, value, wanted, packages, config)
         elif typing.get_origin(wanted) is list and isinstance(row, type) and dataclasses.is_dataclass(row):
-            if not isinstance(value, list):
-                raise UserError(f"'{place}' must be a list; correct the recipe.")
+            if not isinstance(value, list) or not value:
+                raise UserError(
+                    f"'{place}' must be a list of one {row.__name__.lower()} or more; correct it, or leave it out."
+                )
             for number, each in enumerate(value):
                 _check_values(f"{place}.{number}", each, row, packages, config)
         elif (place, value) != ("trainer.precision", "auto"):  # the one word that Lightning does not know
             _check_type(place, value, wanted)
         if value == "" and packages is None and takes_text(wanted) and target.__module__.startswith("flowers."):
             raise UserError(f"'{place}' is empty; give it a value.")
+
+
+def _no_class(key: str) -> UserError:
+    return UserError(f"'{key}' names no class: leave it out, or give {key}._target_=PACKAGE.CLASS.")
 
 
 def nearest(key: str, known: Iterable[str], config: Mapping[str, Any]) -> str:
@@ -182,16 +188,18 @@ def locate(key: str, target: Any, packages: Sequence[str] | None) -> Callable[..
         allowed = f"something in {', '.join(packages or ())}"
         raise UserError(f"'{key}._target_' is '{target}', but must name {allowed}; correct it, or allow its package.")
     module_name, _, name = str(target).rpartition(".")
-    found, reason = None, "there is no such class"
+    found, reason, remedy = None, "there is no such class", "name PACKAGE.CLASS"
     try:
         found = getattr(importlib.import_module(module_name), name, None)
-    except ImportError as error:
+    except (ImportError, ValueError) as error:  # a ValueError where there is no module name at all
+        if is_short_of_memory(error):
+            raise
         reason = str(error)
-    except ValueError:  # no module name at all
-        pass
+        if isinstance(error, ImportError) and not f"{module_name}.".startswith(f"{error.name}."):
+            remedy = f"it is imported by {module_name}: install it, or correct that module"
     where = f"{getattr(found, '__module__', None) or ''}."
     if not callable(found) or not where.startswith(inside):
-        raise UserError(f"'{key}._target_' is '{target}', which cannot be used ({reason}); name PACKAGE.CLASS.")
+        raise UserError(f"'{key}._target_' is '{target}', which cannot be used ({reason}); {remedy}.")
     return found
 
 
@@ -209,6 +217,9 @@ def _check_type(key: str, value: Any, wanted: Any) -> None:
         # As JSON, which like YAML has lists but no tuples; strictly, as true is no 1 and "16" no 16.
         adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
+        # What takes an object or the node that describes it.
+        if any(typing.get_origin(each) is Mapping for each in typing.get_args(wanted)):
+            raise _no_class(key) from error
         first = error.errors()[0]
         # Besides keys and numbers, a place names the branch of a union, which is no part of the key.
         known = ".".join(dotted(value)).split(".")

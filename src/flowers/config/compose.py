@@ -33,14 +33,12 @@ from flowers.errors import UserError, is_short_of_memory, suggestion
 PLUGINS = {"launcher": ("joblib", "ray", "rq", "submitit"), "sweeper": ("ax", "nevergrad", "optuna")}
 """What Hydra's authors publish as ``hydra-NAME-launcher`` and ``hydra-NAME-sweeper``."""
 NODES = {
-    "data": "data.root=PHOTOS",
-    "model": "model.net.name=resnet18",
-    "trainer": "trainer.max_epochs=3",
+    **dict.fromkeys(("data", "model", "trainer"), ""),
     "callbacks": "callbacks.NAME._target_=PACKAGE.CLASS",
-    "logger": "logger.NAME._target_=PACKAGE.CLASS",
+    "logger": "logger.NAME._target_=PACKAGE.CLASS or logger.mlflow=null",
     "tracking": "tracking.enabled=false",
 }
-"""Groups of keys at the top of a configuration, and what can be given in them."""
+"""Groups of keys at the top of a configuration, and what can be given in those that are not chosen by a name."""
 CONF_DIR = Path(__file__).parents[3] / "conf"
 if not CONF_DIR.is_dir():  # installed from a wheel
     CONF_DIR = Path(__file__).parents[1] / "conf"
@@ -122,11 +120,14 @@ def complete_words(words: Sequence[str], config: DictConfig | None = None) -> li
     sweep = not {"-m", "--multirun", "hydra.mode=MULTIRUN"}.isdisjoint(words)
     words = [as_hydra_reads(word, type_of(word.partition("=")[0].lstrip("+")), sweep) for word in words]
     given = {key: value for key, sign, value in (word.partition("=") for word in words) if sign}
+    known_groups = groups()
+    for key in known_groups:
+        if given.get(key) == "null":  # of which Hydra says neither the key nor the remedy
+            raise UserError(_explain_choice(f"{key}/null", names_in(key)))
     plain = any("." in key and key[0] not in "+~" for key in given)
     if not plain or any(word.startswith(("--config", "-cd", "-cn", "-cp", "--help", "-h")) for word in words):
         return words
     if config is None:
-        known_groups = groups()
         choices = [f"{key}={value.partition(',')[0]}" for key, value in given.items() if key in known_groups]
         config = _compose(["name=none", "out_dir=none", *choices])
     known = dotted(as_dict(config, resolve=False))
@@ -192,12 +193,20 @@ def _explain_choice(name: str, options: Sequence[str]) -> str:
     if not group:
         return f"there is no configuration '{option}'; correct --config-name, --config-path or --config-dir."
     where, known = group if kind != group else f"conf/{group}", sorted(set(options) - {"base"})
-    if not option:
-        return f"'{group}=' gives no value; known: {', '.join(known)}"
+    if option in ("", "null"):
+        return f"'{group}={option}' gives no value; known: {', '.join(known)}"
     said = suggestion(option, known)
     if group == "data" and Path(at_home(option)).is_dir():
         said = f"for a folder of photographs give {shlex.join(['data=folder', f'data.root={option}'])}; {said}"
     return f"{where} has no '{option}': {said}" + (f" Known: {', '.join(known)}." if said.endswith("?") else "")
+
+
+def _explain_group(name: str) -> str:
+    """Say what can be done with a group of keys that was deleted, or got a value."""
+    if NODES[name]:
+        return f"'{name}' is a group of keys: give one of them, such as {NODES[name]}."
+    choice = f"{name}=NAME ({', '.join(names_in(name))})"
+    return f"'{name}' is a group of keys that every configuration needs: keep the default, or choose one with {choice}."
 
 
 def _explain_word(word: str) -> str:
@@ -231,14 +240,13 @@ def _explain_key(error: OmegaConfBaseException) -> str:
     key = error.full_key or str(error.key)
     reason = str(error.msg).partition("\n")[0]
     if "is not in struct" in reason or "not in '" in reason:
-        parent = error.parent_node
-        known = [str(name) for name in parent if name != "hydra"] if isinstance(parent, DictConfig) else []
-        whole: Any = {}
-        if isinstance(parent, DictConfig):
-            with contextlib.suppress(OmegaConfBaseException):
-                whole = OmegaConf.to_container(parent._get_root(), resolve=False)
-        if key == error.key:  # at the top, names of groups can be given too
-            known += groups()
+        parent = error.parent_node if isinstance(error.parent_node, DictConfig) else OmegaConf.create()
+        known = {str(name) for name in parent} - {"hydra"}
+        if "hydra" in parent:  # the top of a configuration, where names of groups can be given too
+            if key in NODES:
+                return _explain_group(key)
+            known |= groups()
+        whole = cast("dict[str, Any]", OmegaConf.to_container(parent._get_root(), resolve=False))
         return f"the configuration has no key '{key}': {nearest(key, known, whole)}"
     if isinstance(error, MissingMandatoryValue) or "Missing mandatory value" in reason:
         elsewhere = ", or write it into its file in conf/data" if key.startswith("data.") else ""
@@ -265,9 +273,9 @@ def read_settings(config: DictConfig, packages: Sequence[str] | None = None, hom
     with explain_hydra_errors():
         if "hydra" in config:
             config = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
-        for name, example in NODES.items():
+        for name in NODES:
             if not isinstance(config.get(name), DictConfig):
-                raise UserError(f"'{name}' is a group of keys: give one of them, such as {example}.")
+                raise UserError(_explain_group(name))
         plain = as_dict(config, throw_on_missing=True)
     _settle_store(plain)
     check(plain, packages)
@@ -338,7 +346,10 @@ def instantiate(key: str, node: Any, **given: Any) -> Any:
         ):
             raise error.__cause__ from error
         reason = " ".join(str(error.__cause__ or error).split())
-        raise UserError(f"'{key}' cannot be built: {reason}; correct the recipe or the override.") from error
+        said = {name for name in node if re.search(rf"\b{name}\b", reason)}
+        said |= {name for name, value in node.items() if isinstance(value, str) and repr(value) in reason}
+        place = " or ".join(f"{key}.{name}" for name in sorted(said)) or "the recipe or the override"
+        raise UserError(f"'{key}' cannot be built: {reason.rstrip('.')}; correct {place}.") from error
 
 
 def read_params(file: Path) -> dict[str, Any]:

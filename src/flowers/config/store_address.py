@@ -95,6 +95,9 @@ def store_uri(given: str | None = None, recorded: str | None = None, key: str = 
         return uri
     # Whole, as MLflow keeps its connections by their address, and takes ~ for a folder of that name.
     path, (_, sign, query) = _project() / file.expanduser(), uri.partition("?")
+    if path.is_dir():
+        place = f"{key}={_SQLITE}{file}"
+        raise UserError(f"{place} is a folder: name a file in it, as in {place}/mlflow.db.")
     # Of two readings of a %, MLflow has both.
     return uri if "%" in str(path) else f"{_SQLITE}{path}{sign}{query}"
 

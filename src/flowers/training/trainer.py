@@ -39,7 +39,12 @@ def make_trainer(node: Mapping[str, Any], folder: Path, **given: Any) -> Trainer
     """
     if node.get("accelerator") == "gpu" and not torch.accelerator.is_available():
         raise UserError("trainer.accelerator=gpu, but torch finds no GPU here; use trainer.accelerator=auto.")
-    limit, clip = node.get("limit_train_batches"), node.get("gradient_clip_val")
+    limit, clip, devices = node.get("limit_train_batches"), node.get("gradient_clip_val"), node.get("devices")
+    if isinstance(devices, int) and devices > 1:
+        raise UserError(
+            f"trainer.devices={devices}, but a training runs on one device here: leave it out, or number the one, as "
+            "in trainer.devices=[1]."
+        )
     if limit is not None and limit <= 0:
         raise UserError(
             f"trainer.limit_train_batches={limit} must be at least 1 batch or a share above 0.0, or null for all."
