@@ -23,6 +23,7 @@ EXPERIMENTS = CONF_DIR / "experiment"
 RECIPES = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
 DATASETS = names_in("data")
 MODELS = names_in("model")
+HARM = {"_target_": "shutil.rmtree", "path": "nowhere"}
 OPEN = ["name=test", "out_dir=out"]  # what only a running Hydra job can say
 
 
@@ -241,7 +242,7 @@ def test_home_is_written_in_full_wherever_it_is_set(conf_copy: Path, monkeypatch
         ("model=mlp model.net.hidden=[1,a]", "'model.net.hidden.1' is 'a', but must be of type Sequence[int]"),
         ("data.source.counts={daisy: x}", "'data.source.counts.daisy' is 'x'"),
         ("model.stages=3", "'model.stages' must be a list"),
-        ("model.stages=[]", "'model.stages' must be a list of one stage or more; correct it, or leave it out."),
+        ("model.stages=[]", "'model.stages' must be a list of one stage or more; correct it."),
         *(
             (f"model.{word}", "names no class: leave it out, or give model.")
             for word in ("net=null", "net=resnet18", "loss=null", "optimizer=3", "augment=null")
@@ -307,6 +308,7 @@ def test_images_have_one_size() -> None:
     "target",
     [
         *("os.system", "builtins.eval", "flowers.models.nets.torch.load", "flowers.models.nets.pairwise"),
+        *("torch.load", "torch.hub.load", "lightning.seed_everything", "flowers.errors.missing"),
         *("flowers.config.compose.Path", "torchvision.models.resnet18", "mypackage.Net", "flowersfake.Net"),
     ],
 )
@@ -314,6 +316,21 @@ def test_a_configuration_from_elsewhere_names_only_what_a_few_packages_offer(tar
     config = compose_config(OPEN)
     OmegaConf.update(config, "model.net", {"_target_": target}, merge=False)
     with pytest.raises(UserError, match=rf"'model\.net\._target_' is '{re.escape(target)}'"):
+        read_settings(config, OFFERED)
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        {"_target_": "torch.nn.Identity", "_args_": [HARM]},
+        {"_target_": "torch.nn.Identity", "layers": [1, HARM]},
+        {"_target_": "flowers.models.nets.Linear", "image_px": {"size": {"of": HARM}}},
+    ],
+)
+def test_a_configuration_from_elsewhere_hides_no_call_in_a_value(net: dict[str, Any]) -> None:
+    config = compose_config(OPEN)
+    OmegaConf.update(config, "model.net", net, merge=False)
+    with pytest.raises(UserError, match=r"\._target_' is 'shutil\.rmtree', but must name something in flowers, torch"):
         read_settings(config, OFFERED)
 
 

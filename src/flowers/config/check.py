@@ -22,10 +22,12 @@ from flowers.errors import UserError, is_short_of_memory, suggestion
 
 OFFERED = ("flowers", "torch", "torchmetrics", "timm", "lightning")
 """Packages that a configuration from elsewhere may name something of."""
+_CLASSES_ONLY = ("flowers.", "torch.", "torchmetrics.", "lightning.")
+"""Of these it may name no function: ``torch.load`` runs what a file holds, others remove files."""
 GIVEN = {"num_classes", "callbacks", "logger"}
 """Parameters that are given when an object is made, and need not stand in the configuration."""
-_SCHEMAS: dict[str, Any] = {"data": Data, "hydra": HydraConf}
 _HYDRA = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
+_TYPES: dict[str, Any] = {**typing.get_type_hints(Configuration), "data": Data, "hydra": HydraConf}
 
 
 def check(config: Mapping[str, Any], packages: Sequence[str] | None = None) -> None:
@@ -38,37 +40,39 @@ def check(config: Mapping[str, Any], packages: Sequence[str] | None = None) -> N
     Raises:
         UserError: Naming the key, and the nearest known one or what it must be.
     """
+    # Of a trained model that is opened again, callbacks and loggers are never made.
+    made = ("callbacks", "logger") if packages is None else ()
     for key, value in dotted(config).items():
         if isinstance(value, str) and value != (readable := value.encode(errors="backslashreplace").decode()):
             raise UserError(f"'{key}' is '{readable}', which is not UTF-8: rename that file or folder.")
-    _check_values("", config, Configuration, packages, config)
+        node, _, leaf = key.rpartition(".")
+        # All of them, as Hydra makes what lies in a list or below _args_ too.
+        if leaf == "_target_" and node.partition(".")[0] in ("data", "model", "trainer", *made):
+            source = f"{node}.".startswith("data.source.")
+            found = locate(node, value, ["flowers.sources"] if source else packages)
+            harmful = not source and inspect.isroutine(found) and found.__module__.startswith(_CLASSES_ONLY)
+            if harmful and packages is not None:
+                raise UserError(f"'{key}' is '{value}', a function, but must name a class in a trained model.")
+    _check_values("", config, Configuration, config)
     nodes = {name: config[name] for name in ("data", "model", "trainer")}
-    # Of a trained model that is opened again, callbacks and loggers are never made.
-    for group in ("callbacks", "logger") if packages is None else ():
+    for group in made:
         nodes |= {f"{group}.{name}": node for name, node in config[group].items() if node is not None}
     for key, node in nodes.items():
-        _check_node(key, node, packages, config)
+        _check_node(key, node, config)
 
 
-def _check_node(key: str, node: Any, packages: Sequence[str] | None, config: Mapping[str, Any]) -> None:
+def _check_node(key: str, node: Any, config: Mapping[str, Any]) -> None:
     """Hold a node with a ``_target_`` against the signature of what it names, and so the nodes in it."""
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise _no_class(key)
-    given: Collection[str] = GIVEN
-    if key == "data.source":
-        packages, given = ["flowers.sources"], {"root"}
-    target = locate(key, node["_target_"], packages)
+    target = locate(key, node["_target_"], None)
     values = {name: value for name, value in node.items() if name not in _HYDRA}
-    _check_values(key, values, target, packages, config, parameters_of(target) if node.get("_partial_") else given)
+    given: Collection[str] = parameters_of(target) if node.get("_partial_") else GIVEN
+    _check_values(key, values, target, config, {"root"} if key == "data.source" else given)
 
 
 def _check_values(
-    key: str,
-    values: Any,
-    target: Callable[..., Any],
-    packages: Sequence[str] | None,
-    config: Mapping[str, Any],
-    given: Collection[str] = (),
+    key: str, values: Any, target: Callable[..., Any], config: Mapping[str, Any], given: Collection[str] = ()
 ) -> None:
     """Hold the values of a node against the parameters of a class or function; they are those of a dataclass too.
 
@@ -76,7 +80,6 @@ def _check_values(
         key: Where the node stands; empty for the whole configuration.
         values: By the names of parameters.
         target: What takes them.
-        packages: As in :func:`check`.
         config: As in :func:`check`.
         given: Parameters that need not be among the values.
     """
@@ -96,20 +99,18 @@ def _check_values(
         place, wanted = f"{prefix}{name}", known[name].annotation if name in known else Any
         row = next(iter(typing.get_args(wanted)), None)
         if key and isinstance(value, Mapping) and ("_target_" in value or place == "data.source"):
-            _check_node(place, value, packages, config)
+            _check_node(place, value, config)
         elif isinstance(wanted, type) and dataclasses.is_dataclass(wanted):
-            _check_values(place, value, wanted, packages, config)
+            _check_values(place, value, wanted, config)
         elif typing.get_origin(wanted) is list and isinstance(row, type) and dataclasses.is_dataclass(row):
             if not isinstance(value, list) or not value:
-                raise UserError(
-                    f"'{place}' must be a list of one {row.__name__.lower()} or more; correct it, or leave it out."
-                )
+                raise UserError(f"'{place}' must be a list of one {row.__name__.lower()} or more; correct it.")
             for number, each in enumerate(value):
-                _check_values(f"{place}.{number}", each, row, packages, config)
+                _check_values(f"{place}.{number}", each, row, config)
+        elif value == "" and takes_text(wanted) and target.__module__.startswith("flowers."):
+            raise UserError(f"'{place}' is empty; give it a value.")
         elif (place, value) != ("trainer.precision", "auto"):  # the one word that Lightning does not know
             _check_type(place, value, wanted)
-        if value == "" and packages is None and takes_text(wanted) and target.__module__.startswith("flowers."):
-            raise UserError(f"'{place}' is empty; give it a value.")
 
 
 def _no_class(key: str) -> UserError:
@@ -127,13 +128,11 @@ def nearest(key: str, known: Iterable[str], config: Mapping[str, Any]) -> str:
     leaf = key.rpartition(".")[2]
     group, _, rest = key.partition(".")
     # Under a node, what is meant lies under that node too.
-    everywhere = [
-        each for each in dotted(config) if each.partition(".")[0] == group or (not rest and "hydra" not in each)
-    ]
-    same = [each for each in everywhere if each != key and each.rpartition(".")[2] == leaf]
-    alike = [each for each in everywhere if each.rpartition(".")[2].endswith(f"_{leaf}")]
-    if same or alike:
-        return "did you mean " + " or ".join(f"'{each}'" for each in (same[:2] + alike[:1])) + "?"
+    places = [each for each in dotted(config) if each.startswith(f"{group}.") or (not rest and "hydra" not in each)]
+    near = [each for each in places if each != key and f"_{each.rpartition('.')[2]}".endswith(f"_{leaf}")]
+    if near:
+        exact_first = sorted(near, key=lambda each: each.rpartition(".")[2] != leaf)
+        return "did you mean " + " or ".join(f"'{each}'" for each in exact_first[:3]) + "?"
     return suggestion(leaf, set(known))
 
 
@@ -149,13 +148,10 @@ def dotted(node: Any, prefix: str = "") -> dict[str, Any]:
 @functools.cache
 def type_of(key: str) -> Any:
     """Tell the type that the schema, or Hydra's own, gives a dotted key; Any where the class of its node decides."""
-    kind: Any = Configuration
-    for name in key.split("."):
-        if kind is Configuration and name in _SCHEMAS:
-            kind = _SCHEMAS[name]
-        else:
-            known = parameters_of(kind) if isinstance(kind, type) and dataclasses.is_dataclass(kind) else {}
-            kind = known[name].annotation if name in known else Any
+    first, *rest = key.split(".")
+    kind = _TYPES.get(first, Any)
+    for name in rest:
+        kind = typing.get_type_hints(kind).get(name, Any) if dataclasses.is_dataclass(kind) else Any
     return kind
 
 
