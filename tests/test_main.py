@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from flowers.__main__ import COMMANDS
+from flowers.config.compose import CONF_DIR
 
 WHERE = '''"""Say where the code lies."""
 import multiprocessing
@@ -32,6 +33,8 @@ def test_the_source_in_the_working_folder_runs(tmp_path: Path) -> None:
     (here / "commands").mkdir(parents=True)
     for name in ("__init__.py", "__main__.py", "atomic.py", "errors.py", "commands/__init__.py"):
         shutil.copyfile(installed / name, here / name)
+    shutil.copytree(installed / "config", here / "config")
+    shutil.copytree(CONF_DIR, tmp_path / "conf")
     (here / "commands/where.py").write_text(WHERE)
     environment = os.environ | {"PYTHONPATH": str(installed.parent)}  # as an installation is found
     done = subprocess.run(

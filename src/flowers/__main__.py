@@ -20,12 +20,18 @@ def command_files() -> list[Path]:
     return sorted(file for file in COMMANDS.glob("*.py") if file.stem != "__init__")
 
 
-def own_keys(tree: ast.Module) -> dict[str, ast.expr | None]:
-    """Find a command's own keys and their defaults; None for one that must be given."""
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == "Arguments":
-            return {ast.unparse(each.target): each.value for each in node.body if isinstance(each, ast.AnnAssign)}
-    return {}
+def read_command(file: Path) -> tuple[str, dict[str, ast.expr | None], bool]:
+    """Read what a command does, its own keys and whether it composes a configuration, without importing it.
+
+    Returns:
+        Its docstring; its keys with their defaults, None for one that must be given; whether it composes.
+    """
+    source = file.read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    bodies = (node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Arguments")
+    fields = [each for body in bodies for each in body if isinstance(each, ast.AnnAssign)]
+    own = {ast.unparse(each.target): each.value for each in fields}
+    return (ast.get_docstring(tree) or "").strip(), own, "run_command(" in source
 
 
 def check_words(file: Path, words: list[str]) -> None:
@@ -33,15 +39,14 @@ def check_words(file: Path, words: list[str]) -> None:
 
     Only for commands that compose a configuration; what Hydra's options (`-m`, `--cfg`) change is left to it.
     """
-    source = file.read_text(encoding="utf-8")
-    if "run_command(" in source and not any(word.startswith("-") for word in words):
-        from flowers.config.cli import check_pairs, exit_on_user_error
-        from flowers.config.compose import compose_config
+    from flowers.config.cli import check_names
+    from flowers.config.compose import compose_config
 
-        own = own_keys(ast.parse(source))
-        with exit_on_user_error():
-            check_pairs(words)
-            compose_config([word for word in words if word.partition("=")[0] not in own])
+    _, own, composes = read_command(file)
+    if composes and not any(word.startswith("-") for word in words):
+        others = [word for word in words if word.partition("=")[0] not in own]
+        check_names(others, own)
+        compose_config(others)
 
 
 def show_help(file: Path, words: list[str]) -> None:
@@ -51,15 +56,13 @@ def show_help(file: Path, words: list[str]) -> None:
         file: The command's.
         words: Its command line; other words than `--help` choose whose keys are shown.
     """
-    source = file.read_text(encoding="utf-8")
-    tree = ast.parse(source)
-    own = own_keys(tree)
-    print((ast.get_docstring(tree) or "").strip())
+    text, own, composes = read_command(file)
+    print(text)
     if own:
         print("\nKeys of this command:")
     for key, value in own.items():
         print(f"  {key}={'(needed)' if value is None else _default(value)}")
-    if "run_command(" in source:
+    if composes:
         from flowers.config.cli import run_command
 
         print(flush=True)
@@ -83,8 +86,7 @@ def list_commands() -> None:
     print("flowers: photographs in; a trained, explained and honestly measured classifier out.\n")
     print("Usage: flowers COMMAND [key=value …]      flowers COMMAND --help says more\n")
     for file in files:
-        text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-        summary = text.partition("\n")[0].partition(":")[0].rstrip(".")
+        summary = read_command(file)[0].partition("\n")[0].partition(":")[0].rstrip(".")
         print(f"  {file.stem:{width}}  {summary}")
 
 
@@ -132,15 +134,14 @@ def main() -> None:
     elif {"--help", "-h"} & set(words):
         show_help(file, words)
     else:
-        check_words(file, words)
-        following: list[str] | None = [file.stem, *words]
-        while following:  # a command may name the one that follows it
-            sys.argv = [f"flowers {following[0]}", *following[1:]]
-            try:
-                command = importlib.import_module(f"flowers.commands.{following[0]}")
-            except KeyboardInterrupt:  # nothing has begun; later, the command says what is to be said
-                sys.exit(130)
-            following = command.main()
+        from flowers.config.cli import exit_on_user_error
+
+        with exit_on_user_error():  # commands say more of their own errors; here memory may be too short to import one
+            check_words(file, words)
+            following: list[str] | None = [file.stem, *words]
+            while following:  # a command may name the one that follows it
+                sys.argv = [f"flowers {following[0]}", *following[1:]]
+                following = importlib.import_module(f"flowers.commands.{following[0]}").main()
 
 
 if __name__ == "__main__":

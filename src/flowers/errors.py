@@ -10,7 +10,7 @@ _NO_MEMORY = re.compile(
     "not enough memory|(can't|cannot) allocate memory|out of memory|can't start new thread|failed to map segment",
     re.IGNORECASE,
 )
-"""What torch says, on the processor and on a GPU, Python where a thread's stack finds no room, and what loads libraries."""
+"""What torch says, on the processor and on a GPU, Python of a thread's stack, and what loads libraries."""
 
 
 class UserError(Exception):

@@ -312,7 +312,9 @@ def test_help_shows_a_commands_own_keys(capsys: pytest.CaptureFixture[str], tmp_
         assert part in shown
 
 
-@pytest.mark.parametrize("words", [["train", "experiment=cnn_scrach"], ["crossval", "folds=3", "sed=1"]])
+@pytest.mark.parametrize(
+    "words", [["train", "experiment=cnn_scrach"], ["crossval", "folds=3", "sed=1"], ["crossval", "fold=3"]]
+)
 def test_a_mistyped_name_is_said_before_the_libraries_are_imported(words: list[str], tmp_path: Path) -> None:
     command = [sys.executable, "-X", "importtime", "-m", "flowers", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)

@@ -27,7 +27,7 @@ from pathlib import Path
 import pandas as pd
 
 from flowers.commands.train import train
-from flowers.config.cli import check_pairs, exit_on_user_error, take_keys
+from flowers.config.cli import exit_on_user_error, take_keys
 from flowers.config.compose import change, compose_config, read_data, read_settings, with_seed
 from flowers.config.provenance import describe
 from flowers.config.schema import Settings
@@ -251,9 +251,7 @@ def compose_recipes(experiments: Sequence[str], overrides: Sequence[str]) -> lis
 def main() -> None:
     """Draw the learning curves of the recipes that the command line names."""
     with exit_on_user_error():
-        words = sys.argv[1:]
-        check_pairs(words)
-        arguments, overrides = take_keys(Arguments, words)
+        arguments, overrides = take_keys(Arguments, sys.argv[1:])
         if not arguments.experiments:
             raise UserError(
                 "experiments=[] names no recipe; give some, like experiments=[cnn_scratch,sample_finetune]."

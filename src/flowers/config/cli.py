@@ -5,9 +5,8 @@ Behind it, functions take settings and plain values, and nobody knows of a comma
 
 import contextlib
 import os
-import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast, get_type_hints
 
@@ -20,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from flowers.config.compose import CONF_DIR, complete_words, explain_hydra_errors, groups, read_settings
 from flowers.config.schema import Configuration, Settings
 from flowers.config.store_address import hide_secrets
-from flowers.config.words import literal, read_word
+from flowers.config.words import check_pairs, literal, read_word
 from flowers.errors import UserError, is_short_of_memory, suggestion
 
 T = TypeVar("T")
@@ -118,28 +117,6 @@ def read_arguments(schema: type[T], words: Sequence[str] | None = None) -> T:
         return cast("T", OmegaConf.to_object(merged))
 
 
-def check_pairs(words: Sequence[str]) -> dict[str, str]:
-    """Hold words against the form ``key=value``, or ``~key``.
-
-    Returns:
-        The words by their keys; of a key that is given twice the last one, as Hydra has it.
-
-    Raises:
-        UserError: If one has another form.
-    """
-    given: dict[str, str] = {}
-    for number, word in enumerate(words):
-        key, sign, _ = word.partition("=")
-        if word.startswith("-") or not (sign or word.startswith("~")):
-            before = words[number - 1] if number else ""
-            whole = (
-                f", or quote what belongs together, as in {shlex.quote(f'{before} {word}')}" if "=" in before else ""
-            )
-            raise UserError(f"'{word}' is not of the form key=value; see --help for the keys{whole}.")
-        given[key.lstrip("+")] = word
-    return given
-
-
 def options_first(words: Sequence[str]) -> list[str]:
     """Put Hydra's options before the overrides, for Hydra understands only some of the other orders.
 
@@ -175,16 +152,24 @@ def take_keys(schema: type[T], words: Sequence[str]) -> tuple[T, list[str]]:
     Raises:
         UserError: If an own key is missing or of the wrong type, or a word sets a key that nobody has.
     """
-    names = get_type_hints(schema).keys()
+    names = get_type_hints(schema)
     own = [word for word in words if word.partition("=")[0] in names and "=" in word]
     others = [word for word in words if word not in own]
-    known = get_type_hints(Configuration).keys() | names | groups()
-    for word in others:
+    check_names(others, names)
+    return read_arguments(schema, own), others
+
+
+def check_names(words: Sequence[str], own: Iterable[str]) -> None:
+    """Refuse a key that is neither a command's own nor the configuration's: Hydra, which says the rest, knows no own.
+
+    Raises:
+        UserError: With the nearest known one.
+    """
+    known = get_type_hints(Configuration).keys() | groups() | set(own)
+    for word in words:
         key, sign, _ = word.partition("=")
-        # Hydra says what is wrong with the others, but knows nothing of this command's own keys.
         if sign and key.isidentifier() and key not in known:
             raise UserError(f"the configuration has no key '{key}': {suggestion(key, known)}")
-    return read_arguments(schema, own), others
 
 
 def take_command_line(schema: type[T]) -> T:

@@ -2,11 +2,10 @@
 
 import contextlib
 import functools
-import inspect
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +26,7 @@ from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 from flowers.config.check import check, dotted, locate, nearest, parameters_of, type_of
 from flowers.config.schema import Data, Settings, Split, Stage
 from flowers.config.store_address import hide_secret
-from flowers.config.words import as_hydra_reads, at_home, literal, typable
+from flowers.config.words import as_hydra_reads, at_home, check_pairs, literal, typable
 from flowers.errors import UserError, is_short_of_memory, suggestion
 
 PLUGINS = {"launcher": ("joblib", "ray", "rq", "submitit"), "sweeper": ("ax", "nevergrad", "optuna")}
@@ -86,6 +85,7 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     Raises:
         UserError: If a name or key in the overrides does not exist.
     """
+    check_pairs(overrides)
     config = None
     if not any("._target_" in word for word in overrides):
         with contextlib.suppress(UserError):  # mostly all keys are there, and nothing needs to be looked up
@@ -119,13 +119,13 @@ def complete_words(words: Sequence[str], config: DictConfig | None = None) -> li
     """
     sweep = not {"-m", "--multirun", "hydra.mode=MULTIRUN"}.isdisjoint(words)
     words = [as_hydra_reads(word, type_of(word.partition("=")[0].lstrip("+")), sweep) for word in words]
-    given = {key: value for key, sign, value in (word.partition("=") for word in words) if sign}
+    given = {key.lstrip("+"): value for key, sign, value in (word.partition("=") for word in words) if sign}
     known_groups = groups()
     for key in known_groups:
         if given.get(key) == "null":  # of which Hydra says neither the key nor the remedy
             raise UserError(_explain_choice(f"{key}/null", names_in(key)))
-    plain = any("." in key and key[0] not in "+~" for key in given)
-    if not plain or any(word.startswith(("--config", "-cd", "-cn", "-cp", "--help", "-h")) for word in words):
+    dotless = not any("." in key for key in given)
+    if dotless or any(word.startswith(("--config", "-cd", "-cn", "-cp", "--help", "-h")) for word in words):
         return words
     if config is None:
         choices = [f"{key}={value.partition(',')[0]}" for key, value in given.items() if key in known_groups]
@@ -135,14 +135,15 @@ def complete_words(words: Sequence[str], config: DictConfig | None = None) -> li
     for word in words:
         key, sign, value = word.partition("=")
         parent, _, leaf = key.rpartition(".")
-        if not sign or not parent or key.partition(".")[0] not in ("data", "model", "trainer", "callbacks", "logger"):
+        if not sign or not parent or key.partition(".")[0] not in NODES:
             completed.append(word)
             continue
-        targets = (f"{parent}._target_", f"+{parent}._target_")
-        target = next((given[each] for each in targets if each in given), known.get(targets[0]))
+        target = given.get(f"{parent}._target_", known.get(f"{parent}._target_"))
         # Classes are looked at, which may take seconds to import, only where they decide.
         if key not in known or (value and as_hydra_reads(word, str, sweep) != word):
-            parameters = _parameters(parent, target, parent in known)
+            row = Stage if parent in known and parent.startswith("model.stages.") else type_of(parent)
+            kind = row if target is None else locate(parent, target, None)
+            parameters = {} if target is None and not is_dataclass(kind) else parameters_of(kind)
             if value and leaf in parameters:
                 word = as_hydra_reads(word, parameters[leaf].annotation, sweep)
             free = parent.startswith(("callbacks", "logger")) or known.get(parent) == {}
@@ -156,14 +157,6 @@ def complete_words(words: Sequence[str], config: DictConfig | None = None) -> li
     return completed
 
 
-def _parameters(parent: str, target: str | None, exists: bool) -> dict[str, inspect.Parameter]:
-    """Give the keys that a node may have, by the class that it names or by the schema."""
-    if target is not None:
-        return parameters_of(locate(parent, target, None))
-    schema = Split if parent == "data.split" else Stage if exists and parent.startswith("model.stages.") else None
-    return {} if schema is None else parameters_of(schema)
-
-
 @contextlib.contextmanager
 def explain_hydra_errors() -> Iterator[None]:
     """Turn Hydra's and OmegaConf's complaints about the configuration into one sentence each."""
@@ -173,12 +166,10 @@ def explain_hydra_errors() -> Iterator[None]:
         raise UserError(_explain_choice(str(error.missing_cfg_file), error.options or [])) from error
     except OverrideParseException as error:
         raise UserError(_explain_word(error.override)) from error
-    except CompactHydraException as error:
-        if isinstance(error.__cause__, OmegaConfBaseException):
-            raise UserError(_explain_key(error.__cause__)) from error
-        raise UserError(_explain_override(str(error))) from error
-    except OmegaConfBaseException as error:
-        raise UserError(_explain_key(error)) from error
+    except (CompactHydraException, OmegaConfBaseException) as error:
+        cause = error.__cause__ if isinstance(error, CompactHydraException) else error
+        said = _explain_key(cause) if isinstance(cause, OmegaConfBaseException) else _explain_override(str(error))
+        raise UserError(said) from error
     except ValueError as error:  # Hydra's
         raise UserError(f"the command cannot be understood ({error}); see --help.") from error
 
@@ -211,9 +202,7 @@ def _explain_group(name: str) -> str:
 
 def _explain_word(word: str) -> str:
     """Say what is wrong with a word that Hydra's grammar has no rule for."""
-    key, sign, _ = word.partition("=")
-    if not sign:
-        return f"'{word}' is not of the form key=value; see --help for the keys."
+    key = word.partition("=")[0]
     if not re.fullmatch(r"[\w$./@:+~-]+", key, re.ASCII):
         return f"the configuration has no key '{key}'; see --help for the keys."
     return (
@@ -284,12 +273,11 @@ def read_settings(config: DictConfig, packages: Sequence[str] | None = None, hom
 
 def _settle_store(plain: dict[str, Any]) -> None:
     """Have all commands record where the logger ``mlflow`` does, and keep a password out of what is written down."""
-    mentioned = [plain["logger"].get("mlflow"), plain["tracking"]]
-    nodes = [node for node in mentioned if isinstance(node, dict)]
+    nodes = [node for node in (plain["logger"].get("mlflow"), plain["tracking"]) if isinstance(node, dict)]
     for key in ("uri", "experiment"):
         given = next((node[key] for node in nodes if key in node), None)
         if isinstance(given, str):
-            for node in (node for node in nodes if key in node or node is nodes[-1]):
+            for node in (node for node in nodes if key in node or node is plain["tracking"]):
                 node[key] = hide_secret(given)
 
 

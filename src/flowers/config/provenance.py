@@ -103,9 +103,7 @@ def peak_memory_bytes() -> int:
 
 def usable_processors() -> int:
     """Count the processors that this process may use; where the system does not say (macOS), all of them."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def code_digest(*rooms: str) -> str:
@@ -115,9 +113,8 @@ def code_digest(*rooms: str) -> str:
     """
     package = Path(__file__).parents[1]
     hasher = hashlib.sha256()
-    places = [package / room for room in rooms]
-    files = [path for place in places for path in (place, *place.rglob("*")) if path.suffix in (".py", ".yaml", ".icc")]
-    for path in sorted(files):
+    found = (path for room in rooms for path in (package / room, *(package / room).rglob("*")))
+    for path in sorted(path for path in found if path.suffix in (".py", ".yaml", ".icc")):
         hasher.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
     return hasher.hexdigest()
 

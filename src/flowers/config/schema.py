@@ -6,16 +6,11 @@ stand in ``conf/``. This module imports nothing heavy, so that ``--help`` is qui
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from omegaconf import DictConfig
-
-if TYPE_CHECKING:
-    Settings = Any
-else:
-    Settings = DictConfig
-"""A configuration that is complete, resolved and checked, read by attribute: ``settings.data.root``. Never changed:
-:func:`flowers.config.compose.change` makes another one."""
+Settings = Any
+"""OmegaConf's ``DictConfig`` of a configuration that is complete, resolved and checked, read by attribute:
+``settings.data.root``. Never changed: :func:`flowers.config.compose.change` makes another one."""
 
 HUB = "hub"
 """Value of `weights`: those that are published for the architecture, fetched over the network."""

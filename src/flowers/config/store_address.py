@@ -54,10 +54,8 @@ def hide_secrets(words: Sequence[str]) -> list[str]:
     hidden = []
     for word in words:
         key, _, value = word.lstrip("+").partition("=")
-        if key in ("tracking.uri", "logger.mlflow.uri"):
-            hide_secret(value.strip("'\""))
-            word = without_secrets(word)
-        hidden.append(word)
+        uri = value.strip("'\"") if key in ("tracking.uri", "logger.mlflow.uri") else ""
+        hidden.append(word.replace(uri, hide_secret(uri)))
     return hidden
 
 

@@ -47,6 +47,26 @@ def _kinds(wanted: Any) -> list[Any]:
     return [each for each in (typing.get_args(wanted) if union else (wanted,)) if each is not types.NoneType]
 
 
+def check_pairs(words: Sequence[str]) -> dict[str, str]:
+    """Hold words against the form ``key=value``, or ``~key``.
+
+    Returns:
+        The words by their keys; of a key that is given twice the last one, as Hydra has it.
+
+    Raises:
+        UserError: If one has another form.
+    """
+    given: dict[str, str] = {}
+    for before, word in zip(["", *words], words, strict=False):
+        key, sign, _ = word.partition("=")
+        if word.startswith("-") or not (sign or word.startswith("~")):
+            quoting = f", or quote what belongs together, as in {shlex.quote(f'{before} {word}')}"
+            more = quoting if "=" in before else ""
+            raise UserError(f"'{word}' is not of the form key=value; see --help for the keys{more}.")
+        given[key.lstrip("+")] = word
+    return given
+
+
 def as_hydra_reads(word: str, wanted: Any, sweep: bool) -> str:
     """Write a word so that Hydra reads what was typed.
 
@@ -169,9 +189,8 @@ def _text(value: str, wanted: Any) -> str | None:
 def _quoted(value: str, wanted: Any) -> str:
     """Quote a text for Hydra, unless it reads it as it is meant."""
     read = _read(value)
-    if isinstance(read, QuotedString) or (read is None and types.NoneType in typing.get_args(wanted)):
-        return value
-    if _is_function(value):
+    null = read is None and types.NoneType in typing.get_args(wanted)
+    if isinstance(read, QuotedString) or null or _is_function(value):
         return value
     # Escapes and references are Hydra's, unless there is a file of that very name.
     there = ("\\" in value or "${" in value) and os.path.lexists(value)
