@@ -120,16 +120,15 @@ def complete_words(words: Sequence[str], config: DictConfig | None = None) -> li
     sweep = not {"-m", "--multirun", "hydra.mode=MULTIRUN"}.isdisjoint(words)
     words = [as_hydra_reads(word, type_of(word.partition("=")[0].lstrip("+")), sweep) for word in words]
     given = {key.lstrip("+"): value for key, sign, value in (word.partition("=") for word in words) if sign}
-    known_groups = groups()
-    for key in known_groups:
-        if given.get(key) == "null":  # of which Hydra says neither the key nor the remedy
+    choices = {key: given[key].partition(",")[0] for key in groups() & given.keys()}
+    for key, value in choices.items():
+        if value == "null":  # of which Hydra says neither the key nor the remedy
             raise UserError(_explain_choice(f"{key}/null", names_in(key)))
     dotless = not any("." in key for key in given)
     if dotless or any(word.startswith(("--config", "-cd", "-cn", "-cp", "--help", "-h")) for word in words):
         return words
     if config is None:
-        choices = [f"{key}={value.partition(',')[0]}" for key, value in given.items() if key in known_groups]
-        config = _compose(["name=none", "out_dir=none", *choices])
+        config = _compose(["name=none", "out_dir=none", *(f"{key}={value}" for key, value in choices.items())])
     known = dotted(as_dict(config, resolve=False))
     completed = []
     for word in words:
@@ -329,14 +328,13 @@ def instantiate(key: str, node: Any, **given: Any) -> Any:
     try:
         return hydra.utils.instantiate(node, _convert_="all", **given)
     except InstantiationException as error:
-        if error.__cause__ is not None and (
-            isinstance(error.__cause__, UserError) or is_short_of_memory(error.__cause__)
-        ):
-            raise error.__cause__ from error
-        reason = " ".join(str(error.__cause__ or error).split())
-        said = {name for name in node if re.search(rf"\b{name}\b", reason)}
-        said |= {name for name, value in node.items() if isinstance(value, str) and repr(value) in reason}
-        place = " or ".join(f"{key}.{name}" for name in sorted(said)) or "the recipe or the override"
+        cause = error.__cause__ or error
+        if isinstance(cause, UserError) or is_short_of_memory(cause):
+            raise cause from error
+        reason = " ".join(str(cause).split())
+        named = {name for name in node if re.search(rf"\b{name}\b", reason)}
+        named |= {name for name, value in node.items() if isinstance(value, str) and repr(value) in reason}
+        place = " or ".join(f"{key}.{name}" for name in sorted(named)) or "the recipe or the override"
         raise UserError(f"'{key}' cannot be built: {reason.rstrip('.')}; correct {place}.") from error
 
 

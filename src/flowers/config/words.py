@@ -34,11 +34,8 @@ def takes_text(wanted: Any) -> bool:
 def takes_texts(wanted: Any) -> bool:
     """Tell whether the values of a type are lists of texts or paths, or null, and nothing else."""
     kinds = _kinds(wanted)
-    return (
-        len(kinds) == 1
-        and typing.get_origin(kinds[0]) in (list, Sequence)
-        and all(map(takes_text, typing.get_args(kinds[0])))
-    )
+    lists = [each for each in kinds if typing.get_origin(each) in (list, Sequence)]
+    return bool(kinds) and lists == kinds and all(takes_text(*typing.get_args(each)) for each in lists)
 
 
 def _kinds(wanted: Any) -> list[Any]:
