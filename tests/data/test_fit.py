@@ -82,7 +82,7 @@ def test_an_unknown_fit_is_refused(photographs: Path, make_settings: Callable[..
 def test_each_fit_has_a_store_of_its_own(banners: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = table_of(banners)
     stores = {fit: open_store(banners, table, 24, tmp_path, fit) for fit in FITS}
-    monkeypatch.setattr(pixels, "open_rgb", None)  # nothing is decoded again
+    monkeypatch.setattr(pixels, "decode", None)  # nothing is decoded again
     for fit, store in stores.items():
         assert np.array_equal(open_store(banners, table, 24, tmp_path, fit), store)
     # Stores that were made before there was a choice are found.

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,10 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from sklearn.datasets import load_sample_image
 
+from flowers.config.schema import FITS, Fit
 from flowers.data import pixels
 from flowers.data.pixels import open_store, read_square
 from flowers.errors import UserError
+from flowers.sources.photograph import Decoded, open_rgb
 
 IMAGE_PX = 32
 
@@ -44,7 +48,7 @@ def no_decoding(monkeypatch: pytest.MonkeyPatch) -> Any:
         def fail(*_: object, **__: object) -> NoReturn:
             raise AssertionError("decoded again")
 
-        monkeypatch.setattr(pixels, "open_rgb", fail)
+        monkeypatch.setattr(pixels, "decode", fail)
 
     return forbid
 
@@ -73,7 +77,59 @@ def test_shorter_side_is_resized_and_the_middle_kept(tmp_path: Path) -> None:
     with Image.open(tmp_path / "wide.png") as image:
         reference = np.asarray(image.resize((180, 60), Image.Resampling.BICUBIC))[:, 60:120].astype(int)
     assert np.abs(read_square(tmp_path / "wide.png", 60) - reference)[:, 3:-3].max() <= 1
-    assert np.asarray(pixels.open_rgb(tmp_path / "wide.jpg", 60)).shape == (75, 225, 3)
+    assert np.asarray(pixels.decode(tmp_path / "wide.jpg", 60).image).shape == (75, 225, 3)
+
+
+SIZES = [
+    *((640, 427), (639, 425), (640, 426), (427, 640), (425, 639), (641, 481), (500, 333), (333, 500), (513, 385)),
+    *((600, 401), (599, 401), (255, 191), (800, 533), (1023, 767), (301, 299), (450, 450), (451, 451), (387, 258)),
+    *((389, 1000), (511, 641)),
+]
+
+
+def stored(size: tuple[int, int], orientation: int = 1) -> tuple[io.BytesIO, io.BytesIO]:
+    """A photograph as a JPEG, and the same pixels, upright, in a file that is decoded in full."""
+    exif, scaled, full = Image.Exif(), io.BytesIO(), io.BytesIO()
+    exif[0x0112] = orientation
+    Image.fromarray(load_sample_image("flower.jpg")).resize(size).save(scaled, "JPEG", quality=92, exif=exif)
+    open_rgb(scaled).save(full, "BMP")
+    return scaled, full
+
+
+@pytest.fixture(scope="module")
+def flowers() -> list[tuple[io.BytesIO, io.BytesIO]]:
+    return [stored(size) for size in SIZES]
+
+
+def far_from_full_decoding(scaled: io.BytesIO, full: io.BytesIO, image_px: int, fit: Fit) -> float:
+    """Measure the mean difference, in levels of 255."""
+    return float(np.abs(read_square(scaled, image_px, fit).astype(int) - read_square(full, image_px, fit)).mean())
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("image_px", [64, 96, 128])
+def test_a_jpeg_that_is_scaled_while_decoding_stays_in_its_place(
+    image_px: int, fit: Fit, flowers: list[tuple[io.BytesIO, io.BytesIO]]
+) -> None:
+    far = [far_from_full_decoding(*flower, image_px, fit) for flower in flowers]
+    assert max(far) < 2.5
+    assert np.mean(far) < 1.1
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_it_does_so_whichever_way_it_is_stored(orientation: int) -> None:
+    for size in ((639, 425), (425, 639)):
+        assert far_from_full_decoding(*stored(size, orientation), 96, "crop") < 1.5
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_what_has_the_right_height_is_not_blurred(kind: str) -> None:
+    samples = np.random.default_rng(0).integers(0, 256, (64, 67, 3), dtype=np.uint8)
+    for turned in (samples, samples.transpose(1, 0, 2)):
+        stream = io.BytesIO()
+        Image.fromarray(turned.copy()).save(stream, kind)
+        whole = np.asarray(open_rgb(stream))
+        assert np.array_equal(read_square(stream, 64), whole[:, 1:65] if turned is samples else whole[1:65])
 
 
 def test_second_opening_decodes_nothing(root: Path, table: pd.DataFrame, tmp_path: Path, no_decoding: Any) -> None:
@@ -137,13 +193,13 @@ def test_concurrent_builders_decode_once(
     root: Path, table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
-    decode = pixels.open_rgb
+    decode = pixels.decode
 
-    def counted(source: Any, *options: int) -> Image.Image:
+    def counted(source: Any, *options: int) -> Decoded:
         calls.append(0)
         return decode(source, *options)
 
-    monkeypatch.setattr(pixels, "open_rgb", counted)
+    monkeypatch.setattr(pixels, "decode", counted)
     start = threading.Barrier(4)
 
     def build(_: int) -> np.ndarray:

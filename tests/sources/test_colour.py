@@ -100,7 +100,7 @@ def test_a_photograph_of_a_telephone(tmp_path: Path) -> None:
     content = Path(__file__).with_name("display_p3.heic").read_bytes()
     for name in ("IMG_1.HEIC", "IMG_1.jpg"):  # what it is, the content says
         (tmp_path / name).write_bytes(content)
-        found, size = decode(tmp_path / name, 40)
+        found, size, _ = decode(tmp_path / name, 40)
         assert size == picture().size
         assert gap(found, picture()) <= 4
     picture().save(tmp_path / "IMG_2.heic", "JPEG", quality=98, subsampling=0)

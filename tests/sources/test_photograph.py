@@ -156,7 +156,7 @@ def test_every_orientation_in_every_format(kind: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     image = smooth()
-    found, size = decode(io.BytesIO(encoded(image, kind, exif=exif)), None)
+    found, size, _ = decode(io.BytesIO(encoded(image, kind, exif=exif)), None)
     plain = open_rgb(io.BytesIO(encoded(image, kind)))
     wanted = plain if orientation not in photograph._TURNS else plain.transpose(photograph._TURNS[orientation])
     assert np.array_equal(np.asarray(found), np.asarray(wanted))
@@ -169,7 +169,7 @@ def test_an_orientation_beside_broken_entries(shorter_px: int | None) -> None:
     entries = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack("<HHII", 0x0132, 99, 5, 1)
     entries += struct.pack("<HHII", 0x8769, 4, 1, 0xFFFFFF)
     exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 3) + entries + bytes(4)
-    found, size = decode(io.BytesIO(encoded(smooth(), "JPEG", exif=exif)), shorter_px)
+    found, size, _ = decode(io.BytesIO(encoded(smooth(), "JPEG", exif=exif)), shorter_px)
     assert size == (120, 160)
     assert found.height > found.width
 
@@ -279,7 +279,7 @@ def test_the_largest_page_of_a_tiff(tmp_path: Path) -> None:
     pages[0].save(tmp_path / "pages.tiff", save_all=True, append_images=pages[1:], compression="tiff_lzw")
     content = (tmp_path / "pages.tiff").read_bytes()
     for source in (tmp_path / "pages.tiff", io.BytesIO(content)):
-        found, size = decode(source, 16)
+        found, size, _ = decode(source, 16)
         assert np.array_equal(np.asarray(found), np.asarray(pages[1]))
         assert size == (160, 120)
 

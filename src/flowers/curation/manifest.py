@@ -125,7 +125,7 @@ def _inspect(root: Path, file: Listed, min_side_px: int) -> tuple[str, str, str,
             before = _state(os.fstat(stream.fileno()))
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
             stream.seek(0)
-            image, (width_px, height_px) = decode(stream, 64, min_side_px)
+            image, (width_px, height_px), _ = decode(stream, 64, min_side_px)
         if _state((root / path).stat()) != before:
             raise PhotographError("it changed while it was read")
         return path, label, digest, width_px, height_px, difference_hash(image), "ok", ""

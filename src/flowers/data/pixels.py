@@ -30,7 +30,7 @@ from tqdm import tqdm
 from flowers.config.provenance import usable_processors
 from flowers.config.schema import FITS, Fit
 from flowers.errors import UserError
-from flowers.sources.photograph import PhotographError, decoder_version, open_rgb
+from flowers.sources.photograph import PhotographError, decode, decoder_version
 
 T = TypeVar("T")
 
@@ -80,17 +80,19 @@ def read_square(source: Path | BinaryIO, image_px: int, fit: Fit = "crop", min_s
     """
     if fit not in FITS:
         raise ValueError(f"fit='{fit}' is none of {', '.join(FITS)}")
-    image = open_rgb(source, image_px, min_side_px)
+    image, size, box = decode(source, image_px, min_side_px)
     if fit == "pad":
-        width_px, height_px = (max(round(side_px * image_px / max(image.size)), 1) for side_px in image.size)
+        width_px, height_px = (max(round(side_px * image_px / max(size)), 1) for side_px in size)
         square = Image.new("RGB", (image_px, image_px), (GREY,) * 3)
-        inner = image.resize((width_px, height_px), Image.Resampling.BICUBIC)
+        inner = image.resize((width_px, height_px), Image.Resampling.BICUBIC, box)
         square.paste(inner, ((image_px - width_px) // 2, (image_px - height_px) // 2))
         return np.asarray(square)
-    side_px = min(image.size)
-    left, top = (image.width - side_px) / 2, (image.height - side_px) / 2
-    box = (left, top, left + side_px, top + side_px) if fit == "crop" else None
-    return np.asarray(image.resize((image_px, image_px), Image.Resampling.BICUBIC, box=box))
+    if fit == "crop":
+        side_px, scale = min(size), (box[2] - box[0]) / size[0]
+        # Whole pixels of the photograph are left out, so that one that has the right height is not blurred.
+        left, top = (edge + scale * ((each_px - side_px) // 2) for edge, each_px in zip(box[:2], size, strict=True))
+        box = left, top, left + scale * side_px, top + scale * side_px
+    return np.asarray(image.resize((image_px, image_px), Image.Resampling.BICUBIC, box))
 
 
 def open_store(root: Path, table: pd.DataFrame, image_px: int, cache_dir: Path, fit: Fit = "crop") -> np.memmap:

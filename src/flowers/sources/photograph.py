@@ -14,7 +14,7 @@ import struct
 import threading
 import warnings
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pi_heif
@@ -49,7 +49,8 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What makes a photograph upright, by its EXIF orientation."""
-_ON_ITS_SIDE = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]
+_ON_ITS_SIDE, _ENDS_LEFT, _ENDS_ABOVE = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
+"""Orientations that exchange width and height, and in which an edge that is stored last becomes the left or the top."""
 _NEW_SUBFILE_TYPE, _SUB_IFDS, _DNG_VERSION = 254, 330, 50706  # tags of TIFF
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _TRIES = 3
@@ -144,13 +145,23 @@ def open_rgb(source: Path | BinaryIO, shorter_px: int | None = None, min_side_px
     Raises:
         PhotographError: The file cannot be read or decoded completely, or is too small or too large.
     """
-    return decode(source, shorter_px, min_side_px)[0]
+    return decode(source, shorter_px, min_side_px).image
 
 
-def decode(
-    source: Path | BinaryIO, shorter_px: int | None, min_side_px: int = 1
-) -> tuple[Image.Image, tuple[int, int]]:
-    """Do the work of :func:`open_rgb`; return also the upright photograph's width and height."""
+class Decoded(NamedTuple):
+    """A photograph, upright."""
+
+    image: Image.Image
+    """In mode RGB, sRGB."""
+    size: tuple[int, int]
+    """Width and height of the photograph in pixels."""
+    box: tuple[float, float, float, float]
+    """Its left, top, right and bottom edge in the image, as :meth:`PIL.Image.Image.resize` takes them: one that is
+    decoded at half its size, say, may end within a pixel."""
+
+
+def decode(source: Path | BinaryIO, shorter_px: int | None, min_side_px: int = 1) -> Decoded:
+    """Do the work of :func:`open_rgb`; return also what is needed to resize the image exactly."""
     try:
         with _quiet_pillow:
             try:
@@ -182,20 +193,17 @@ def read_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def _decode(
-    source: Path | BinaryIO, shorter_px: int | None, min_side_px: int, is_whole: bool = False
-) -> tuple[Image.Image, tuple[int, int]]:
+def _decode(source: Path | BinaryIO, shorter_px: int | None, min_side_px: int, is_whole: bool = False) -> Decoded:
     """Decode a file that is as it should be."""
     with Image.open(source, formats=FORMATS) as image:
         if isinstance(image, TiffImagePlugin.TiffImageFile) and (page := _largest_page(image, source)):
             image.seek(page)
         if image.format == "HEIF":
             _check_boxes(source)
-        width_px, height_px = image.size
-        if shorter_px is not None:
-            image.draft(None, (shorter_px, shorter_px))
-        scaled = image.size != (width_px, height_px) and "progressive" not in image.info
-        largest_px = LARGEST_JPEG_PX if scaled else LARGEST_PX
+        (width_px, height_px), scale = image.size, 1.0
+        if shorter_px is not None and (draft := image.draft(None, (shorter_px, shorter_px))):
+            scale = draft[1][2] / width_px
+        largest_px = LARGEST_JPEG_PX if scale < 1 and "progressive" not in image.info else LARGEST_PX
         if width_px * height_px > largest_px:
             raise PhotographError(f"larger than {largest_px // 1_000_000} megapixels")
         if min(width_px, height_px) < min_side_px:
@@ -207,12 +215,16 @@ def _decode(
         if image.format in ("JPEG", "MPO") and "progressive" in image.info and not _has_all_scans(source):
             raise PhotographError("truncated: details of the whole picture are missing")
         try:
-            turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         except Exception:  # broken EXIF raises nearly anything; the pixels are good
-            turn = None
-        upright = image if turn is None else image.transpose(turn)
-        size = (height_px, width_px) if turn in _ON_ITS_SIDE else (width_px, height_px)
-        return to_rgb(upright), size
+            orientation = 1
+        upright = image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+        if orientation in _ON_ITS_SIDE:
+            width_px, height_px = height_px, width_px
+        wide, high = scale * width_px, scale * height_px
+        left = upright.width - wide if orientation in _ENDS_LEFT else 0
+        top = upright.height - high if orientation in _ENDS_ABOVE else 0
+        return Decoded(to_rgb(upright), (width_px, height_px), (left, top, left + wide, top + high))
 
 
 def check_samples(image: Image.Image) -> None:
