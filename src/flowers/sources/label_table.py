@@ -73,21 +73,15 @@ def list_table(root: Path, table: Path, columns: list[str] | None) -> Listing:
     rows = [row for _, row in listed.values()]
     _refuse_several_labels(table, labels, {row.label for row in rows})
     check_names(str(table), (row.label for row in rows if row.label))
-    return Listing(rows, _notes(table, rows, index, files, labels, any(splits)))
-
-
-def _notes(table: Path, rows: list[Listed], index: "_Index", files: str, labels: str, divided: bool) -> list[str]:
-    """Say how a table was understood, and what is left out."""
     notes = [f"{table}: files are in the column '{files}', labels in '{labels}'"]
-    if divided:
+    if any(splits):
         notes[0] += ", and it is divided already and used so"
-    paths = {row.path for row in rows}
     missing = [row.path for row in rows if row.path not in index.reasons]
-    unlabelled = [path for path in index.reasons if path not in paths and is_image(path)]
+    unlabelled = [path for path in index.reasons if path not in listed and is_image(path)]
     for what, names in (("rows without a file", missing), ("files without a row, left out", unlabelled)):
         if names:
             notes.append(readable(f"{len(names)} {what}: {some(names)}"))
-    return notes
+    return Listing(rows, notes)
 
 
 def _read(table: Path) -> dict[str, list[str]]:

@@ -212,7 +212,7 @@ def _decode(source: Path | BinaryIO, shorter_px: int | None, min_side_px: int, i
         image.load()
         if image.format in ("JPEG", "MPO") and not is_whole and _ends_without_data(image):
             raise OSError("image file is truncated, though it has an end")
-        if image.format in ("JPEG", "MPO") and "progressive" in image.info and not _has_all_scans(source):
+        if "progressive" in image.info and not _has_all_scans(source):
             raise PhotographError("truncated: details of the whole picture are missing")
         try:
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)

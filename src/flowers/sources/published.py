@@ -59,16 +59,13 @@ def class_folder_archive(root: Path, *, archive: dict[str, Any], inner: str | No
 
 def _find_inner(packed: Path, unpacked: Path, inner: str | None) -> Path:
     """Find the folder in an unpacked archive that holds the class folders."""
-    if inner is not None:
-        top = unpacked / inner
-        if not top.is_dir() or not top.resolve().is_relative_to(unpacked.resolve()):
-            raise UserError(f"{packed} holds no folder {inner}; correct data.source.archive or data.source.inner.")
-    else:
-        top = unpacked
-        folders = _folders(top)
-        if len(folders) == 1 and _folders(folders[0]):
-            top = folders[0]
-    if not _folders(top):
+    top = unpacked / (inner or "")
+    if not top.is_dir() or not top.resolve().is_relative_to(unpacked.resolve()):
+        raise UserError(f"{packed} holds no folder {inner}; correct data.source.archive or data.source.inner.")
+    folders = _folders(top)
+    if inner is None and len(folders) == 1 and _folders(folders[0]):
+        return folders[0]
+    if not folders:
         raise UserError(
             f"{packed} holds no class folders{f' in {inner}' if inner else ''}; set data.source.inner to the folder in "
             "it that has one sub-folder for each class."
