@@ -28,12 +28,12 @@ import yaml
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/flowers"
 LIMITS = {
-    "modules in src": (100, 108),
-    "lines of code in src": (9_000, 11_600),
+    "modules in src": (100, 109),
+    "lines of code in src": (9_000, 11_900),
     "files at the top of the package": (6, 6),
     "files in the largest room": (14, 14),
-    "files of a training": (20, 26),
-    "lines of code of a training": (2_000, 3_400),
+    "files of a training": (20, 27),
+    "lines of code of a training": (2_000, 3_600),
     "lines of dvc.yaml": (160, 160),
     "function-level imports in src": (60, 25),
     "lines of tracking": (800, 1_240),

@@ -166,7 +166,7 @@ class Evaluation:
 
     @property
     def _store(self) -> Address:
-        return address_of(self.model.settings, self._run.run.get("mlflow_uri"))
+        return address_of(self.model.settings)
 
     def ranking(self) -> list[str]:
         """Say which of the trainings beside this one are shown to be better than which, on the same test."""

@@ -84,7 +84,9 @@ def test_what_is_the_users_is_one_sentence(
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: np.ones(2**58, np.uint8), lambda: torch.ones(2**58), lambda: bytearray(2**58)]
+    "make",
+    [lambda: np.ones(2**58, np.uint8), lambda: torch.ones(2**58), lambda: bytearray(2**58)],
+    ids=["numpy", "torch", "python"],
 )
 def test_memory_that_is_short_is_one_sentence(capsys: pytest.CaptureFixture[str], make: Callable[[], object]) -> None:
     with pytest.raises(SystemExit) as leaving, exit_on_user_error():

@@ -13,12 +13,12 @@ from flowers.config.compose import compose_config, read_settings
 from flowers.config.store_address import (
     address_of,
     announce,
-    announce_trained,
     find_address,
     hide_secrets,
     shown,
     store_uri,
 )
+from flowers.config.untrusted import announce_trained
 from flowers.errors import UserError
 
 SECRET = "http://me:s3cr:t@ret@server:5000"
@@ -40,15 +40,12 @@ def settings(**tracking: Any) -> Any:
     )
 
 
-def test_what_is_given_wins_over_the_environment_and_that_over_what_was_recorded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_given_wins_over_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert store_uri() == f"sqlite:///{tmp_path}/mlflow.db"
-    assert store_uri(recorded="http://old") == "http://old"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    assert store_uri(recorded="http://old") == "http://old"
+    assert store_uri() == f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server")
-    assert store_uri(recorded="http://old") == "http://server"
+    assert store_uri() == "http://server"
     assert store_uri("sqlite:///own.db") == f"sqlite:///{tmp_path}/own.db"
     # The configuration's default is null, so that giving it is giving it.
     assert store_uri("sqlite:///mlflow.db") == f"sqlite:///{tmp_path}/mlflow.db"
@@ -178,4 +175,7 @@ def test_a_trained_model_tells_where_its_run_is(tmp_path: Path, capsys: pytest.C
     (tmp_path / "config.yaml").write_text("tracking: {enabled: true, uri: null}\ndata: {name: garden}\n")
     announce_trained(tmp_path)
     announce_trained(tmp_path)  # by the command that follows
-    assert capsys.readouterr().out == "MLflow: http://old, run abc\n"
+    assert capsys.readouterr().out.splitlines() == [
+        "MLflow: sqlite:///mlflow.db, run abc",
+        "note: its training was recorded in http://old; to go on there, set MLFLOW_TRACKING_URI",
+    ]

@@ -222,12 +222,11 @@ def test_another_data_set_and_a_card_stand_beside_the_test(make: Make, photograp
 
 @pytest.mark.slow
 def test_evaluation_opens_a_run_where_the_store_is_gone(
-    make: Make, store: Path, new_store: Path, tmp_path: Path
+    make: Make, new_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(make())
     other = shutil.copy(new_store, tmp_path / "other.db")
-    config = tmp_path / "out/config.yaml"
-    config.write_text(config.read_text().replace(str(store), str(other)))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other}")
     metrics = evaluate(tmp_path / "out", tmp_path / "evaluated", explanations=False)
     report(tmp_path / "evaluated", tmp_path / "evaluated")
     mlflow.set_tracking_uri(f"sqlite:///{other}")

@@ -30,10 +30,10 @@ from numpy.typing import NDArray
 from flowers.atomic import whole_file
 from flowers.config.cli import exit_on_user_error, read_arguments
 from flowers.config.schema import Fit
-from flowers.config.store_address import announce_trained
+from flowers.config.untrusted import announce_trained
 from flowers.config.words import quoted
 from flowers.curation.prepare import find_folder
-from flowers.curation.split_table import read_splits, write_table
+from flowers.curation.split_table import write_table
 from flowers.data.pixels import UnusableError, open_store, read_square
 from flowers.errors import UserError
 from flowers.evaluation import predictions
@@ -101,7 +101,7 @@ def evaluate(
     """
     keep_freed_memory()
     model = open_model(model_dir, allow, device)
-    split = read_splits(model_dir / "split.csv", "train again")
+    split = model.split()
     test = split[split["split"] == "test"].reset_index(drop=True)
     if test.empty:
         raise UserError(f"{model_dir}/split.csv has no test photographs; train with data.split.test_frac above 0.")
@@ -296,7 +296,7 @@ def evaluate_elsewhere(
         UserError: If the model or the photographs cannot be used, or have no class in common.
     """
     model = open_model(model_dir, allow, device)
-    split = read_splits(model_dir / "split.csv", "train again")
+    split = model.split()
     root, table, notes = find_photographs(model, split, data, layout)
     name, shared = notes["data"], notes["classes"]
     for what, key in (

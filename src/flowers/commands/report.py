@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from flowers.config.cli import exit_on_user_error, read_arguments
-from flowers.config.store_address import announce_trained
+from flowers.config.untrusted import announce_trained
 from flowers.evaluation.result_files import TRAINED, beside_classes
 from flowers.report.evaluation import Run, figures_of, read_run, write_report
 from flowers.tracking.runs import tracked_run
@@ -65,9 +65,8 @@ def _record(run: Run, files: Sequence[Path]) -> None:
     low, high = scores["interval"]["test/acc"]
     # A tag, which stands beside the figure in the table of runs; as metrics, bounds would be charts of their own.
     tags = {"recipe": run.settings.name, f"{where}/acc interval": f"{low:.3f} to {high:.3f}"}
-    known = (run.run["mlflow_run_id"], run.run.get("mlflow_uri"))
     data = data_set(run.run["dataset"], "test", run.run["split_sha256"]) if where == "test" else (scores["data"], "")
-    with tracked_run(run.settings, run.settings.name, tags, *known) as record:
+    with tracked_run(run.settings, run.settings.name, tags, run.run["mlflow_run_id"]) as record:
         figures = {f"{where}/{name.removeprefix('test/')}": scores[name] for name in scores if name.startswith("test/")}
         record.log_metrics(figures, measured_on=data)
         confusions = beside_classes(pd.DataFrame({"truth": run.classes}), run.counts, run.classes)

@@ -5,6 +5,7 @@ Behind it, functions take settings and plain values, and nobody knows of a comma
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,10 +16,13 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from flowers.config.compose import CONF_DIR, complete_words, explain_hydra_errors, groups, read_settings
 from flowers.config.schema import Configuration, Settings
 from flowers.config.store_address import hide_secrets
+from flowers.config.untrusted import callers_own, check_repeated, named_config, read_config
 from flowers.config.words import check_pairs, literal, read_word
 from flowers.errors import UserError, is_short_of_memory, suggestion
 
@@ -68,12 +72,17 @@ def run_command(task: Callable[[Settings], Any]) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
 
     failures: list[Exception] = []
+    given: set[str] | None = None
 
     def entry(config: DictConfig) -> Any:
         job = HydraConfig.get()
         # Hydra would print lines of its own about an error that passes through it, and end a sweep at the first.
         try:
-            return task(read_settings(config))
+            settings = read_settings(config)
+            if given is not None:
+                check_repeated(settings, given)
+                settings = callers_own(settings, given)
+            return task(settings)
         except Exception as error:
             if job.mode == RunMode.MULTIRUN and isinstance(error, UserError):
                 print(f"flowers: job {job.job.num} of the sweep: {error}", file=sys.stderr, flush=True)
@@ -91,9 +100,34 @@ def run_command(task: Callable[[Settings], Any]) -> None:
     with exit_on_user_error():
         with explain_hydra_errors():
             sys.argv[1:] = hide_secrets(complete_words(options_first(sys.argv[1:])))
+            given = _check_named(sys.argv[1:])
             hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(entry)()
         if failures:
             raise next((error for error in failures if not isinstance(error, UserError)), failures[0])
+
+
+def _check_named(words: Sequence[str]) -> set[str] | None:
+    """Read the file that ``--config-path`` names, a trained model's configuration perhaps, before Hydra obeys it.
+
+    Returns:
+        The keys that the command line gives; None if it names no such file.
+
+    Raises:
+        UserError: If training by it would run, write or send what the caller did not ask for.
+    """
+    found, _ = get_args_parser().parse_known_args(words)
+    file = named_config(found.config_path, found.config_name)
+    if file is None or not file.is_file():  # which Hydra says
+        return None
+    given = {word.partition("=")[0].lstrip("+~") for word in found.overrides}
+    try:
+        if re.search(r"^\s*#\s*@package", file.read_text(encoding="utf-8"), re.MULTILINE):
+            raise ValueError("it has a @package")
+        check_repeated(read_config(file), given)
+    except (ValueError, YAMLError, OmegaConfBaseException) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{file} is no configuration that a training wrote ({reason}); train again.") from error
+    return given
 
 
 def read_arguments(schema: type[T], words: Sequence[str] | None = None) -> T:

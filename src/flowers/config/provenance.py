@@ -9,6 +9,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,13 +127,19 @@ def shell_path(folder: Path) -> str:
     return shlex.quote(f"./{text}" if text.startswith(("~", "'", '"', "[")) else text)  # not as home, quotes or a list
 
 
-def remake_command(folder: Path) -> str:
-    """Write the command that trains again what is in a folder, with equal weights, in the project's folder."""
+def remake_command(folder: Path, more: Sequence[str] = ()) -> str:
+    """Write the command that trains again what is in a folder, with equal weights, in the project's folder.
+
+    Args:
+        folder: What ``train`` wrote.
+        more: Further words, such as :func:`flowers.config.untrusted.own_classes`.
+    """
     out = shell_path(folder)
     # Not --config-dir, which Hydra searches after the project's own configuration.
     root = "" if out.startswith(("/", "'/")) else '"$PWD"/'
     # In short lines, as MLflow's page does not break them.
-    return f"flowers train \\\n  --config-path {root}{out} \\\n  --config-name config out_dir=again"
+    words = shlex.join(["out_dir=again", *more])
+    return f"flowers train \\\n  --config-path {root}{out} \\\n  --config-name config {words}"
 
 
 def derive_seed(seed: int, *purpose: str | int) -> int:

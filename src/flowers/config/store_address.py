@@ -4,17 +4,12 @@ A key that is null gives nothing; ``conf/config.yaml`` leaves both open. MLflow 
 be told in the first line.
 """
 
-import contextlib
-import json
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote
-
-from omegaconf import OmegaConf
-from yaml import YAMLError
 
 from flowers.errors import UserError
 
@@ -25,7 +20,6 @@ PARENT_VARIABLE = "FLOWERS_PARENT_RUN"
 _SQLITE = "sqlite:///"
 _SECRET = re.compile(r"(?<=://)[^/\s]*@|(?<=password=)[^&\s]+")
 _secrets: dict[str, str] = {}  # addresses with a password, by the same without it
-_told: list[Any] = []
 
 
 class Address(NamedTuple):
@@ -59,19 +53,18 @@ def hide_secrets(words: Sequence[str]) -> list[str]:
     return hidden
 
 
-def store_uri(given: str | None = None, recorded: str | None = None, key: str = "tracking.uri") -> str:
+def store_uri(given: str | None = None, key: str = "tracking.uri") -> str:
     """Find the address of the store, whole: a sqlite file by its full path, and with its password.
 
     Args:
         given: By the configuration.
-        recorded: Where the run to be continued is.
         key: Of the configuration, for the error.
 
     Raises:
         UserError: If it is no address that MLflow records at.
     """
     variable = os.environ.get("MLFLOW_TRACKING_URI")
-    uri = given or variable or recorded or DEFAULT
+    uri = given or variable or DEFAULT
     if variable and without_secrets(variable) == uri:
         uri = variable
     uri = _secrets.get(uri, uri)
@@ -124,8 +117,8 @@ def shown(uri: str) -> str:
     return f"{_SQLITE}{file.relative_to(_project())}" if inside and file else without_secrets(uri)
 
 
-def address_of(settings: Any, recorded: str | None = None) -> Address:
-    """Find where a configuration's runs are recorded; one may be recorded already.
+def address_of(settings: Any) -> Address:
+    """Find where a configuration's runs are recorded.
 
     Raises:
         UserError: As :func:`store_uri` does.
@@ -134,39 +127,29 @@ def address_of(settings: Any, recorded: str | None = None) -> Address:
     uri, experiment = (
         next((value for node in nodes if (value := getattr(node, key, None))), None) for key in ("uri", "experiment")
     )
-    return find_address(uri, experiment, getattr(settings.data, "name", None), recorded)
+    return find_address(uri, experiment, getattr(settings.data, "name", None))
 
 
-def find_address(uri: str | None, experiment: str | None, data: str | None, recorded: str | None = None) -> Address:
+def find_address(uri: str | None, experiment: str | None, data: str | None) -> Address:
     """Find where runs are recorded, given what the configuration says, and the name of the data set."""
     named = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME")
     # A number belongs to the store that the environment means.
     numbered = not named and not uri and os.environ.get("MLFLOW_EXPERIMENT_ID")
-    return Address(store_uri(uri, recorded), None if numbered else named or data or "flowers")
+    return Address(store_uri(uri), None if numbered else named or data or "flowers")
 
 
-def announce(settings: Any, recorded: str | None = None, run_id: str | None = None) -> None:
+def announce(settings: Any, run_id: str | None = None) -> None:
     """Say where a command records, unless the sweep or series that it is part of has said it.
 
     Args:
         settings: The configuration.
-        recorded: The store of the run to be continued, for a configuration that names none.
-        run_id: That run.
+        run_id: The run to be continued there.
 
     Raises:
         UserError: As :func:`store_uri` does.
     """
     if settings.tracking.enabled and PARENT_VARIABLE not in os.environ:
-        uri, experiment = address_of(settings, recorded)
+        uri, experiment = address_of(settings)
         called = f"experiment {experiment or 'number ' + os.environ['MLFLOW_EXPERIMENT_ID']}"
         anew = "; MLFLOW_RUN_ID is not followed" if "MLFLOW_RUN_ID" in os.environ else ""
         print(f"MLflow: {shown(uri)}, {f'run {run_id}' if run_id else called}{anew}", flush=True)
-
-
-def announce_trained(folder: Path) -> None:
-    """Say where the run of a trained model is; nothing of a folder that cannot be read, which others say more of."""
-    with contextlib.suppress(OSError, ValueError, AttributeError, YAMLError):
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        if run not in _told:  # as evaluate does for the report that follows it
-            announce(OmegaConf.load(folder / "config.yaml"), run.get("mlflow_uri"), run.get("mlflow_run_id"))
-            _told.append(run)

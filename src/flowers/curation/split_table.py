@@ -60,7 +60,7 @@ def read_splits(path: Path, remedy: str = "correct it, or name another split.csv
         raise UserError(f"{missing(path)}: {remedy}.")
     table = read_table(path, COLUMNS, remedy)
     numbers = pd.to_numeric(table["fold"], errors="coerce")
-    if numbers.isna().any() or (numbers % 1 != 0).any():
+    if numbers.isna().any() or (numbers % 1 != 0).any() or (numbers.abs() > 2**31).any():
         raise UserError(f"{path} has a fold that is no whole number: {remedy}.")
     table["fold"] = numbers.astype(np.int64)
     check_splits(table)

@@ -85,7 +85,7 @@ def read_json(path: Path, keys: Sequence[str], remedy: str) -> dict[str, Any]:
     check_exists(path, remedy)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no valid JSON ({error}): {remedy}.") from error
     missing = [key for key in keys if not isinstance(content, dict) or key not in content]
     if missing:

@@ -21,6 +21,8 @@ from timm.layers import SelectAdaptivePool2d
 from timm.models import is_model
 from torch import Tensor, nn
 
+from flowers.config.check import dotted
+from flowers.config.untrusted import loads_file
 from flowers.errors import UserError, is_short_of_memory, suggestion
 from flowers.models.nets import Net
 
@@ -144,6 +146,12 @@ def _create(name: str, options: dict[str, Any]) -> nn.Module:
         raise UserError(
             f"model.net.name='{name}' is no network of timm: {suggestion(architecture, timm.list_models())}"
         )
+    for key, value in dotted(dict(options)).items():
+        if loads_file(key, value):
+            raise UserError(
+                f"model.net.options.{key}={value} would load a file, or fetch one, whenever the model is opened; name "
+                "what to start from with weights=FILE or weights=hub."
+            )
     try:
         model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **options)
     except (TypeError, RuntimeError, ValueError) as error:

@@ -1,24 +1,35 @@
 """A trained model's folder, opened again; :mod:`flowers.training.checkpoints` writes it."""
 
+import contextlib
 import json
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-from omegaconf import DictConfig, OmegaConf
+import torch
 from torch import nn
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from flowers.config.check import OFFERED
-from flowers.config.compose import read_settings
+from flowers.config.compose import as_dict, read_settings
 from flowers.config.provenance import file_digest
 from flowers.config.schema import MIN_SIDE_PX, Fit, Settings
+from flowers.config.untrusted import callers_own, check_run, check_targets, read_config
+from flowers.curation.split_table import read_splits
 from flowers.data.pixels import open_store
 from flowers.errors import UserError
 from flowers.models.inference import VALIDATION, Validation, find_device
 from flowers.models.nets import build_network, differences, read_tensors
+
+LARGEST_PX = 2048
+"""A folder that asks for larger squares is damaged: each photograph would take gigabytes."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +40,8 @@ class TrainedModel:
         folder: Where it lies.
         net: With its trained weights, in ``eval()``; it has ``image_px``, ``mean`` and ``std``.
         classes: Names of the K logits.
-        settings: What it was trained with.
+        settings: What it was trained with, but for where anything is written or sent, which is the caller's own
+            (:func:`flowers.config.untrusted.callers_own`).
         run: The content of ``run.json``.
         temperature: What logits are divided by before the softmax; 1 for a model of a version that fitted none.
         validation: What it makes of its validation photographs; None if a version wrote the model that did not keep it.
@@ -49,6 +61,17 @@ class TrainedModel:
         fit: Fit = self.settings.data.get("fit", "crop")
         return fit
 
+    def split(self) -> pd.DataFrame:
+        """Read which photographs it was trained, chosen and tested with, as in ``split.csv``.
+
+        Raises:
+            UserError: If that is missing or damaged, or has classes that the model does not know.
+        """
+        table = read_splits(self.folder / "split.csv", "train again")
+        for name in set(table["label"]) - set(self.classes):
+            raise UserError(f"{self.folder}/split.csv has the class '{name}', which run.json has not; train again.")
+        return table
+
     def photographs(self, split: pd.DataFrame, given: Path | None = None) -> Path:
         """Find the folder of the photographs that it was trained on.
 
@@ -62,6 +85,8 @@ class TrainedModel:
         Raises:
             UserError: If they are in none of these.
         """
+        if not self.run.get("photographs"):
+            raise UserError(f"{self.folder}/run.json does not say where its photographs lie; train again.")
         typed = Path(self.run["photographs"])
         whole = typed if typed.is_absolute() else Path(self.run.get("photographs_dir", typed))
         places = [typed, whole] if given is None else [given]
@@ -93,7 +118,7 @@ def open_model(folder: Path, allow: Sequence[str] = (), device: str | None = Non
     """Open what ``train`` wrote.
 
     Args:
-        folder: Where it lies. It may come from elsewhere, so that it may only name classes of a few packages.
+        folder: Where it lies. It may come from elsewhere: see :mod:`flowers.config.untrusted` for what it may not say.
         allow: Further packages whose classes it may name, such as your own.
         device: Where its network goes, see :func:`flowers.models.inference.find_device`; None: to the processor if it
             was trained with ``trainer.accelerator=cpu``, else to what ``auto`` finds, as another machine may have
@@ -109,34 +134,67 @@ def open_model(folder: Path, allow: Sequence[str] = (), device: str | None = Non
                 "name a folder that `flowers train` wrote (out_dir)."
             )
     try:
-        config = OmegaConf.load(folder / "config.yaml")
-        if not isinstance(config, DictConfig):
-            raise ValueError("config.yaml is no mapping")
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        classes = [str(name) for name in run["classes"]]
+        config = read_config(folder / "config.yaml")
+        run = check_run(json.loads((folder / "run.json").read_text(encoding="utf-8")))
     except Exception as error:  # whatever the YAML and JSON readers find wrong
         reason = " ".join(str(error).split())
         raise UserError(f"{folder} holds an unreadable config.yaml or run.json ({reason}); train again.") from error
+    classes: list[str] = run["classes"]
     try:
-        settings = read_settings(config, (*OFFERED, *allow))
+        described = {key: value for key, value in as_dict(config).items() if key not in ("callbacks", "logger")}
+        check_targets(described, allow)
+        settings = callers_own(read_settings(config, (*OFFERED, *allow)))
     except UserError as error:
         raise UserError(f"{folder}/config.yaml does not fit this version of flowers ({error}); train again.") from error
-    image_px = settings.data.get("image_px") or settings.model.get("image_px")
-    net = build_network(settings.model.net, len(classes), image_px)
-    load_weights(net, folder / "model.safetensors")
+    net = _build(settings, folder / "model.safetensors", len(classes))
     validation = _read_validation(folder / VALIDATION, len(classes))
     place = find_device(device or ("cpu" if settings.trainer.get("accelerator") == "cpu" else "auto"), "device")
     net = net.to(place).eval()
     return TrainedModel(folder, net, classes, settings, run, float(run.get("temperature", 1.0)), validation)
 
 
-def load_weights(net: nn.Module, path: Path) -> None:
-    """Read a network that was saved whole.
+def _build(settings: Settings, weights: Path, num_classes: int) -> nn.Module:
+    """Build the network that a folder describes, no larger than its weights, and give it these.
+
+    Raises:
+        UserError: If one does not fit the other, or this package.
+    """
+    image_px = settings.data.get("image_px") or settings.model.get("image_px")
+    tensors = read_tensors(weights)
+    numbers, count = 4 * sum(tensor.numel() for tensor in tensors.values()) + 2**24, 4 * len(tensors) + 1000
+
+    def spend(module: nn.Module, name: str, tensor: torch.Tensor | None) -> None:
+        """Stop before the memory of a tensor is touched, which happens when it is first written to."""
+        nonlocal numbers, count
+        numbers, count = numbers - (0 if tensor is None else tensor.numel()), count - 1
+        if min(numbers, count) < 0:
+            raise ValueError("it describes a network that is larger than its weights")
+
+    with contextlib.ExitStack() as hooks:
+        for register in (register_module_parameter_registration_hook, register_module_buffer_registration_hook):
+            hooks.callback(register(spend).remove)
+        try:
+            if "net" not in settings.model or not (image_px is None or 0 < image_px <= LARGEST_PX):
+                raise ValueError("it has no model.net, or its image_px is none that a photograph is brought to")
+            net = build_network(settings.model.net, num_classes, image_px)
+            if not 0 < (side_px := cast("int", net.image_px)) <= LARGEST_PX:
+                raise ValueError(f"its image_px is {side_px}")
+        except UserError:
+            raise
+        except Exception as error:  # whatever a class makes of numbers that no training had
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"{weights.parent}/config.yaml cannot be used ({reason}); train again.") from error
+    load_weights(net, weights, tensors)
+    return net
+
+
+def load_weights(net: nn.Module, path: Path, tensors: Mapping[str, torch.Tensor] | None = None) -> None:
+    """Read a network that was saved whole; `tensors` are what the file holds, where it was read already.
 
     Raises:
         UserError: If the file is missing, damaged or of another architecture.
     """
-    tensors = read_tensors(path)
+    tensors = read_tensors(path) if tensors is None else tensors
     if wrong := differences(tensors, net.state_dict()):
         raise UserError(
             f"{path} holds another architecture than its config.yaml describes ({wrong}); "
@@ -154,11 +212,18 @@ def _read_validation(file: Path, num_classes: int) -> Validation | None:
     if not file.is_file():
         return None
     try:
+        with zipfile.ZipFile(file) as archive:
+            if sum(part.file_size for part in archive.infolist()) > file.stat().st_size:
+                raise ValueError("it is compressed, which a training does not do")
         with np.load(file, allow_pickle=False) as arrays:
             validation = Validation(arrays["logits"], arrays["features"], arrays["labels"])
-        count = len(validation.labels)
+        count, kinds = len(validation.labels), "".join(array.dtype.kind for array in validation)
         if validation.logits.shape != (count, num_classes) or validation.features.shape[:1] != (count,):
             raise ValueError(f"its arrays do not fit {num_classes} classes")
+        if kinds != "ffi" or validation.features.ndim != 2 or not all(np.isfinite(each).all() for each in validation):
+            raise ValueError("its arrays are not all of finite numbers")
+        if not np.isin(validation.labels, range(num_classes)).all():
+            raise ValueError(f"it has labels beyond {num_classes} classes")
     except Exception as error:  # whatever numpy's readers find wrong
         raise UserError(f"{file} is damaged ({error}); train again.") from error
     return validation

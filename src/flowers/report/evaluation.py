@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from scipy.stats import fisher_exact
 
 from flowers.config.provenance import remake_command
 from flowers.config.schema import FITS
+from flowers.config.untrusted import callers_own, check_run, read_config
 from flowers.curation.split_table import read_splits
 from flowers.errors import UserError
 from flowers.evaluation import result_files
@@ -234,6 +236,10 @@ def read_run(evaluation: Path) -> Run:
     needed = ("test/ece_limit", "selective_prediction", "per_class", "model")
     scores = result_files.read_json(evaluation / "metrics.json", needed, remedy)
     run = result_files.read_json(trained / "run.json", ("classes", "final"), remedy)
+    try:
+        check_run(run)
+    except ValueError as error:
+        raise UserError(f"{trained / 'run.json'} is not what training writes ({error}): {remedy}.") from error
     config, settings = _read_config(trained / "config.yaml", remedy)
     classes, counts = result_files.read_confusion(evaluation / "confusion.csv", remedy)
     predictions = result_files.read_answers(evaluation / "predictions.csv", remedy).reset_index()
@@ -260,7 +266,7 @@ def read_run(evaluation: Path) -> Run:
         run=run,
         settings=settings,
         config=config,
-        remake=remake_command(Path(scores["model"])),
+        remake=remake_command(Path(str(scores["model"]))),
         history=result_files.read_history(trained / "history.csv", remedy),
         scores=scores,
         counts=counts,
@@ -280,16 +286,17 @@ def remedy_of(evaluation: Path) -> str:
     model = str(evaluation.parent) if (evaluation.parent / "run.json").is_file() else "DIR"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         model = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))["model"]
-    return f"run flowers evaluate model={model} again"
+    return f"run flowers evaluate model={shlex.quote(str(model))} again"
 
 
 def _read_config(path: Path, remedy: str) -> tuple[str, Any]:
-    """Read the configuration of the training, as text and as `name`, `data` and `tracking`."""
+    """Read the configuration of the training, as text and as `name`, `data` and `tracking`, in the caller's store."""
     result_files.check_exists(path, remedy)
     try:
         text = path.read_text(encoding="utf-8")
-        config: Any = OmegaConf.create(text)
-        return text, OmegaConf.create({key: config[key] for key in ("name", "data", "tracking")})
+        config = read_config(path)
+        kept = {"name": str(config.name), "data": {"name": config.data.get("name")}}
+        return text, callers_own(OmegaConf.create({**kept, "tracking": {"enabled": bool(config.tracking.enabled)}}))
     except Exception as error:  # whatever the YAML reader finds wrong, or a key that is missing
         raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}): {remedy}.") from error
 

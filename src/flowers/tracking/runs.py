@@ -39,24 +39,21 @@ def announce_store(settings: Any) -> None:
 
 
 @contextlib.contextmanager
-def tracked_run(
-    settings: Any, name: str, tags: Mapping[str, str], run_id: str | None = None, recorded: str | None = None
-) -> Iterator["OpenRun"]:
+def tracked_run(settings: Any, name: str, tags: Mapping[str, str], run_id: str | None = None) -> Iterator["OpenRun"]:
     """Open or continue a run, as :class:`OpenRun` does, where a configuration records; close it as it deserves.
 
     Args:
         settings: The configuration.
         name: Of a new run.
         tags: Of the run.
-        run_id: The run to continue.
-        recorded: The store that has it, for a configuration that names none.
+        run_id: The run to continue, if the store has it.
 
     Raises:
         UserError: If the store cannot be used.
     """
     from flowers.tracking.store import OpenRun, store_access
 
-    run = OpenRun(*address_of(settings, recorded), name, tags, run_id=run_id)
+    run = OpenRun(*address_of(settings), name, tags, run_id=run_id)
     if run_id is not None and run.before is None:
         print(f"MLflow: run {run_id} is not in this store (any more); recorded in a new one, {run.run_id}", flush=True)
     # What is added later does not make a finished training longer.

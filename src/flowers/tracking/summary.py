@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from flowers.config.cli import exit_on_user_error
 from flowers.config.provenance import code_digest, key_of, remake_command, shell_path
 from flowers.config.store_address import PARENT_VARIABLE, address_of, announce, without_secrets
+from flowers.config.untrusted import own_classes
 from flowers.errors import UserError
 
 if TYPE_CHECKING:
@@ -113,9 +114,9 @@ def run_note(config: Mapping[str, Any], commit: str | None, photographs: int | N
     ]
     if config.get("out_dir"):
         folder = Path(config["out_dir"])
-        out = shell_path(folder)
+        out, again = shell_path(folder), remake_command(folder, own_classes(config))
         lines += [
-            f"Reproduce this run, with equal weights, in the project's folder:\n```\n{remake_command(folder)}\n```",
+            f"Reproduce this run, with equal weights, in the project's folder:\n```\n{again}\n```",
             f"The trained model is in `{out}`, and here under *Artifacts*. Measure it on the test photographs (the "
             "results are then under *Artifacts*, *test*), and use it:",
             f"```\nflowers evaluate model={out}\nflowers predict model={out} photos=PHOTOS\n```",
