@@ -198,7 +198,7 @@ class Evaluation:
     def reliability(self) -> "Figure":
         """Draw accuracy against confidence."""
         title = f"{self.name}: does it know what it knows?"
-        return reliability_figure(self._run.confidence, self._run.right, title, self._run.noun)
+        return reliability_figure(self._run.confidence, self._run.right, title, self._run.noun, self._run.groups)
 
     def coverage(self) -> "Figure":
         """Draw how errors grow with the share of photographs that get a prediction."""

@@ -43,7 +43,8 @@ def test_the_same_model_is_measured_the_same_twice(make_settings: Callable[..., 
     train(make_settings("model.stages.0.epochs=1"))
     model = open_model(tmp_path / "out")
     pixels = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
-    test = pd.DataFrame({"path": list("abcdef"), "label": 2 * model.classes, "sha256": list("abcdef")})
+    names = list("abcdef")
+    test = pd.DataFrame({"path": names, "label": 2 * model.classes, "sha256": names, "group": names})
     one, other = (measure_corruptions(model, pixels, test) for _ in range(2))
     pd.testing.assert_frame_equal(one, other)
 

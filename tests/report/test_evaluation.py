@@ -45,7 +45,7 @@ def make_run(labels: np.ndarray, probabilities: np.ndarray, classes: list[str], 
         }
     )
     scores: dict[str, Any] = {
-        **score(labels, probabilities, classes, resamples=50),
+        **score(labels, probabilities, classes),
         **describe_confidence(probabilities, labels, probabilities, labels),
         "temperature": 1.3,
     }
@@ -83,7 +83,7 @@ def make_run(labels: np.ndarray, probabilities: np.ndarray, classes: list[str], 
         "split_sha256": "b" * 64,
         "versions": {"torch": "2"},
     }
-    split = predictions[["label"]].assign(split="test")
+    split = predictions[["path", "label"]].assign(split="test", group=predictions["path"])
     return Run(
         name="net_<how>",
         classes=classes,
@@ -215,12 +215,12 @@ def test_what_is_not_shown_to_be_miscalibrated_is_not_called_calibrated() -> Non
     assert "so they should not be trusted" in " ".join(findings(run_of([100, 100, 100], 200)))
 
 
-@pytest.mark.parametrize(("right", "of"), [([10, 10, 10], "an error rate"), ([0, 0, 0], "an accuracy")])
-def test_an_interval_without_width_is_not_called_certainty(right: list[int], of: str) -> None:
+@pytest.mark.parametrize(("right", "said"), [([10, 10, 10], "85.9 % to 100.0 %"), ([0, 0, 0], "0.0 % to 14.1 %")])
+def test_a_test_without_a_mistake_is_not_called_certainty(right: list[int], said: str) -> None:
     shifted = run_of(right, 10)
     if not any(right):
         shifted = make_run(shifted.labels, np.roll(np.eye(3)[shifted.labels] * 0.7 + 0.1, 1, axis=1), shifted.classes)
-    assert f"so the interval has no width; what that proves is {of} below 9.5 %" in findings(shifted)[0]
+    assert f"it might be from {said} (95 % interval)" in findings(shifted)[0]
 
 
 @pytest.mark.parametrize(("train", "val", "photographs", "said"), [(0.97, 0.9, 400, True), (0.97, 0.9, 10, False)])

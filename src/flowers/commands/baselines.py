@@ -130,12 +130,12 @@ def baselines(settings: Settings) -> dict[str, dict[str, Any]]:
 
     about = describe(split)
     origin = {"seed": settings.seed, **{key: about[key] for key in ("git_commit", "data_sha256", "split_sha256")}}
-    labels, classes = photographs.labels["test"], photographs.classes
+    test, labels, classes = photographs.tables["test"], photographs.labels["test"], photographs.classes
     metrics: dict[str, dict[str, Any]] = {}
     for name, each in fitted.items():
         predicted = each.predict(each.rows_of("test"))
-        metrics[name] = {**score(labels, predicted, classes), **each.notes, **origin}
-        write_results(out / name, metrics[name], photographs.tables["test"], predicted, classes)
+        metrics[name] = {**score(labels, predicted, classes, test["group"]), **each.notes, **origin}
+        write_results(out / name, metrics[name], test, predicted, classes)
     for name in {*ON_PIXELS, *ON_EMBEDDINGS} - metrics.keys():
         for file in _FILES:  # of an earlier call with other settings, which would be ranked beside these
             (out / name / file).unlink(missing_ok=True)

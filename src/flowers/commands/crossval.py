@@ -151,8 +151,11 @@ def summarise(rows: pd.DataFrame, answers: pd.DataFrame, folds: int | None, seed
     """
     of_unit = rows.groupby("seed" if folds is None else "fold", sort=False)[["val/acc", "val/loss"]].mean()
     overlap = 0.0 if folds is None else 1 / (folds - 1)
+    judged = int(answers["path"].nunique())
+    accuracy, loss = of_unit["val/acc"].tolist(), of_unit["val/loss"].tolist()
     found = {
-        str(name): mean_interval(values.tolist(), overlap, share=name == "val/acc") for name, values in of_unit.items()
+        "val/acc": mean_interval(accuracy, overlap, judged / (folds or 1)),
+        "val/loss": mean_interval(loss, overlap),
     }
     return {
         "folds": folds,
@@ -165,7 +168,7 @@ def summarise(rows: pd.DataFrame, answers: pd.DataFrame, folds: int | None, seed
         },
         "interval_covers": OVER_SEEDS if folds is None else OVER_FOLDS,
         "pooled/acc": float((answers["label"] == answers["prediction"]).mean()),
-        "judged": int(answers["path"].nunique()),
+        "judged": judged,
     }
 
 

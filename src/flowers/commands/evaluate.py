@@ -126,8 +126,8 @@ def evaluate(
         write_json(out / "metrics.json", metrics)
     if explanations:
         network = PixelLogits(model.net, model.temperature).eval()
-        seed = model.settings.seed
-        write_record(out / EXPLANATIONS, explain_test(network, pixels, labels, predicted, model.settings.name, seed))
+        about = model.settings.name, model.settings.seed, test["group"]
+        write_record(out / EXPLANATIONS, explain_test(network, pixels, labels, predicted, *about))
     rows = choose_shown(labels, predicted)
     thumbnails = np.array(open_store(root, test.loc[rows], THUMBNAIL_PX, cache, model.fit))
     shown = Pictures(rows, thumbnails, ood, class_examples(root, cache, split, model.fit), corrupted)
@@ -143,7 +143,7 @@ def measure(
     Args:
         model: The model.
         root: Folder that the table's paths are relative to.
-        table: `path`, `label`, `sha256` of the photographs.
+        table: `path`, `label`, `sha256`, `group` of the photographs.
         out: Folder for the files.
         notes: Added to the metrics.
 
@@ -161,10 +161,10 @@ def measure(
         print(f"{len(unusable)} of {len(table) + len(unusable)} photographs are not scored", flush=True)
     predicted = calibrated(answers.logits, model.temperature)
     val = model.validation
-    known = () if val is None else (calibrated(val.logits, model.temperature), val.labels)
-    sure = describe_confidence(predicted, labels, *known)
+    known: tuple[Any, Any] = (None, None) if val is None else (calibrated(val.logits, model.temperature), val.labels)
+    sure = describe_confidence(predicted, labels, *known, table["group"])
     about = {"temperature": model.temperature, "model": str(model.folder), "fit": model.fit, "not_scored": unusable}
-    metrics = {**score(labels, predicted, model.classes), **sure, **about, **notes}
+    metrics = {**score(labels, predicted, model.classes, table["group"]), **sure, **about, **notes}
     write_results(out, metrics, table, predicted, model.classes)
     for name in ("config.yaml", "run.json", "history.csv", "split.csv"):
         with whole_file(out / TRAINED / name) as partial:
@@ -253,7 +253,7 @@ def evaluate_corrupted(model: TrainedModel, pixels: np.ndarray, test: pd.DataFra
     Args:
         model: The model.
         pixels: Its N test photographs, (N,H,H,3) uint8.
-        test: `path`, `label`, `sha256` of the same.
+        test: `path`, `label`, `sha256`, `group` of the same.
         out: Folder for `corruptions.csv`; it is there.
     """
     table = measure_corruptions(model, pixels, test)
@@ -326,7 +326,7 @@ def _own(model: TrainedModel, table: pd.DataFrame) -> dict[str, Any] | None:
         table, labels, answers, _ = predictions.predict_table(model, model.photographs(table), table)
     except UserError:
         return None
-    scores = score(labels, calibrated(answers.logits, model.temperature), model.classes)
+    scores = score(labels, calibrated(answers.logits, model.temperature), model.classes, table["group"])
     return {"acc": scores["test/acc"], "interval": scores["interval"]["test/acc"], "photographs": len(table)}
 
 

@@ -126,7 +126,7 @@ def _write(
     seeds = len(curves[0].values[0])
     points = {
         curve.name: [
-            {"train_count": count, "seeds": len(values), **mean_interval(values, share=True)._asdict()}
+            {"train_count": count, "seeds": len(values), **mean_interval(values, photographs=val)._asdict()}
             for count, values in zip(curve.counts, curve.values, strict=True)
         ]
         for curve in curves

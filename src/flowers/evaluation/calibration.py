@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy.stats import binomtest
+from numpy.typing import ArrayLike, NDArray
+
+from flowers.evaluation.scores import number_groups, share_interval
 
 ECE_BINS = 15
 """As in most of what is published."""
@@ -49,23 +50,29 @@ def calibration_error_by_chance(
     return float(np.mean(lots)), float(np.quantile(lots, 0.95))
 
 
-def reliability(confidence: NDArray[np.floating], right: NDArray[np.bool_], bins: int = DIAGRAM_BINS) -> pd.DataFrame:
+def reliability(
+    confidence: NDArray[np.floating],
+    right: NDArray[np.bool_],
+    groups: ArrayLike | None = None,
+    bins: int = DIAGRAM_BINS,
+) -> pd.DataFrame:
     """Compare confidence with accuracy in bins of equal width.
 
     Args:
         confidence: Probability of the answer, (N,) in [0, 1].
         right: Whether it was right, (N,).
+        groups: Groups of near-duplicates, (N,), see :func:`flowers.evaluation.scores.share_interval`.
         bins: Number of bins.
 
     Returns:
         A row for each bin that has photographs: `low`, `high` (its edges), `confidence` and `acc` (means in it),
-        `acc_low`, `acc_high` (95 % interval of Wilson), `photographs`.
+        `acc_low`, `acc_high` (95 % interval), `photographs`.
     """
-    number = _bin(confidence, bins)
+    number, groups = _bin(confidence, bins), number_groups(groups, len(right))
     rows = []
     for each in np.unique(number):
         inside = number == each
-        low, high = share_interval(int(right[inside].sum()), int(inside.sum()))
+        low, high = share_interval(right[inside], groups[inside])
         means = float(confidence[inside].mean(dtype=np.float64)), float(right[inside].mean())
         rows.append((each / bins, (each + 1) / bins, *means, low, high, int(inside.sum())))
     return pd.DataFrame(rows, columns=["low", "high", "confidence", "acc", "acc_low", "acc_high", "photographs"])
@@ -118,6 +125,7 @@ def describe_confidence(
     labels: NDArray[np.integer],
     val_probabilities: NDArray[np.floating] | None = None,
     val_labels: NDArray[np.integer] | None = None,
+    groups: ArrayLike | None = None,
 ) -> dict[str, Any]:
     """Say how far the probabilities of test photographs can be trusted.
 
@@ -126,6 +134,7 @@ def describe_confidence(
         labels: (N,) true classes of the test.
         val_probabilities: (M, K) of the validation, on which thresholds are chosen; None if they are not known.
         val_labels: (M,), or None.
+        groups: (N,) groups of near-duplicates of the test, see :func:`flowers.evaluation.scores.share_interval`.
 
     Returns:
         For ``metrics.json``: ``test/ece`` (see :func:`expected_calibration_error`), ``test/ece_floor`` and
@@ -144,12 +153,15 @@ def describe_confidence(
         "test/ece_floor": floor,
         "test/ece_limit": limit,
         "test/aurc": float(np.average(curve["risk"], weights=np.diff(curve["coverage"], prepend=0))),
-        "selective_prediction": selective_prediction(thresholds, confidence, right),
+        "selective_prediction": selective_prediction(thresholds, confidence, right, groups),
     }
 
 
 def selective_prediction(
-    thresholds: dict[float, float | None], confidence: NDArray[np.floating], right: NDArray[np.bool_]
+    thresholds: dict[float, float | None],
+    confidence: NDArray[np.floating],
+    right: NDArray[np.bool_],
+    groups: ArrayLike | None = None,
 ) -> list[dict[str, Any]]:
     """Tell what thresholds that were chosen on other photographs do on these.
 
@@ -157,18 +169,19 @@ def selective_prediction(
         thresholds: By the accuracy that each is for, see :func:`threshold_for`.
         confidence: Probability of the answer, (N,).
         right: Whether it was right, (N,).
+        groups: Groups of near-duplicates, (N,), see :func:`flowers.evaluation.scores.share_interval`.
 
     Returns:
         A row for each threshold that there is: `wanted`, `threshold`, `coverage` (the share of photographs that get an
         answer), `acc` among those with its 95 % interval `acc_low` and `acc_high`; null where none gets an answer.
     """
-    rows = []
+    rows, groups = [], number_groups(groups, len(right))
     for wanted, threshold in thresholds.items():
         if threshold is None:
             continue
         given = confidence >= threshold
         answered, correct = int(given.sum()), int(right[given].sum())
-        low, high = share_interval(correct, answered) if answered else (None, None)
+        low, high = share_interval(right[given], groups[given]) if answered else (None, None)
         rows.append(
             {
                 "wanted": wanted,
@@ -185,9 +198,3 @@ def selective_prediction(
 def _bin(confidence: NDArray[np.floating], bins: int) -> NDArray[np.int64]:
     """Number the bin of each confidence, (N,); a bin holds its upper edge."""
     return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-
-
-def share_interval(right: int, photographs: int) -> tuple[float, float]:
-    """Compute Wilson's 95 % interval of a share, in [0, 1]."""
-    found = binomtest(right, photographs).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)

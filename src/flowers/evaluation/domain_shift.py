@@ -30,8 +30,8 @@ def find_photographs(
             set says of itself, or as they look.
 
     Returns:
-        The folder that the paths are relative to; `path`, `label` (as the model says it) and `sha256` of at least one
-        photograph; and what ``metrics.json`` says of them:
+        The folder that the paths are relative to; `path`, `label` (as the model says it), `sha256` and `group` (equal
+        files) of at least one photograph; and what ``metrics.json`` says of them:
 
         - ``data``: the data set's name.
         - ``classes``: those of the model that have photographs here.
@@ -64,7 +64,7 @@ def find_photographs(
     known = ok[ok["label"].isin(meant)]
     leaked = known["sha256"].isin(seen)
     table = known.loc[~leaked, ["path", "label", "sha256"]].reset_index(drop=True)
-    table["label"] = table["label"].map(meant)
+    table = table.assign(label=table["label"].map(meant), group=table["sha256"])
     if known.empty:
         raise UserError(
             f"{root} has no class of the model ({', '.join(model.classes)}), but "

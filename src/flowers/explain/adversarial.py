@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from flowers.evaluation.calibration import share_interval
+from flowers.evaluation.scores import share_interval
 from flowers.evaluation.selection import one_per_class_first
 from flowers.explain.layers import finite_logits, to_batch
 
@@ -50,7 +50,7 @@ class Attack:
 
     Attributes:
         table: Columns `change` (``gradient`` or ``noise``), `strength` in levels, `acc`, `acc_low`, `acc_high` (95 %
-            Wilson interval) and `photographs`; both changes begin with strength 0.
+            interval) and `photographs`; both changes begin with strength 0.
         strength: The one with the lowest accuracy, the smallest if there are several. 0: no photograph is fooled.
         fooled: Examples at that strength, the most confident mistake of each class before the second of any.
     """
@@ -67,6 +67,7 @@ def attack(
     examples: int,
     seed: int,
     numbers: NDArray[np.integer] | None = None,
+    groups: ArrayLike | None = None,
 ) -> Attack:
     """Change photographs so that a network takes them for another class.
 
@@ -86,6 +87,7 @@ def attack(
         examples: Largest number of examples.
         seed: Seeds the noise.
         numbers: The caller's numbers of the photographs, (N,); None: 0, 1, ….
+        groups: Groups of near-duplicates, (N,), see :func:`flowers.evaluation.scores.share_interval`.
 
     Raises:
         ValueError: If there is no photograph, or a logit is not finite; it names the photograph's number.
@@ -111,8 +113,8 @@ def attack(
     probabilities = {case: np.concatenate(batches) for case, batches in parts.items()}
     rows = []
     for (change, strength), predicted in probabilities.items():
-        right = int((predicted.argmax(axis=1) == labels).sum())
-        rows.append((change, strength, right / len(labels), *share_interval(right, len(labels)), len(labels)))
+        right = predicted.argmax(axis=1) == labels
+        rows.append((change, strength, float(right.mean()), *share_interval(right, groups), len(labels)))
     table = pd.DataFrame(rows, columns=["change", "strength", "acc", "acc_low", "acc_high", "photographs"])
     gradient = table[table["change"] == "gradient"]
     lowest = int(gradient["acc"].to_numpy().argmin())  # the first if there are several

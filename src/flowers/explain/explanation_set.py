@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from captum.attr import LayerActivation
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from flowers.evaluation.scores import number_groups
 from flowers.evaluation.selection import choose, spread
 from flowers.explain.adversarial import Attack, attack
 from flowers.explain.attribution import Explanation, Explanations, explain, randomised_similarity
@@ -90,6 +91,7 @@ def explain_test(
     probabilities: NDArray[np.floating],
     name: str,
     seed: int,
+    groups: ArrayLike | None = None,
 ) -> ExplanationSet:
     """Explain the test photographs that tell most, and attack some.
 
@@ -100,6 +102,7 @@ def explain_test(
         probabilities: What was predicted, (N,K).
         name: What the network is called in sentences.
         seed: Of noise and shuffling.
+        groups: Groups of near-duplicates, (N,); None: no two photographs are alike.
     """
     chosen = choose(labels, probabilities, max(WORST, UNSURE, BEST))
     wanted = {"worst": chosen.worst[:WORST], "unsure": chosen.unsure[:UNSURE], "best": chosen.best[:BEST]}
@@ -108,7 +111,7 @@ def explain_test(
     about = explain(network, pixels[rows], labels[rows], name, rows)
     first = kinds.get("best", [about.each[0].number])[0]
     seen = next(each.photograph for each in about.each if each.number == first)
-    attacked = spread(labels, ATTACKED)
+    attacked, groups = spread(labels, ATTACKED), number_groups(groups, len(labels))
     return ExplanationSet(
         kinds,
         about,
@@ -116,7 +119,7 @@ def explain_test(
         filters(network, seen),
         feature_maps(network, seen),
         seen,
-        attack(network, pixels[attacked], labels[attacked], FOOLED, seed, attacked),
+        attack(network, pixels[attacked], labels[attacked], FOOLED, seed, attacked, groups[attacked]),
         float(np.bincount(labels[attacked]).max() / len(attacked)),
     )
 

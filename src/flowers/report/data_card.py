@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from flowers.config.schema import FITS, Fit
 from flowers.curation.manifest import MANY_FRAC, is_oblong
 from flowers.curation.split_table import SPLITS
-from flowers.evaluation.calibration import share_interval
+from flowers.evaluation.scores import share_interval
 from flowers.report.html import noun_of, sentences, write_page
 from flowers.report.image_grid import MONTAGE_COLUMNS, side_by_side
 from flowers.report.style import DPI, PAPER, RIGHT, WIDTH_IN, open_panel
@@ -174,7 +174,7 @@ def cue_accuracies(table: pd.DataFrame) -> list[dict[str, Any]]:
         table: `label`, `fold`, `split`, `width_px`, `height_px`, `bytes`, `brightness`.
 
     Returns:
-        For each of :data:`CUES`: `cue`, `acc`, `acc_low`, `acc_high` (95 %, Wilson), `chance` (share of
+        For each of :data:`CUES`: `cue`, `acc`, `acc_low`, `acc_high` (95 %), `chance` (share of
         the commonest class), `leaks` (the interval lies more than :data:`LEAK_LEAD` above chance).
     """
     rows = table[table["split"] != "test"]
@@ -190,7 +190,7 @@ def cue_accuracies(table: pd.DataFrame) -> list[dict[str, Any]]:
     found = []
     for cue, value in values.items():
         right = _votes(value.to_numpy(float), codes, folds) == codes
-        low, high = share_interval(int(right.sum()), len(right))
+        low, high = share_interval(right)
         cells = {"cue": cue, "acc": float(right.mean()), "acc_low": low, "acc_high": high}
         found.append({**cells, "chance": chance, "leaks": low > chance + LEAK_LEAD})
     return found

@@ -23,8 +23,7 @@ from flowers.config.untrusted import callers_own, check_run, read_config
 from flowers.curation.split_table import read_splits
 from flowers.errors import UserError
 from flowers.evaluation import result_files
-from flowers.evaluation.calibration import share_interval
-from flowers.evaluation.scores import largest_error_frac
+from flowers.evaluation.scores import share_interval
 from flowers.evaluation.selection import OOD_SHOWN, Pictures, choose_shown
 from flowers.evaluation.significance import ALPHA
 from flowers.explain.explanation_set import ExplanationSet
@@ -73,7 +72,7 @@ class Run:
     outliers: pd.DataFrame
     """``outliers/test.csv``, see :func:`flowers.evaluation.predictions.outlier_scores`."""
     split: pd.DataFrame
-    """``split.csv``: `label`, `split`."""
+    """``split.csv``: `path`, `label`, `group`, `split`."""
     pictures: Pictures
     """Of an evaluation on another data set, which has no page, there are none."""
     ood: pd.DataFrame | None = None
@@ -119,6 +118,11 @@ class Run:
         """Which predictions are right, (N,)."""
         return (self.predictions["label"] == self.predictions["prediction"]).to_numpy(bool)
 
+    @property
+    def groups(self) -> NDArray[np.object_]:
+        """Groups of near-duplicates that the test photographs are in, (N,)."""
+        return self.split.set_index("path")["group"].loc[self.predictions["path"]].to_numpy()
+
 
 def figures_of(run: Run) -> dict[str, Figure]:
     """Draw the figures, by the names of their files; those that the run has nothing for are left out.
@@ -131,7 +135,7 @@ def figures_of(run: Run) -> dict[str, Figure]:
     if elsewhere is not None:
         return found
     title, answers = f"Confidence and accuracy: {count} test {run.noun}s", (run.confidence, run.right)
-    found["reliability"] = reliability_figure(*answers, title, run.noun)
+    found["reliability"] = reliability_figure(*answers, title, run.noun, run.groups)
     found["coverage"] = coverage_figure(*answers, run.scores["selective_prediction"], "Selective prediction", run.noun)
     if len(run.history):
         found["curves"] = curves_figure(run.history, stage_starts(run.history), f"Training of {run.name}")
@@ -152,12 +156,12 @@ def findings(run: Run) -> list[str]:
     acc = {split: run.run["final"][f"{split}/acc"] for split in ("train", "val")}
     validation = int((run.split["split"] == "val").sum())
     # That another draw of validation photographs might close the gap must be ruled out, too.
-    highest = share_interval(round(acc["val"] * validation), validation)[1] if validation else 1.0
+    right = np.arange(validation) < round(acc["val"] * validation)
+    highest = share_interval(right)[1] if validation else 1.0
     return sentences(
         "evaluation.txt.jinja",
         run.noun,
         scores=run.scores,
-        largest_error=largest_error_frac(run.scores["photographs"]),
         recall=recall_extremes(run.scores["per_class"]),
         named=NAMED,
         predicted=run.predictions["prediction"].unique(),

@@ -12,7 +12,6 @@ import numpy as np
 
 from flowers.evaluation.result_files import aligned
 from flowers.evaluation.results import Experiment
-from flowers.evaluation.scores import largest_error_frac
 from flowers.evaluation.significance import Ranking, fewest_photographs, smallest_difference
 from flowers.report.confusion import confusion_figure, worst_confusions
 from flowers.report.curves import MEMORISING_FRAC, curves_figure, stage_starts
@@ -148,7 +147,6 @@ def findings(ranking: Ranking) -> list[str]:
     return _say(
         "ranking.txt.jinja",
         ranking,
-        largest_error=largest_error_frac(ranking.photographs),
         said=[*order_findings(ranking), *baseline_findings(ranking)],
         commonest=ranking.best.counts.sum(axis=1).max() / ranking.photographs,
         leads={name: lead for name, lead in leads.items() if lead >= MEMORISING_FRAC},

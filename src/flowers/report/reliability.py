@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from flowers.evaluation.calibration import reliability, risk_coverage
 from flowers.report import style
@@ -15,7 +15,13 @@ from flowers.report import style
 _COLUMNS = 3
 
 
-def reliability_figure(confidence: NDArray[np.floating], right: NDArray[np.bool_], title: str, noun: str) -> Figure:
+def reliability_figure(
+    confidence: NDArray[np.floating],
+    right: NDArray[np.bool_],
+    title: str,
+    noun: str,
+    groups: ArrayLike | None = None,
+) -> Figure:
     """Draw accuracy against confidence, and below it a histogram of confidence.
 
     Args:
@@ -23,8 +29,9 @@ def reliability_figure(confidence: NDArray[np.floating], right: NDArray[np.bool_
         right: Whether the prediction is right, (N,).
         title: One line.
         noun: What a photograph is called.
+        groups: Groups of near-duplicates, (N,); None: no two photographs are alike.
     """
-    table = reliability(confidence, right)
+    table = reliability(confidence, right, groups)
     figure = style.open_figure(5.2, 5.2, title, "On the dashed line, accuracy equals confidence.")
     axes = style.open_panel(figure, (0.115, 0.37, 0.83, 0.44), "accuracy, with its 95 % interval")
     axes.plot([0, 1], [0, 1], color=style.FAINT, lw=1.2, ls=style.DASHED, zorder=1)
