@@ -14,8 +14,17 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
-from flowers.report.curves import Curve, curves_figure, finding, save_figure, side_by_side_figure, sizes_figure
+from flowers.report.curves import (
+    Curve,
+    curves_figure,
+    finding,
+    rates_figure,
+    save_figure,
+    side_by_side_figure,
+    sizes_figure,
+)
 from flowers.report.style import COLOURS, FAINT, RIGHT, WRONG
+from flowers.training.rate_finder import STEPS, rate_at, recommend
 
 COUNTS = [70, 140, 350, 700]
 SCRATCH = Curve("cnn_scratch", COUNTS, [[0.4, 0.42], [0.5, 0.54], [0.66, 0.7], [0.8, 0.82]])
@@ -195,3 +204,29 @@ def test_files_are_the_same_each_time_and_hold_the_names_as_text(tmp_path: Path)
     vector = (tmp_path / "one/curve.svg").read_text()
     assert "sample_finetune" in vector
     assert "t &amp; &lt;t&gt;" in vector
+
+
+def test_a_sweep_shows_the_rate_and_the_slope_that_tells_why() -> None:
+    rates = [rate_at(step) for step in range(STEPS)]
+    noise = np.random.default_rng(0).normal(0, 0.1, STEPS)
+    losses = 2 - 1 / (1 + np.exp(-4 * (np.log10(rates) + 3))) + np.exp(4 * (np.log10(rates) + 1)) + noise
+    found = recommend(rates, losses.tolist())
+    assert found.rate is not None
+    assert found.slope is not None
+    figure = rates_figure(rates, losses.tolist(), found, "a $ recipe")
+    (axes,) = figure.axes
+    assert texts(axes) == [f"recommended: {found.rate:.1e}"]
+    assert "The smoothed loss falls most steeply at this rate" in figure.texts[1].get_text()
+    (rise,) = (np.diff(line.get_ydata()) for line in axes.lines if line.get_linewidth() == 1.6)
+    assert rise == pytest.approx(1.4 * found.slope)  # over 1.4 decades
+    FigureCanvasAgg(figure).draw()
+
+
+@pytest.mark.parametrize("losses", [[2.0] * STEPS, [2.0, np.nan], [np.nan]])
+def test_a_sweep_that_recommends_nothing_says_why(losses: list[float]) -> None:
+    rates = [rate_at(step) for step in range(len(losses))]
+    found = recommend(rates, losses)
+    figure = rates_figure(rates, losses, found, "a recipe")
+    FigureCanvasAgg(figure).draw()
+    assert texts(figure.axes[0]) == []
+    assert figure.texts[1].get_text() == found.why[0].upper() + found.why[1:] + "."

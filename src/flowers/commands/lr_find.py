@@ -1,8 +1,9 @@
 """Look for a learning rate: ``flowers lr_find experiment=mobilenetv2_finetune from_stage=2``.
 
-Trains a stage for a few dozen steps while the rate rises from 1e-7 to 1, and draws the loss against it. The ratios
-between layer groups stay as the stage has them. With ``from_stage=N`` the network is what stage N-1 left in
-``out_dir``. The sweep works on a copy: no model is changed. Writes ``lr_find.png`` and ``lr_find.csv``.
+Trains a stage for a few dozen steps while the rate rises from 1e-7 to 1, draws the loss against it, and recommends one
+rate, the one at which the smoothed loss falls most steeply, for the stage's highest ``max_lr``. The ratios between
+layer groups stay as the stage has them. With ``from_stage=N`` the network is what stage N-1 left in ``out_dir``. The
+sweep works on a copy: no model is changed. Writes ``lr_find.png`` and ``lr_find.csv``.
 """
 
 import tempfile
@@ -20,7 +21,7 @@ from flowers.errors import UserError
 from flowers.report.curves import rates_figure
 from flowers.tracking.runs import announce_store, tracked_run
 from flowers.training.checkpoints import start_checkpoint
-from flowers.training.rate_finder import STEPS, RateSweep, smoothed, suggest
+from flowers.training.rate_finder import STEPS, RateSweep, recommend
 from flowers.training.stages import peak_rates, trained_groups
 from flowers.training.trainer import make_trainer, quiet_lightning
 
@@ -29,7 +30,7 @@ def lr_find(settings: Settings) -> float | None:
     """Sweep, and write and record the curve.
 
     Returns:
-        The rate in the valley; None if the loss never fell.
+        The recommended rate, see :func:`recommend`; None if the loss never fell.
 
     Raises:
         UserError: If something that the user gave cannot be used.
@@ -39,24 +40,22 @@ def lr_find(settings: Settings) -> float | None:
     start = start_checkpoint(out, settings)
     with tempfile.TemporaryDirectory() as folder:
         sweep = _sweep(settings, start, Path(folder))
-    smooth = smoothed(sweep.losses)
-    rates = sweep.rates[: len(smooth)]
-    found = suggest(rates, smooth)
+    rates = sweep.rates[: len(sweep.losses)]
+    found = recommend(rates, sweep.losses)
     stage = settings.model.stages[settings.from_stage - 1]
-    named = {name.replace("_", "/"): rate for name, rate in found.items()}
-    figure = rates_figure(rates, smooth, named, f"{settings.name}, stage {stage.name}")
     out.mkdir(parents=True, exist_ok=True)
+    figure = rates_figure(rates, sweep.losses, found, f"{settings.name}, stage {stage.name}")
     figure.savefig(out / "lr_find.png", dpi=150)
-    table = pd.DataFrame({"lr": rates, "loss": sweep.losses, "smoothed": smooth})
+    table = pd.DataFrame({"lr": rates, "loss": sweep.losses, "smoothed": found.smooth})
     write_table(table, out / "lr_find.csv", "%.6g")
     if settings.tracking.enabled:
         with tracked_run(settings, f"{settings.name} lr_find", {"kind": "lr_find", "recipe": settings.name}) as run:
             run.log_file(out / "lr_find.png")
             run.log_file(out / "lr_find.csv")
-            run.log_metrics({f"lr_find/{name}": rate for name, rate in found.items()})
-    suggested = ", ".join(f"{name} {rate:.1e}" for name, rate in named.items())
-    print(f"{out}/lr_find.png: {suggested or 'the loss never fell, so it suggests no rate'}")
-    return found.get("valley")
+            run.log_metrics({} if found.rate is None else {"lr_find/rate": found.rate})
+    advice = "no rate is recommended" if found.rate is None else f"recommended max_lr {found.rate:.1e}"
+    print(f"{out}/lr_find.png: {advice}: {found.why}")
+    return found.rate
 
 
 def _sweep(settings: Settings, start: Path | None, folder: Path) -> RateSweep:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
@@ -10,10 +11,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
-from numpy.typing import NDArray
 
 from flowers.report import style
 from flowers.report.html import percent
+
+if TYPE_CHECKING:
+    from flowers.training.rate_finder import Recommendation
 
 MEMORISING_FRAC = 0.05
 """From this lead of the training over the validation accuracy on, the pages speak of it."""
@@ -121,33 +124,37 @@ def side_by_side_figure(histories: Mapping[str, pd.DataFrame], chosen: str, titl
     return figure
 
 
-def rates_figure(
-    rates: Sequence[float], losses: NDArray[np.float64], suggestions: Mapping[str, float], title: str
-) -> Figure:
-    """Draw the loss of a learning-rate sweep, with the rates that it suggests.
+def rates_figure(rates: Sequence[float], losses: Sequence[float], found: "Recommendation", title: str) -> Figure:
+    """Draw the loss of a learning-rate sweep, and the rate that it recommends with the slope that tells why.
 
     Args:
         rates: (N,), rising geometrically.
-        losses: (N,) smoothed, in nats; values that are not finite are left out.
-        suggestions: Rates by name.
+        losses: (N,) of single batches, in nats; values that are not finite are left out.
+        found: What :func:`flowers.training.rate_finder.recommend` reads off them.
         title: One line.
 
     Returns:
         The figure; its background is opaque white.
     """
-    figure = style.open_figure(7.2, 4.2, title, left_in=0.65)
-    axes = style.open_panel(figure, (0.09, 0.13, 0.86, 0.64), below="learning rate of the head")
+    figure = style.open_figure(7.2, 4.2, title, found.why[0].upper() + found.why[1:] + ".", left_in=0.65)
+    axes = style.open_panel(figure, (0.09, 0.13, 0.86, 0.64), "loss (nats)", "learning rate of the head")
     axes.set_xscale("log")
-    style.write(axes, 0, 1.12, "loss (nats), smoothed", style.HEADING_PT, style.INK, va="bottom")
-    axes.plot(rates, losses, color=style.RIGHT, lw=2.4)
-    finite = losses[np.isfinite(losses)]
-    if len(finite):  # the divergence at the end must not flatten what is read
-        low, start = float(finite.min()), float(finite[0])
-        axes.set_ylim(low - 0.1 * (start - low) - 0.02, max(start + 0.5 * (start - low), low + 0.1))
-    for number, (name, rate) in enumerate(sorted(suggestions.items(), key=lambda item: item[1])):
-        axes.axvline(rate, ymax=0.83, color=style.WRONG, lw=1.2, ls=style.DASHED)
-        look = {"ha": "center", "transform": axes.get_xaxis_transform()}
-        style.write(axes, rate, 1.03 - 0.075 * number, f"{name} {rate:.1e}", style.TICK_PT, style.WRONG, **look)
+    axes.plot(rates, losses, color=style.FAINT, alpha=0.55, marker=".", ms=4, ls="")
+    axes.plot(rates, found.smooth, color=style.RIGHT, lw=2.4)
+    shown = found.smooth[np.isfinite(found.smooth)]
+    if len(shown):  # the divergence at the end must not flatten what is read
+        low, start = float(shown.min()), float(np.median(shown[:10]))
+        axes.set_ylim(low - 0.25 * (start - low) - 0.05, max(start + 0.5 * (start - low), low + 0.1))
+    if found.rate is not None and found.slope is not None:
+        height = float(found.smooth[list(rates).index(found.rate)])
+        ends = np.array([-0.7, 0.7])  # decades
+        axes.axvline(found.rate, color=style.WRONG, lw=1.2, ls=style.DASHED)
+        axes.plot(found.rate * 10**ends, height + found.slope * ends, color=style.WRONG, lw=1.6)
+        axes.plot([found.rate], [height], color=style.WRONG, marker="o")
+        look = {"transform": axes.get_xaxis_transform(), "ha": "right", "weight": "bold"}
+        style.write(
+            axes, found.rate * 0.85, 0.04, f"recommended: {found.rate:.1e}", style.LABEL_PT, style.WRONG, **look
+        )
     return figure
 
 
