@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from flowers.explain.adversarial import attack
-from flowers.explain.attribution import Explanation, explain, randomised_similarity
+from flowers.explain.attribution import OCCLUDED_FRAC, Explanation, explain, randomised_similarity
 from flowers.explain.explanation_set import feature_maps, filters
 from flowers.models.backbones import Backbone
 from flowers.models.inference import PixelLogits
@@ -286,6 +286,26 @@ def test_occlusion_costs_only_where_the_network_looks() -> None:
     assert fall[0, 0] == pytest.approx((200 - mean) / 10, rel=1e-4)  # log-odds of two classes: difference of logits
     assert not fall[10:].any()
     assert not fall[:, 10:].any()
+
+
+class LastPixel(nn.Module):
+    """Looks at the lower right pixel only."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        seen = pixels[:, :, -1, -1].mean(dim=1) / 10
+        return torch.stack([seen, torch.zeros_like(seen)], dim=1)
+
+
+@pytest.mark.parametrize("side", [1, 7, 32, 50, 128])
+def test_the_last_square_ends_at_the_edge_and_is_whole(side: int) -> None:
+    pixels = np.zeros((1, side, side, 3), dtype=np.uint8)
+    pixels[0, -1, -1] = 200
+    fall = explain(LastPixel(), pixels, np.array([0]), "net").each[0].occlusion
+    hidden = max(round(side * OCCLUDED_FRAC), 1)
+    assert (fall[-hidden:, -hidden:] != 0).all() or side == 1  # one pixel is its own mean
+    assert np.isfinite(fall).all()
+    assert not fall[:-hidden].any()
+    assert not fall[:, :-hidden].any()
 
 
 def test_finds_the_object_that_decides(learned: nn.Module, squares: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from captum.attr import GuidedBackprop, LayerAttribution, LayerGradCam, Occlusion, Saliency
+from captum.attr import GuidedBackprop, LayerAttribution, LayerGradCam, Saliency
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from flowers.explain.layers import ExplainableNetwork, describe, finite_logits, 
 OCCLUDED_FRAC = 0.2
 """Side of the square that hides a part of the photograph, as a share of the photograph's."""
 OCCLUSION_STEPS = 10
-"""Positions of the square along each side."""
+"""Positions of the square along each side, from edge to edge."""
 METHODS = {
     "cam": "Grad-CAM",
     "guided_cam": "guided Grad-CAM",
@@ -190,19 +190,26 @@ def _occlusion(network: nn.Module, photograph: Tensor, target: int) -> Map:
         return (logits[:, target] - others.logsumexp(dim=1)).float()
 
     side_px = photograph.shape[2:]
-    hidden_px = [max(round(side * OCCLUDED_FRAC), 1) for side in side_px]
-    steps_px = [
-        max(-(-(side - hidden) // (OCCLUSION_STEPS - 1)), 1) for side, hidden in zip(side_px, hidden_px, strict=True)
-    ]
-    drop = Occlusion(log_odds).attribute(
-        photograph,
-        sliding_window_shapes=(3, *hidden_px),
-        strides=(3, *steps_px),
-        baselines=photograph.mean(dim=(2, 3), keepdim=True).expand_as(photograph),
-        perturbations_per_eval=_SQUARES_AT_ONCE,
+    height_px, width_px = (max(round(side * OCCLUDED_FRAC), 1) for side in side_px)
+    # The first square begins at one edge and the last one ends at the other; between them steps differ by a pixel.
+    tops, lefts = (
+        np.unique(np.linspace(0, side - hidden, OCCLUSION_STEPS).round().astype(int)).tolist()
+        for side, hidden in zip(side_px, (height_px, width_px), strict=True)
     )
-    fall: Map = drop[0, 0].cpu().numpy()  # (1,3,H,W): the three channels are equal, since the square hides all of them
-    return fall
+    squares = [(..., slice(top, top + height_px), slice(left, left + width_px)) for top in tops for left in lefts]
+    falls, covers = torch.zeros(side_px), torch.zeros(side_px)
+    with torch.no_grad():
+        mean, whole = photograph.mean(dim=(2, 3), keepdim=True), log_odds(photograph)
+        for first in range(0, len(squares), _SQUARES_AT_ONCE):
+            some = squares[first : first + _SQUARES_AT_ONCE]
+            batch = photograph.repeat(len(some), 1, 1, 1)
+            for one, square in zip(batch, some, strict=True):
+                one[square] = mean[0]
+            for square, fall in zip(some, (whole - log_odds(batch)).cpu(), strict=True):
+                falls[square] += fall
+                covers[square] += 1
+    found: Map = (falls / covers).numpy()
+    return found
 
 
 def _channels_last(maps: Tensor) -> Map:
