@@ -116,6 +116,23 @@ def test_directions_are_compared_whatever_the_lengths() -> None:
     assert nearest_directions(queries, references, 4).tolist() == [[0, 1, 2, 3], [2, 1, 0, 3]]
 
 
+def test_a_row_of_zeros_has_no_direction_and_neither_has_nor_is_a_neighbour() -> None:
+    references = np.array([[1, 0], [0, 0], [-1, 0.1]], np.float32)
+    queries = np.array([[1, 0.1], [0, 0]], np.float32)
+    assert nearest_directions(queries, references, 3).tolist() == [[0, 2, -1], [-1, -1, -1]]
+    assert nearest_directions(queries[1:], references, 1).tolist() == [[-1]]
+    assert nearest_directions(queries, references[1:2], 1).tolist() == [[-1], [-1]]
+
+
+def test_who_has_no_neighbours_is_answered_with_the_training_frequencies() -> None:
+    features, labels, folds = clouds(per_class=10, classes=2)
+    features[labels == 1] += 1
+    features[0] = 0
+    baseline = fit_neighbours(features, labels, folds, 2, nearest_directions)
+    assert baseline.predict(np.zeros((1, 6), np.float32)).tolist() == [[0.5, 0.5]]
+    np.testing.assert_allclose(vote(np.array([[1, 1, -1]]), np.array([0.5, 0.5])), [[0.5 / 3, 2.5 / 3]])
+
+
 def test_a_logistic_regression_separates_clouds() -> None:
     features, labels, folds = clouds(per_class=30, classes=3)
     # Of another scale, and of no variance at all: neither may matter.

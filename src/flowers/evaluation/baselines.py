@@ -22,7 +22,7 @@ CS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 _STEPS = 1000
 
 Search = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
-"""From queries, references and k to the k nearest references of each query, (M,k), the nearest first."""
+"""From queries, references and k to the k nearest references of each query, (M,k), the nearest first; -1: no more."""
 
 
 class Baseline(NamedTuple):
@@ -69,7 +69,8 @@ def fit_neighbours(
     candidates = [k for k in KS if k <= most]
 
     def answer(queries: np.ndarray, apart: np.ndarray | slice, ks: Sequence[int]) -> list[np.ndarray]:
-        near = labels[apart][search(queries, rows[apart], ks[-1])]
+        found = search(queries, rows[apart], ks[-1])
+        near = np.where(found < 0, -1, labels[apart][found])
         frequencies = training_frequencies(labels[apart], num_classes)
         return [vote(near[:, :k], frequencies) for k in ks]
 
@@ -124,14 +125,21 @@ def nearest_directions(queries: np.ndarray, references: np.ndarray, k: int) -> n
 
     Args:
         queries: (M,D) floating-point.
-        references: (N,D) floating-point; a row of zeros is far from all.
+        references: (N,D) floating-point.
         k: In [1, N].
 
     Returns:
-        (M,k) rows of `references`, the nearest first.
+        (M,k) rows of `references`, the nearest first. A row of zeros has no direction: such a query has no neighbours,
+        and such a reference is nobody's. -1 stands where there are no more.
     """
-    # Of rows of length 1 the nearest are those of the largest cosine: |a - b|² = 2 - 2 cos.
-    return _nearest(normalize(queries), normalize(references), k, "euclidean")
+    found = np.full((len(queries), k), -1)
+    asked, known = queries.any(axis=1), np.flatnonzero(references.any(axis=1))
+    if asked.any() and len(known):
+        # Of rows of length 1 the nearest are those of the largest cosine: |a - b|² = 2 - 2 cos.
+        units = normalize(queries[asked]), normalize(references[known])
+        near = _nearest(*units, min(k, len(known)), "euclidean")
+        found[asked, : near.shape[1]] = known[near]
+    return found
 
 
 def _nearest(queries: np.ndarray, references: np.ndarray, k: int, metric: str) -> np.ndarray:
@@ -149,15 +157,16 @@ def vote(labels: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
     where it is the true one, and of classes with equal votes the more frequent one wins.
 
     Args:
-        labels: (M,k), each in [0, K).
+        labels: (M,k), each in [0, K), or -1 where there is no neighbour, who then does not vote.
         frequencies: (K,), the classes' shares of the training photographs.
 
     Returns:
         (M,K) float64; rows sum to 1.
     """
     votes = np.zeros((len(labels), len(frequencies)))
-    np.add.at(votes, (np.arange(len(labels))[:, None], labels), 1)
-    return (votes + frequencies) / (labels.shape[1] + 1)
+    rows, places = np.nonzero(labels >= 0)
+    np.add.at(votes, (rows, labels[rows, places]), 1)
+    return (votes + frequencies) / (votes.sum(axis=1, keepdims=True) + 1)
 
 
 def held_out(folds: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
