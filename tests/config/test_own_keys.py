@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from flowers.config.cli import take_command_line, take_keys
+from flowers.config.cli import take_keys
 from flowers.errors import UserError
 
 
@@ -55,5 +55,6 @@ def test_recipe_keys_groups_and_hydra_options_are_no_mistakes() -> None:
 
 def test_a_command_line_is_left_without_the_own_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["crossval", "names=[a]", "seed=1"])
-    assert take_command_line(Keys).names == ["a"]
+    found, sys.argv[1:] = take_keys(Keys, sys.argv[1:])
+    assert found.names == ["a"]
     assert sys.argv == ["crossval", "seed=1"]  # Hydra reads the rest

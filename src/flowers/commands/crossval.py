@@ -8,6 +8,7 @@ are never read. All trainings are children of one MLflow run; the same command g
 ``crossval.json``.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from flowers.commands.train import train
-from flowers.config.cli import exit_on_user_error, run_command, take_command_line
+from flowers.config.cli import exit_on_user_error, run_command, take_keys
 from flowers.config.compose import read_data, with_seed
 from flowers.config.provenance import describe
 from flowers.config.schema import Settings
@@ -196,5 +197,5 @@ def _counted(folds: int | None, seeds: int) -> str:
 def main() -> None:
     """Cross-validate the recipe that the command line names."""
     with exit_on_user_error():
-        arguments = take_command_line(Arguments)
+        arguments, sys.argv[1:] = take_keys(Arguments, sys.argv[1:])
     run_command(partial(crossval, arguments=arguments))

@@ -204,16 +204,3 @@ def check_names(words: Sequence[str], own: Iterable[str]) -> None:
         key, sign, _ = word.partition("=")
         if sign and key.isidentifier() and key not in known:
             raise UserError(f"the configuration has no key '{key}': {suggestion(key, known)}")
-
-
-def take_command_line(schema: type[T]) -> T:
-    """Read a command's own keys, and leave the rest of the command line to :func:`flowers.config.cli.run_command`.
-
-    Args:
-        schema: As in :func:`take_keys`.
-
-    Raises:
-        UserError: As :func:`take_keys` does.
-    """
-    arguments, sys.argv[1:] = take_keys(schema, sys.argv[1:])
-    return arguments
