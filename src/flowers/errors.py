@@ -3,6 +3,7 @@
 import difflib
 import errno
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -25,6 +26,11 @@ def is_short_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
     return isinstance(error, ImportError | OSError | RuntimeError) and bool(_NO_MEMORY.search(str(error)))
+
+
+def reason_of(error: BaseException) -> str:
+    """Bring what a library says of damaged content, which it may quote whole, to a line of a sensible length."""
+    return textwrap.shorten(str(error).encode(errors="backslashreplace").decode() or type(error).__name__, 300)
 
 
 def missing(path: Path) -> str:

@@ -24,7 +24,7 @@ from flowers.config.schema import MIN_SIDE_PX, Fit, Settings
 from flowers.config.untrusted import callers_own, check_run, check_targets, read_config
 from flowers.curation.split_table import read_splits
 from flowers.data.pixels import open_store
-from flowers.errors import UserError
+from flowers.errors import UserError, reason_of
 from flowers.models.inference import VALIDATION, Validation, find_device
 from flowers.models.nets import build_network, differences, read_tensors
 
@@ -137,7 +137,7 @@ def open_model(folder: Path, allow: Sequence[str] = (), device: str | None = Non
         config = read_config(folder / "config.yaml")
         run = check_run(json.loads((folder / "run.json").read_text(encoding="utf-8")))
     except Exception as error:  # whatever the YAML and JSON readers find wrong
-        reason = " ".join(str(error).split())
+        reason = reason_of(error)
         raise UserError(f"{folder} holds an unreadable config.yaml or run.json ({reason}); train again.") from error
     classes: list[str] = run["classes"]
     try:
@@ -182,8 +182,8 @@ def _build(settings: Settings, weights: Path, num_classes: int) -> nn.Module:
         except UserError:
             raise
         except Exception as error:  # whatever a class makes of numbers that no training had
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{weights.parent}/config.yaml cannot be used ({reason}); train again.") from error
+            place = f"{weights.parent}/config.yaml"
+            raise UserError(f"{place} cannot be used ({reason_of(error)}); train again.") from error
     load_weights(net, weights, tensors)
     return net
 
@@ -225,5 +225,5 @@ def _read_validation(file: Path, num_classes: int) -> Validation | None:
         if not np.isin(validation.labels, range(num_classes)).all():
             raise ValueError(f"it has labels beyond {num_classes} classes")
     except Exception as error:  # whatever numpy's readers find wrong
-        raise UserError(f"{file} is damaged ({error}); train again.") from error
+        raise UserError(f"{file} is damaged ({reason_of(error)}); train again.") from error
     return validation
