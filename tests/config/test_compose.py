@@ -308,7 +308,6 @@ def test_images_have_one_size() -> None:
     "target",
     [
         *("os.system", "builtins.eval", "flowers.models.nets.torch.load", "flowers.models.nets.pairwise"),
-        *("torch.load", "torch.hub.load", "lightning.seed_everything", "flowers.errors.missing"),
         *("flowers.config.compose.Path", "torchvision.models.resnet18", "mypackage.Net", "flowersfake.Net"),
     ],
 )

@@ -216,6 +216,15 @@ def test_functions_of_allowed_packages_are_not_allowed(target: str) -> None:
     check_targets(node, allow=[target.partition(".")[0]])
 
 
+@pytest.mark.parametrize("target", ["torch.hub.load", "flowers.errors.missing", "os.system"])
+def test_an_allowed_class_hides_no_other(target: str) -> None:
+    net: dict[str, Any] = {"_target_": "mypackage.Net", "path": "a/b", "sizes": [{"file": "c", "most": 2**40}]}
+    check_targets({"model": {"net": net}}, allow=["mypackage"])
+    net["_args_"] = [{"deep": {"_target_": target}}]
+    with pytest.raises(UserError, match=r"'model\.net\._args_\.0\.deep\._target_' is "):
+        check_targets({"model": {"net": net}}, allow=["mypackage"])
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

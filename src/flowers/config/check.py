@@ -22,8 +22,6 @@ from flowers.errors import UserError, is_short_of_memory, suggestion
 
 OFFERED = ("flowers", "torch", "torchmetrics", "timm", "lightning")
 """Packages that a configuration from elsewhere may name something of."""
-_CLASSES_ONLY = ("flowers.", "torch.", "torchmetrics.", "lightning.")
-"""Of these it may name no function: ``torch.load`` runs what a file holds, others remove files."""
 GIVEN = {"num_classes", "callbacks", "logger"}
 """Parameters that are given when an object is made, and need not stand in the configuration."""
 _HYDRA = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
@@ -48,11 +46,7 @@ def check(config: Mapping[str, Any], packages: Sequence[str] | None = None) -> N
         node, _, leaf = key.rpartition(".")
         # All of them, as Hydra makes what lies in a list or below _args_ too.
         if leaf == "_target_" and node.partition(".")[0] in ("data", "model", "trainer", *made):
-            source = f"{node}.".startswith("data.source.")
-            found = locate(node, value, ["flowers.sources"] if source else packages)
-            harmful = not source and inspect.isroutine(found) and found.__module__.startswith(_CLASSES_ONLY)
-            if harmful and packages is not None:
-                raise UserError(f"'{key}' is '{value}', a function, but must name a class in a trained model.")
+            locate(node, value, ["flowers.sources"] if f"{node}.".startswith("data.source.") else packages)
     _check_values("", config, Configuration, config)
     nodes = {name: config[name] for name in ("data", "model", "trainer")}
     for group in made:

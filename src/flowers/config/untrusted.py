@@ -93,7 +93,9 @@ def loads_file(key: str, value: Any) -> bool:
     return value is True and key.rpartition(".")[2] == "pretrained"
 
 
-def check_targets(node: Any, allow: Sequence[str] = (), given: Collection[str] = (), key: str = "") -> None:
+def check_targets(
+    node: Any, allow: Sequence[str] = (), given: Collection[str] = (), key: str = "", below_allowed: bool = False
+) -> None:
     """Refuse a node of a configuration from elsewhere that names a class of no known kind, or files.
 
     Args:
@@ -101,14 +103,14 @@ def check_targets(node: Any, allow: Sequence[str] = (), given: Collection[str] =
         allow: Packages that the caller allows beside :data:`flowers.config.check.OFFERED`, with all that they hold.
         given: Keys that the caller's own command line has.
         key: Where the node stands.
+        below_allowed: Whether it holds parameters of what the caller allows, whose texts and numbers mean anything.
 
     Raises:
         UserError: Naming the key.
     """
-    if isinstance(node, Mapping) and "_target_" in node and f"{key}._target_" not in given:
-        target = str(node["_target_"])
-        if target.startswith(tuple(f"{package}." for package in allow)):
-            return
+    target = str(node["_target_"]) if isinstance(node, Mapping) and "_target_" in node else None
+    allowed = target is not None and target.startswith(tuple(f"{package}." for package in allow))
+    if target is not None and not allowed and f"{key}._target_" not in given:
         found: Any = locate(key, target, ["flowers.sources"] if key == "data.source" else OFFERED)
         names = {f"{each.__module__}.{each.__qualname__}" for each in getattr(found, "__mro__", (found,))}
         kind = key == "data.source" or (_KINDS & names and (_LOGGER not in names or _OWN_LOGGER in names))
@@ -117,9 +119,10 @@ def check_targets(node: Any, allow: Sequence[str] = (), given: Collection[str] =
                 f"'{key}._target_' is '{target}', which a model's folder may not name: it is no network, loss, "
                 f"optimiser, callback or DataModule; give {key}._target_={target} yourself if it is meant."
             )
+    free = allowed or (below_allowed and target is None)
     for name, value in node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ():
         place = f"{key}.{name}" if key else str(name)
-        in_net = place.startswith("model.net.") and name != "_target_" and place not in given
+        in_net = place.startswith("model.net.") and name != "_target_" and place not in given and not free
         if in_net and loads_file(place, value):
             raise UserError(
                 f"'{place}' is {value!r}, which would load a file or fetch one, but the weights of a trained model are "
@@ -127,7 +130,7 @@ def check_targets(node: Any, allow: Sequence[str] = (), given: Collection[str] =
             )
         if in_net and isinstance(value, int) and abs(value) > LARGEST:
             raise UserError(f"'{place}' is {value!r:.20}, which no network has; train again.")
-        check_targets(value, allow, given, place)
+        check_targets(value, allow, given, place, free)
 
 
 def check_repeated(config: DictConfig, given: Collection[str]) -> None:
