@@ -9,7 +9,22 @@ from pathlib import Path
 
 import psutil
 
-from flowers.errors import UserError
+from flowers.errors import UserError, disk_full, is_disk_full
+
+
+@contextlib.contextmanager
+def room_in(place: Path | None = None) -> Iterator[None]:
+    """Say in one sentence that a place has no room for what is written there; None: the place that the error names.
+
+    Raises:
+        UserError: The disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise UserError(disk_full(error, place)) from error
 
 
 @contextlib.contextmanager

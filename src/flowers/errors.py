@@ -3,9 +3,11 @@
 import difflib
 import errno
 import re
+import tempfile
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 _NO_MEMORY = re.compile(
     "not enough memory|(can't|cannot) allocate memory|out of memory|can't start new thread|failed to map segment",
@@ -31,6 +33,26 @@ def is_short_of_memory(error: BaseException) -> bool:
 def reason_of(error: BaseException) -> str:
     """Bring what a library says of damaged content, which it may quote whole, to a line of a sensible length."""
     return textwrap.shorten(str(error).encode(errors="backslashreplace").decode() or type(error).__name__, 300)
+
+
+def is_disk_full(error: BaseException) -> TypeGuard[OSError]:
+    """Tell whether the system says with an error that a disk, a quota or a limit leaves no room for a file."""
+    if not isinstance(error, OSError):
+        return False
+    # Python tries each folder for temporary files, and says no more.
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No usable temporary directory" in str(error)
+
+
+def disk_full(error: OSError, place: Path | str | None = None) -> str:
+    """Say that a place has no room.
+
+    Args:
+        error: For which :func:`is_disk_full` holds.
+        place: None: what the error names; most name nothing.
+    """
+    place = place or error.filename2 or error.filename  # of a copy, the second is what is written
+    elsewhere = f"standard output, {Path.cwd()} or the folder of temporary files ({tempfile.tempdir or 'TMPDIR'})"
+    return f"{place or elsewhere} cannot be written ({error.strerror}): make room there."
 
 
 def missing(path: Path) -> str:

@@ -132,6 +132,6 @@ def test_no_room_for_the_copies(folder: Path, tmp_path: Path, monkeypatch: pytes
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source))
 
     monkeypatch.setattr(shutil, "copyfile", full)
-    with pytest.raises(UserError, match=r"copy cannot be filled \(No space left on device\): make room there"):
+    with pytest.raises(UserError, match=r"copy cannot be written \(No space left on device\): make room there"):
         copy_accepted(manifest, folder, tmp_path / "copy")
     assert {path.name for path in tmp_path.iterdir()} == {"photographs"}

@@ -1,6 +1,7 @@
 """The door: commands are called as everywhere, and fail in one sentence."""
 
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -67,6 +68,9 @@ def test_wrong_arguments_are_named(monkeypatch: pytest.MonkeyPatch, words: list[
         (KeyboardInterrupt(), 130, "flowers: interrupted; give the same command again.\n"),
         (KeyboardInterrupt("interrupted; go on."), 130, "flowers: interrupted; go on.\n"),
         (PermissionError(13, "Permission denied", "there"), 2, "flowers: there cannot be used (Permission denied)"),
+        (OSError(28, "No space", "a", None, "b"), 2, "flowers: b cannot be written (No space): make room there.\n"),
+        (OSError(27, "File too large"), 2, f"flowers: standard output, {Path.cwd()} or the folder of t"),
+        (FileNotFoundError(2, "No usable temporary directory found in []"), 2, "flowers: standard output, "),
         (MemoryError(), 2, "flowers: memory is short (none is left): lower data.batch_size"),
         (ImportError("a.so: failed to map segment from shared object"), 2, "flowers: memory is short (a.so: failed"),
         (OSError(12, "Cannot allocate memory"), 2, "flowers: memory is short ([Errno 12] Cannot allocate memory)"),
@@ -121,6 +125,23 @@ def called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable
     yield call
     root.handlers[:] = handlers  # Hydra's writes to an output that is closed after the test
     root.setLevel(level)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_standard_output_without_room_is_one_sentence() -> None:
+    code = "from flowers.config.cli import exit_on_user_error\nwith exit_on_user_error(): print('a table')"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONUNBUFFERED": ""},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith("flowers: standard output cannot be written (No space left on device): make room")
+    assert done.stderr.count("\n") == 1
 
 
 def test_task_gets_the_settings_and_leaves_no_empty_folder(called: Callable[..., int], tmp_path: Path) -> None:

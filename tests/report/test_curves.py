@@ -197,7 +197,10 @@ def test_files_are_the_same_each_time_and_hold_the_names_as_text(tmp_path: Path)
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         figure = sizes_figure([SCRATCH, TRANSFER], "t & <t>", "c")
-        written.append([path.read_bytes() for path in save_figure(figure, tmp_path / name / "curve")])
+        paths = [tmp_path / name / "curve.png", tmp_path / name / "curve.svg"]
+        for path in paths:
+            save_figure(figure, path)
+        written.append([path.read_bytes() for path in paths])
     assert written[0] == written[1]
     with Image.open(tmp_path / "one/curve.png") as image:
         assert image.width > 1000

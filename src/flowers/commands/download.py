@@ -89,19 +89,16 @@ def copy_accepted(manifest: pd.DataFrame, root: Path, target: Path) -> None:
         UserError: If a photograph went away or changed in the meantime, or there is no room.
     """
     accepted = manifest[manifest["status"] == "ok"]
-    try:
-        with whole_folder(target) as building:
-            for path, digest in zip(accepted["path"], accepted["sha256"], strict=True):
-                copy = building / path
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    shutil.copyfile(root / path, copy)
-                except FileNotFoundError as error:
-                    raise UserError(f"{root / path} vanished while it was read; run download again.") from error
-                if file_digest(copy) != digest:
-                    raise UserError(f"{root / path} changed while it was read; run download again.")
-    except OSError as error:  # it may name the photograph, where the place that it is copied to is meant
-        raise UserError(f"{target} cannot be filled ({error.strerror}): make room there.") from error
+    with whole_folder(target) as building:
+        for path, digest in zip(accepted["path"], accepted["sha256"], strict=True):
+            copy = building / path
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                shutil.copyfile(root / path, copy)
+            except FileNotFoundError as error:
+                raise UserError(f"{root / path} vanished while it was read; run download again.") from error
+            if file_digest(copy) != digest:
+                raise UserError(f"{root / path} changed while it was read; run download again.")
 
 
 def main() -> None:

@@ -151,7 +151,10 @@ def _write(
         "All trainings take equally many optimiser steps."
     )
     figure = sizes_figure(curves, f"{recipe.data.name}: what more photographs are worth", caption)
-    return [stem.with_suffix(".csv"), stem.with_suffix(".json"), *save_figure(figure, stem)]
+    drawn = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
+    for path in drawn:
+        save_figure(figure, path)
+    return [stem.with_suffix(".csv"), stem.with_suffix(".json"), *drawn]
 
 
 def _words(curves: Sequence[Curve], val: int) -> str:

@@ -18,7 +18,7 @@ from flowers.config.compose import as_dict, change
 from flowers.config.schema import Settings
 from flowers.curation.split_table import write_table
 from flowers.errors import UserError
-from flowers.report.curves import rates_figure
+from flowers.report.curves import rates_figure, save_figure
 from flowers.tracking.runs import announce_store, tracked_run
 from flowers.training.checkpoints import start_checkpoint
 from flowers.training.rate_finder import STEPS, RateSweep, recommend
@@ -43,9 +43,8 @@ def lr_find(settings: Settings) -> float | None:
     rates = sweep.rates[: len(sweep.losses)]
     found = recommend(rates, sweep.losses)
     stage = settings.model.stages[settings.from_stage - 1]
-    out.mkdir(parents=True, exist_ok=True)
     figure = rates_figure(rates, sweep.losses, found, f"{settings.name}, stage {stage.name}")
-    figure.savefig(out / "lr_find.png", dpi=150)
+    save_figure(figure, out / "lr_find.png")
     table = pd.DataFrame({"lr": rates, "loss": sweep.losses, "smoothed": found.smooth})
     write_table(table, out / "lr_find.csv", "%.6g")
     if settings.tracking.enabled:

@@ -15,6 +15,7 @@ import pandas as pd
 from flowers.config.cli import exit_on_user_error, read_arguments
 from flowers.config.untrusted import announce_trained
 from flowers.evaluation.result_files import TRAINED, beside_classes
+from flowers.report.curves import save_figure
 from flowers.report.evaluation import Run, figures_of, read_run, write_report
 from flowers.tracking.runs import tracked_run
 from flowers.tracking.summary import data_set
@@ -48,9 +49,8 @@ def report(evaluation: Path, out: Path) -> None:
     for page in pages:
         write_report(run, figures, page)
     drawn = {out / "figures" / f"{name}.png": figure for name, figure in figures.items()}
-    (out / "figures").mkdir(parents=True, exist_ok=True)
     for path, figure in drawn.items():
-        figure.savefig(path, dpi=150)
+        save_figure(figure, path)
     if run.settings.tracking.enabled:
         _record(run, [*(evaluation / name for name in RESULTS), *drawn, *pages])
     for page in pages:

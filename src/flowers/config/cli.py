@@ -24,7 +24,7 @@ from flowers.config.schema import Configuration, Settings
 from flowers.config.store_address import hide_secrets
 from flowers.config.untrusted import callers_own, check_repeated, named_config, read_config
 from flowers.config.words import check_pairs, literal, read_word
-from flowers.errors import UserError, is_short_of_memory, suggestion
+from flowers.errors import UserError, disk_full, is_disk_full, is_short_of_memory, suggestion
 
 T = TypeVar("T")
 
@@ -46,17 +46,29 @@ def exit_on_user_error() -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         said, code = str(interrupt) or "interrupted; give the same command again.", 130
     except BrokenPipeError:  # whoever read our output, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         sys.exit(0)
     except Exception as error:
         if is_short_of_memory(error):
             said, code = f"memory is short ({' '.join(str(error).split())[:120] or 'none is left'}): {_LESS_MEMORY}", 2
+        elif is_disk_full(error):
+            said, code = disk_full(error, _write_no_more()), 2
         elif isinstance(error, OSError) and error.filename is not None:
             said, code = f"{error.filename} cannot be used ({error.strerror}); correct that, or name another place.", 2
         else:
             raise
     print(f"flowers: {said}", file=sys.stderr)
     sys.exit(code)
+
+
+def _write_no_more() -> str | None:
+    """Drop what standard output did not take, which Python would try again at its end; name it if there was any."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return "standard output"
+    return None
 
 
 def run_command(task: Callable[[Settings], Any]) -> None:

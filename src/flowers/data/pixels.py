@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from flowers.config.provenance import usable_processors
 from flowers.config.schema import FITS, Fit
-from flowers.errors import UserError
+from flowers.errors import UserError, is_disk_full
 from flowers.sources.photograph import PhotographError, decode, decoder_version
 
 T = TypeVar("T")
@@ -131,7 +131,7 @@ def open_store(root: Path, table: pd.DataFrame, image_px: int, cache_dir: Path, 
             if _map(target, shape) is None:  # else another process has finished it meanwhile
                 _build(target, shape, fit, root, table)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise UserError(
                 f"{cache_dir} has no room for {np.prod(shape)} bytes of decoded photographs: "
                 "free some, or set data.cache_dir to a larger disk."

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
+from flowers.atomic import whole_file
 from flowers.report import style
 from flowers.report.html import percent
 
@@ -244,18 +245,12 @@ def _apart(counts: list[int]) -> list[int]:
     return [*kept, counts[-1]] if counts[-1] != counts[0] else kept
 
 
-def save_figure(figure: Figure, stem: Path) -> list[Path]:
-    """Write a figure as PNG and as SVG, the same bytes each time.
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG or SVG, by the file's ending; whole or not at all, and the same bytes each time.
 
-    Args:
-        figure: The figure.
-        stem: The files' name without its ending.
-
-    Returns:
-        The two files.
+    Raises:
+        UserError: The disk is full, say.
     """
-    png, vector = stem.with_suffix(".png"), stem.with_suffix(".svg")
-    figure.savefig(png, dpi=150)
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": stem.name}):
-        figure.savefig(vector, metadata={"Date": None})
-    return [png, vector]
+    options: dict[str, Any] = {"metadata": {"Date": None}} if path.suffix == ".svg" else {"dpi": 150}
+    with whole_file(path) as partial, mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.stem}):
+        figure.savefig(partial, **options)

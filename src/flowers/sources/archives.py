@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
+from flowers.atomic import room_in
 from flowers.config.provenance import file_digest
 from flowers.errors import UserError, suggestion
 from flowers.sources.downloads import fetch
@@ -156,10 +157,10 @@ def whole_folder(target: Path) -> Iterator[Path]:
         target: Does not exist yet, or is an empty folder.
 
     Raises:
-        UserError: Something else is at that place.
+        UserError: Something else is at that place, or there is no room.
     """
     target = target.resolve()
-    with unfinished_folder(target) as building:
+    with room_in(target), unfinished_folder(target) as building:
         if not is_empty(target):
             raise UserError(f"{target} exists and is not an empty folder: remove it or name another folder.")
         building.mkdir(parents=True)

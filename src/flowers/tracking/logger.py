@@ -307,7 +307,7 @@ class MLflowLogger(Logger, Callback):
             self._run.close(status, quiet=self._queue.told)
             self._closed = True
         if (folder := self._folder()) is not None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(UserError):
                 write_note(folder, {"run_id": self.run_id, "finished": status == "FINISHED"})
 
     def _log_new(self, metrics: Mapping[str, Any], step: int) -> None:

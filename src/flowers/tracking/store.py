@@ -38,7 +38,7 @@ from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 from sqlalchemy.exc import SQLAlchemyError
 
-from flowers.atomic import whole_file
+from flowers.atomic import room_in, whole_file
 from flowers.config.store_address import PARENT_VARIABLE, shown, sqlite_file, without_secrets
 from flowers.errors import UserError
 from flowers.tracking.repair import FOLDER, hold, orphans, release, relocate
@@ -55,6 +55,7 @@ _ADVICE = {
     r"table \S+ already exists|duplicate column name": "is half made, as what made or upgraded it was killed; delete "
     "it if it has no runs yet, restore it from a backup if it has",
     "not a database|malformed": "is not a readable database; restore it from a backup",
+    "disk is full|disk I/O error": "cannot be written (its disk, or that of temporary files, is full); make room",
     "readonly database|unable to open database": "cannot be written; change its permissions",
     "Max retries exceeded|could not connect|Connection refused": "cannot be reached; start its server",
     "error code 40[13]": "refuses this user; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
@@ -81,7 +82,8 @@ def store_access(uri: str, key: str = "tracking.uri") -> Iterator[None]:
         if file is not None and file.exists():  # MLflow itself would try for minutes
             with contextlib.closing(sqlite3.connect(file, timeout=PATIENCE_S)) as connection:
                 connection.execute("BEGIN IMMEDIATE")
-        yield
+        with room_in():  # for a run's files
+            yield
     except (MlflowException, SQLAlchemyError, CommandError, sqlite3.DatabaseError) as error:
         text, named = without_secrets(str(error).strip()), shown(uri)
         reason = re.split(r"[.]? *\n|[.] ", text)[0]

@@ -18,6 +18,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from flowers.atomic import whole_file
 from flowers.config.cli import exit_on_user_error
 from flowers.config.provenance import code_digest, key_of, remake_command, shell_path
 from flowers.config.store_address import PARENT_VARIABLE, address_of, announce, without_secrets
@@ -170,9 +171,8 @@ class SweepSummary(Callback):
         if not table.empty:
             ranking = table.to_string(index=False, float_format="%.4f")
             print(f"\n{len(table)} trainings, best first:\n{ranking}\nbest: {table['overrides'][0]}", flush=True)
-        folder = Path(config.hydra.sweep.dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        table.to_csv(folder / "sweep.csv", index=False)
+        with exit_on_user_error(), whole_file(Path(config.hydra.sweep.dir, "sweep.csv")) as partial:  # or Hydra warns
+            table.to_csv(partial, index=False)
         if self._run is None:
             return
         from flowers.tracking.store import store_access

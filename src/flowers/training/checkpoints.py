@@ -7,7 +7,6 @@ At the end the trained model is written as a folder, which :mod:`flowers.models.
 """
 
 import contextlib
-import errno
 import json
 import math
 import os
@@ -35,7 +34,7 @@ from flowers.config.provenance import code_digest, describe, file_digest, key_of
 from flowers.config.schema import Settings
 from flowers.curation.split_table import write_splits
 from flowers.data.augment import as_pixels
-from flowers.errors import UserError
+from flowers.errors import UserError, is_disk_full
 from flowers.models.inference import VALIDATION, Validation, predict_logits
 from flowers.models.nets import save_weights
 from flowers.training.stages import ended_stages
@@ -115,7 +114,7 @@ class EpochCheckpoint(Checkpoint):
                 partial.replace(path)
         except OSError as error:
             partial.unlink(missing_ok=True)
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if not is_disk_full(error):
                 raise
             kept = f"the last good one stays in {self.path}" if self.path.exists() else "none was kept"
             raise UserError(
