@@ -179,10 +179,7 @@ def options_first(words: Sequence[str]) -> list[str]:
     if unknown:
         refuse(f"there is no '{unknown[0]}'")
     check_pairs(found.overrides)
-    options = list(words)
-    for word in found.overrides:
-        options.remove(word)
-    return options + found.overrides
+    return [word for word in words if word not in found.overrides] + found.overrides
 
 
 def take_keys(schema: type[T], words: Sequence[str]) -> tuple[T, list[str]]:

@@ -259,8 +259,7 @@ def read_settings(config: DictConfig, packages: Sequence[str] | None = None, hom
         UserError: Naming the key that is unknown, missing or of the wrong type.
     """
     with explain_hydra_errors():
-        if "hydra" in config:
-            config = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
+        config = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
         for name in NODES:
             if not isinstance(config.get(name), DictConfig):
                 raise UserError(_explain_group(name))

@@ -113,8 +113,7 @@ def check_targets(
     if target is not None and not allowed and f"{key}._target_" not in given:
         found: Any = locate(key, target, ["flowers.sources"] if key == "data.source" else OFFERED)
         names = {f"{each.__module__}.{each.__qualname__}" for each in getattr(found, "__mro__", (found,))}
-        kind = key == "data.source" or (_KINDS & names and (_LOGGER not in names or _OWN_LOGGER in names))
-        if not kind:
+        if key != "data.source" and (not _KINDS & names or (_LOGGER in names and _OWN_LOGGER not in names)):
             raise UserError(
                 f"'{key}._target_' is '{target}', which a model's folder may not name: it is no network, loss, "
                 f"optimiser, callback or DataModule; give {key}._target_={target} yourself if it is meant."
@@ -151,13 +150,9 @@ def check_repeated(config: DictConfig, given: Collection[str]) -> None:
                 "or name a folder of your own configurations with --config-dir."
             )
     check_targets(plain, given=given)
-    writing = [plain.get("callbacks"), plain.get("trainer"), plain.get("logger")]
-    places = {
-        f"{name}.{key}": value
-        for name, node in zip(("callbacks", "trainer", "logger"), writing, strict=True)
-        for key, value in dotted(node).items()
-        if key not in ("mlflow.uri", "mlflow.experiment")
-    }
+    places = dotted({name: plain.get(name) for name in ("callbacks", "trainer", "logger")})
+    for key in ("logger.mlflow.uri", "logger.mlflow.experiment"):  # which are the caller's own
+        places.pop(key, None)
     data = plain.get("data")
     if isinstance(data, dict) and data.get("source"):
         places["data.root"] = data.get("root")
