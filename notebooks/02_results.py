@@ -93,8 +93,8 @@ evaluation.reliability()
 
 # %% [markdown]
 # What is not sure can be left to a person. The thresholds were chosen on the validation photographs, one for each
-# accuracy that one may want; the orange points are what they do on the test, where they need not keep their promise to
-# the decimal.
+# accuracy that one may want and that they can promise with 95 % confidence; the orange points are what they do on the
+# test.
 
 # %%
 evaluation.coverage()

@@ -299,19 +299,32 @@ def test_wrong_call_is_one_sentence(
     assert shown.count("\n") == 1
 
 
-def test_unsure_answers_are_withheld(model: Path, photographs: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_unsure_answers_are_withheld(
+    model: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with np.load(model / "validation.npz") as arrays:
+        many = {name: array.repeat(50, axis=0) for name, array in arrays.items()}
+    many["labels"] = many["logits"].argmax(axis=1)
+    np.savez(model / "validation.npz", **many)
+    split = pd.read_csv(model / "split.csv")
+    rows = split[split["split"] == "val"].iloc[np.arange(300) // 50]
+    numbered = {name: [f"{each} {number}" for number, each in enumerate(rows[name])] for name in ("path", "group")}
+    pd.concat([split[split["split"] != "val"], rows.assign(**numbered)]).to_csv(model / "split.csv", index=False)
     opened = open_model(model)
     assert opened.validation is not None
-    val = calibrated(opened.validation.logits, opened.temperature)
-    right = val.argmax(axis=1) == opened.validation.labels
-    wanted = float(right.mean())
-    threshold = threshold_for(wanted, val.max(axis=1), right)
+    sure = calibrated(opened.validation.logits, opened.temperature).max(axis=1)
+    threshold = threshold_for(0.95, sure, np.ones(300, bool))
     assert threshold is not None
-    table, _ = predict(model, photographs, accuracy=wanted)
-    assert (table["prediction"].ne("") == (table["probability"] >= threshold)).all()
+    assert threshold == sure.min()
+    assert call(monkeypatch, f"model={model}", f"photos={photographs}", "accuracy=0.95") == 0
+    said = capfd.readouterr().out
+    table = pd.read_csv("predictions.csv", keep_default_na=False)
+    assert (table["prediction"].ne("") == (table["probability"].round(6) >= round(threshold, 6))).all()
+    assert f"{table['prediction'].eq('').sum()} predictions withheld" in said
+    assert "with 95 % confidence, 95 % of those that are not withheld are right" in said
     everything, _ = predict(model, photographs)
     assert everything["prediction"].ne("").all()
-    for accuracy, said in ((0.0, "must be above 0"), (1.5, "must be above 0")):
+    for accuracy, said in ((0.0, "must be above 0"), (1.0, "must be above 0"), (1.5, "must be above 0")):
         with pytest.raises(UserError, match=said):
             predict(model, photographs, accuracy=accuracy)
 
@@ -321,7 +334,7 @@ def test_an_accuracy_out_of_reach_is_said(model: Path, photographs: Path) -> Non
         spoilt = dict(arrays)
     spoilt["labels"] = (spoilt["logits"].argmax(axis=1) + 1) % 3  # it is always wrong
     np.savez(model / "validation.npz", **spoilt)
-    with pytest.raises(UserError, match=r"accuracy=0\.9 is beyond"):
+    with pytest.raises(UserError, match=r"6 validation .* cannot promise accuracy=0\.9 .* \(the 29 surest would"):
         predict(model, photographs, accuracy=0.9)
     (model / "validation.npz").unlink()
     with pytest.raises(UserError, match=r"has no validation\.npz to find a threshold in"):

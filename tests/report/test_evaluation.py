@@ -46,7 +46,7 @@ def make_run(labels: np.ndarray, probabilities: np.ndarray, classes: list[str], 
     )
     scores: dict[str, Any] = {
         **score(labels, probabilities, classes),
-        **describe_confidence(probabilities, labels, probabilities, labels),
+        **describe_confidence(probabilities, labels, {0.9: 0.5, 0.95: 0.6}),
         "temperature": 1.3,
     }
     table = pd.DataFrame(

@@ -37,7 +37,7 @@ from flowers.curation.split_table import write_table
 from flowers.data.pixels import UnusableError, open_store, read_square
 from flowers.errors import UserError
 from flowers.evaluation import predictions
-from flowers.evaluation.calibration import describe_confidence
+from flowers.evaluation.calibration import WANTED, describe_confidence, threshold_for
 from flowers.evaluation.domain_shift import find_photographs
 from flowers.evaluation.result_files import EXPLANATIONS, PICTURES, TRAINED, write_json, write_record, write_results
 from flowers.evaluation.robustness import examples, measure_corruptions
@@ -160,9 +160,9 @@ def measure(
     if unusable:
         print(f"{len(unusable)} of {len(table) + len(unusable)} photographs are not scored", flush=True)
     predicted = calibrated(answers.logits, model.temperature)
-    val = model.validation
-    known: tuple[Any, Any] = (None, None) if val is None else (calibrated(val.logits, model.temperature), val.labels)
-    sure = describe_confidence(predicted, labels, *known, table["group"])
+    known = predictions.known_answers(model)
+    thresholds = {wanted: threshold_for(wanted, *known) for wanted in WANTED} if known else {}
+    sure = describe_confidence(predicted, labels, thresholds, table["group"])
     about = {"temperature": model.temperature, "model": str(model.folder), "fit": model.fit, "not_scored": unusable}
     metrics = {**score(labels, predicted, model.classes, table["group"]), **sure, **about, **notes}
     write_results(out, metrics, table, predicted, model.classes)

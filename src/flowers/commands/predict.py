@@ -12,8 +12,9 @@ class is called like one of the others. An earlier table of predictions is repla
 
 The photographs that the network is least sure of are named, but for those that its own training kept for the test.
 
-``accuracy=0.95`` withholds the predictions that are not sure enough: the threshold is the one that made the rest 95 %
-right on the validation photographs. ``prediction`` is then empty.
+``accuracy=0.95`` withholds the predictions that are not sure enough: from the validation photographs it follows with
+95 % confidence that of the rest, on photographs of the same kind, 95 % are right. ``prediction`` is then empty. An
+accuracy that no threshold can promise is refused.
 
 ``device=cpu`` or ``device=gpu`` says where the network runs; by default it is a GPU if there is one, unless the
 training was kept to the processor by ``trainer.accelerator=cpu``.
@@ -23,6 +24,7 @@ more.
 """
 
 import codecs
+import math
 import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -36,8 +38,8 @@ from flowers.config.cli import exit_on_user_error, read_arguments
 from flowers.config.provenance import file_digest
 from flowers.curation.split_table import read_splits, write_table
 from flowers.errors import UserError
-from flowers.evaluation.calibration import threshold_for
-from flowers.evaluation.predictions import find_files, predict_files
+from flowers.evaluation.calibration import PROMISED, threshold_for
+from flowers.evaluation.predictions import find_files, known_answers, predict_files
 from flowers.evaluation.result_files import aligned, beside_classes
 from flowers.models.inference import calibrated
 from flowers.models.trained import TrainedModel, open_model
@@ -72,7 +74,8 @@ def predict(
         model_dir: A folder that ``train`` wrote.
         photos: A folder, class folders or not, searched through all its sub-folders; a single photograph; a pattern;
             or several of these.
-        accuracy: Withhold answers that are less sure than this accuracy asks for, in (0, 1].
+        accuracy: Withhold answers that are less sure than this accuracy asks for, in (0, 1); see
+            :func:`flowers.evaluation.calibration.threshold_for`.
         allow: Packages beside the usual ones that the model's classes may lie in.
         device: Where the network runs, see :func:`flowers.models.trained.open_model`.
 
@@ -99,14 +102,19 @@ def predict(
 
 def _threshold(model: TrainedModel, accuracy: float) -> float:
     """Find how sure an answer must be for an accuracy, on the model's validation photographs."""
-    if not 0 < accuracy <= 1:
-        raise UserError(f"accuracy={accuracy} must be above 0 and at most 1; 0.95, say.")
-    if model.validation is None:
+    if not 0 < accuracy < 1:
+        raise UserError(f"accuracy={accuracy} must be above 0 and below 1; 0.95, say.")
+    known = known_answers(model)
+    if known is None:
         raise UserError(f"{model.folder} has no validation.npz to find a threshold in; train again, or leave accuracy.")
-    val = calibrated(model.validation.logits, model.temperature)
-    found = threshold_for(accuracy, val.max(axis=1), val.argmax(axis=1) == model.validation.labels)
+    found = threshold_for(accuracy, *known)
     if found is None:
-        raise UserError(f"accuracy={accuracy} is beyond {model.folder}, however sure it is; ask for a lower one.")
+        fewest = math.ceil(math.log(1 - PROMISED, accuracy))
+        raise UserError(
+            f"the {len(known[0])} validation photographs of {model.folder} cannot promise accuracy={accuracy} with "
+            f"95 % confidence (the {fewest} surest would have to be right, or more with some mistakes): ask for a lower "
+            "one, or train with a larger data.split.val_frac."
+        )
     return found
 
 
@@ -197,6 +205,8 @@ def main() -> None:
             + (f", {len(refused)} not read" if refused else "")
             + (", in place of the earlier ones there" if replaced else "")
         )
+        if arguments.accuracy is not None:
+            print(f"with 95 % confidence, {100 * arguments.accuracy:g} % of those that are not withheld are right")
         print(describe(table, kept))
         if kept:
             print(f"{len(kept)} are test photographs of {arguments.model}, which are not named among the least sure.")

@@ -1,10 +1,12 @@
 """Are the probabilities right: temperature, reliability, and when a model had better not answer."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import beta
 
 from flowers.evaluation.scores import number_groups, share_interval
 
@@ -13,6 +15,8 @@ ECE_BINS = 15
 DIAGRAM_BINS = 10
 WANTED = (0.9, 0.95, 0.98, 0.99)
 """Accuracies that thresholds are looked for."""
+PROMISED = 0.95
+"""Confidence with which a threshold holds what it is for."""
 
 
 def expected_calibration_error(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> float:
@@ -102,29 +106,47 @@ def risk_coverage(confidence: NDArray[np.floating], right: NDArray[np.bool_]) ->
     )
 
 
-def threshold_for(wanted: float, confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> float | None:
-    """Find the confidence from which on answers are as accurate as wanted, giving as many answers as possible.
+def threshold_for(
+    wanted: float, confidence: NDArray[np.floating], right: NDArray[np.bool_], groups: ArrayLike | None = None
+) -> float | None:
+    """Find the confidence from which on answers are as accurate as wanted, also to other photographs.
+
+    A threshold passes where an exact upper bound of the risk among the answers it lets through, at the confidence of
+    :data:`PROMISED`, is small enough (Geifman and El-Yaniv 2017, "Selective classification for deep neural networks").
+    They are tried one after the other, each letting one answer more through, up to the first that does not pass; so all
+    that passed hold together at that confidence (fixed-sequence testing: Angelopoulos et al. 2021, "Learn then Test").
+    The first lets as many through as make one mistake pass; or as make none pass, where that takes more than half of
+    the photographs.
 
     Args:
-        wanted: Accuracy in (0, 1].
+        wanted: Accuracy in (0, 1).
         confidence: Probability of the answer, (N,), of photographs that were not trained on.
         right: Whether it was right, (N,).
+        groups: Groups of near-duplicates, (N,), of which each counts once, whatever its size, on average.
 
     Returns:
-        The threshold; None if even the surest answers are not as accurate, or there are none.
+        The threshold; None if there is none that can promise this accuracy.
     """
     if not len(confidence):
         return None
+    sizes = np.bincount(number_groups(groups, len(right)))
+    alike = sizes @ sizes / len(right)
     table = risk_coverage(confidence, right)
-    enough = table[1 - table["risk"] >= wanted - 1e-12]
-    return None if enough.empty else float(enough["threshold"].iloc[-1])
+    given = table["coverage"].to_numpy() * len(right) / alike
+
+    def passes(given: NDArray[np.floating], wrong: NDArray[np.floating] | int) -> NDArray[np.bool_]:
+        return beta.ppf(PROMISED, wrong + 1, given - wrong) <= 1 - wanted
+
+    half = passes(given, 1) & (given <= given[-1] / 2)
+    tried = np.flatnonzero(np.logical_or.accumulate(passes(given, 1 if half.any() else 0)))
+    passed = tried[np.logical_and.accumulate(passes(given, table["risk"].to_numpy() * given)[tried])]
+    return float(table["threshold"].iloc[passed[-1]]) if len(passed) else None
 
 
 def describe_confidence(
     probabilities: NDArray[np.floating],
     labels: NDArray[np.integer],
-    val_probabilities: NDArray[np.floating] | None = None,
-    val_labels: NDArray[np.integer] | None = None,
+    thresholds: Mapping[float, float | None],
     groups: ArrayLike | None = None,
 ) -> dict[str, Any]:
     """Say how far the probabilities of test photographs can be trusted.
@@ -132,20 +154,15 @@ def describe_confidence(
     Args:
         probabilities: (N, K) of the test.
         labels: (N,) true classes of the test.
-        val_probabilities: (M, K) of the validation, on which thresholds are chosen; None if they are not known.
-        val_labels: (M,), or None.
+        thresholds: Chosen on validation photographs, by the accuracy that each is for, see :func:`threshold_for`.
         groups: (N,) groups of near-duplicates of the test, see :func:`flowers.evaluation.scores.share_interval`.
 
     Returns:
         For ``metrics.json``: ``test/ece`` (see :func:`expected_calibration_error`), ``test/ece_floor`` and
         ``test/ece_limit`` (see :func:`calibration_error_by_chance`), ``test/aurc`` (mean risk over all coverages) and
-        ``selective_prediction`` (see there; empty without validation).
+        ``selective_prediction`` (see there).
     """
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    thresholds: dict[float, float | None] = {}
-    if val_probabilities is not None and val_labels is not None:
-        val_confidence, val_right = val_probabilities.max(axis=1), val_probabilities.argmax(axis=1) == val_labels
-        thresholds = {wanted: threshold_for(wanted, val_confidence, val_right) for wanted in WANTED}
     curve = risk_coverage(confidence, right)
     floor, limit = calibration_error_by_chance(confidence)
     return {
@@ -158,7 +175,7 @@ def describe_confidence(
 
 
 def selective_prediction(
-    thresholds: dict[float, float | None],
+    thresholds: Mapping[float, float | None],
     confidence: NDArray[np.floating],
     right: NDArray[np.bool_],
     groups: ArrayLike | None = None,

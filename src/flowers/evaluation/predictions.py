@@ -145,6 +145,19 @@ def warn_of_fit(model: TrainedModel, files: Sequence[Path]) -> None:
         print(f"flowers: {note}", file=sys.stderr)
 
 
+def known_answers(model: TrainedModel) -> tuple[NDArray[np.floating], NDArray[np.bool_], pd.Series | None] | None:
+    """Tell how sure a model is of its M validation photographs and whether it is right, (M,) each, and their groups.
+
+    A model that kept no validation features has none; no groups are known without its ``split.csv``.
+    """
+    if (val := model.validation) is None:
+        return None
+    predicted, groups = calibrated(val.logits, model.temperature), None
+    if (model.folder / "split.csv").is_file():
+        groups = model.split().query("split == 'val'")["group"]
+    return predicted.max(axis=1), predicted.argmax(axis=1) == val.labels, groups
+
+
 def ordinary_scores(model: TrainedModel) -> list[NDArray[np.float64]]:
     """Tell how far each of a model's M validation photographs is from the others, and how unsure it is: (M,) each.
 
