@@ -112,8 +112,8 @@ def _threshold(model: TrainedModel, accuracy: float) -> float:
         fewest = math.ceil(math.log(1 - PROMISED, accuracy))
         raise UserError(
             f"the {len(known[0])} validation photographs of {model.folder} cannot promise accuracy={accuracy} with "
-            f"95 % confidence (the {fewest} surest would have to be right, or more with some mistakes): ask for a lower "
-            "one, or train with a larger data.split.val_frac."
+            f"95 % confidence (the {fewest} surest would have to be right, or more with some mistakes): ask for a "
+            "lower one, or train with a larger data.split.val_frac."
         )
     return found
 
