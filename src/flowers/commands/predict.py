@@ -6,9 +6,10 @@ list of these (``photos=[a,b]``), or ``-``: paths on standard input, one a line,
 
 Writes a row for each photograph, those of a folder or pattern sorted by path, those of a list in its order: its path
 (from the folder, if one is given, else as it was given), the predicted class, that class's probability, its
-``ood_percentile`` (the share of the model's validation photographs that are more ordinary: above 0.99, say, it may be
-no flower of these classes), then the probability of every class, whose column has ``(class)`` after its name where the
-class is called like one of the others. An earlier table of predictions is replaced; no other file is.
+``ood_percentile`` (the share of the model's validation photographs, and it, that are more ordinary: above 0.99, as at
+most one in a hundred like those is, it may be no flower of these classes), then the probability of every class, whose
+column has ``(class)`` after its name where the class is called like one of the others. An earlier table of predictions
+is replaced; no other file is.
 
 The photographs that the network is least sure of are named, but for those that its own training kept for the test.
 

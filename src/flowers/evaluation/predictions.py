@@ -159,14 +159,15 @@ def known_answers(model: TrainedModel) -> tuple[NDArray[np.floating], NDArray[np
 
 
 def ordinary_scores(model: TrainedModel) -> list[NDArray[np.float64]]:
-    """Tell how far each of a model's M validation photographs is from the others, and how unsure it is: (M,) each.
+    """Tell how far each of a model's M validation photographs is from the others, how unsure it is, and both joined.
 
-    A model that kept no validation features has none.
+    (M,) each; a model that kept no validation features has none.
     """
     if (val := model.validation) is None:
         return []
     unsure = 1 - calibrated(val.logits, model.temperature).max(axis=1)
-    return [distances(val.features, val.features, among_themselves=True), unsure]
+    scores = [distances(val.features, val.features, among_themselves=True), unsure]
+    return [*scores, combined(scores, scores, among_themselves=True)]
 
 
 def outlier_scores(
@@ -182,17 +183,17 @@ def outlier_scores(
 
     Returns:
         Columns `path`; `outlier`, which joins `distance` to the validation photographs and lack of `confidence` (see
-        :func:`combined`), and `ood_percentile`, the share of validation photographs with less of it;
-        `distance`; `energy`; `confidence`, the answer's probability. A model that kept no validation features has no
-        `distance`, its `outlier` is the energy, and `ood_percentile` is empty.
+        :func:`combined`), and its :func:`ood_percentile` among the validation photographs; `distance`; `energy`;
+        `confidence`, the answer's probability. A model that kept no validation features has no `distance`, its
+        `outlier` is the energy, and `ood_percentile` is empty.
     """
     unsure = 1 - calibrated(answers.logits, model.temperature).max(axis=1)
     found: dict[str, Any] = {"path": names, "outlier": energy(answers.logits), "ood_percentile": np.nan}
     found |= {"distance": np.nan, "energy": found["outlier"], "confidence": 1 - unsure}
     if (val := model.validation) is not None:
         found["distance"] = distances(answers.features, val.features)
-        found["outlier"] = combined([found["distance"], unsure], ordinary)
-        found["ood_percentile"] = ood_percentile(found["outlier"], combined(ordinary, ordinary))
+        found["outlier"] = combined([found["distance"], unsure], ordinary[:-1])
+        found["ood_percentile"] = ood_percentile(found["outlier"], ordinary[-1])
     return pd.DataFrame(found)
 
 
@@ -219,7 +220,11 @@ def distances(
     return np.concatenate(parts).clip(min=0) if parts else np.empty(0)
 
 
-def combined(scores: Sequence[NDArray[np.floating]], references: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
+def combined(
+    scores: Sequence[NDArray[np.floating]],
+    references: Sequence[NDArray[np.floating]],
+    among_themselves: bool = False,
+) -> NDArray[np.float64]:
     """Join several outlier scores into one that needs none of them to be good (Fisher 1932, combining tests).
 
     Which score notices what depends on the photographs: a flower of an unknown species may lie among the known ones and
@@ -228,6 +233,7 @@ def combined(scores: Sequence[NDArray[np.floating]], references: Sequence[NDArra
     Args:
         scores: (N,) each, the higher the farther from what is known.
         references: (M,) each, M > 0: the same scores of ordinary photographs.
+        among_themselves: The N are these, and each is compared with the others.
 
     Returns:
         (N,): the sum of -ln p over the scores, where p is the share of ordinary photographs that score as high or
@@ -236,7 +242,8 @@ def combined(scores: Sequence[NDArray[np.floating]], references: Sequence[NDArra
     total = np.zeros(len(scores[0]))
     for score, reference in zip(scores, references, strict=True):
         higher = len(reference) - np.searchsorted(np.sort(reference), score, side="left")
-        total -= np.log((higher + 1) / (len(reference) + 1))
+        once = 0 if among_themselves else 1  # those that score as high have counted the photograph itself
+        total -= np.log((higher + once) / (len(reference) + once))
     return total
 
 
@@ -248,10 +255,11 @@ def ood_percentile(score: NDArray[np.floating], reference: NDArray[np.floating])
         reference: (M,), M > 0: of ordinary photographs.
 
     Returns:
-        (N,) in [0, 1]: the share of ordinary photographs that score less. Of ordinary ones, one in a hundred is above
-        0.99.
+        (N,) in [0, 1): of the ordinary photographs and itself, the share that score less. Of ordinary ones, at most one
+        in a hundred is above 0.99, which takes 100 of them to be reached (Bates et al. 2023, "Testing for outliers with
+        conformal p-values").
     """
-    return np.searchsorted(np.sort(reference), score, side="left") / len(reference)
+    return np.searchsorted(np.sort(reference), score, side="left") / (len(reference) + 1)
 
 
 def energy(logits: NDArray[np.floating]) -> NDArray[np.float64]:
