@@ -220,8 +220,8 @@ def test_a_sweep_shows_the_rate_and_the_slope_that_tells_why() -> None:
     (axes,) = figure.axes
     assert texts(axes) == [f"recommended: {found.rate:.1e}"]
     assert "The smoothed loss falls most steeply at this rate" in figure.texts[1].get_text()
-    (rise,) = (np.diff(line.get_ydata()) for line in axes.lines if line.get_linewidth() == 1.6)
-    assert rise == pytest.approx(1.4 * found.slope)  # over 1.4 decades
+    (rise,) = (np.ptp(line.get_ydata()) for line in axes.lines if line.get_linewidth() == 1.6)
+    assert rise == pytest.approx(-1.4 * found.slope)  # over 1.4 decades
     FigureCanvasAgg(figure).draw()
 
 

@@ -43,8 +43,7 @@ def lr_find(settings: Settings) -> float | None:
     rates = sweep.rates[: len(sweep.losses)]
     found = recommend(rates, sweep.losses)
     stage = settings.model.stages[settings.from_stage - 1]
-    figure = rates_figure(rates, sweep.losses, found, f"{settings.name}, stage {stage.name}")
-    save_figure(figure, out / "lr_find.png")
+    save_figure(rates_figure(rates, sweep.losses, found, f"{settings.name}, stage {stage.name}"), out / "lr_find.png")
     table = pd.DataFrame({"lr": rates, "loss": sweep.losses, "smoothed": found.smooth})
     write_table(table, out / "lr_find.csv", "%.6g")
     if settings.tracking.enabled:

@@ -136,8 +136,7 @@ def nearest_directions(queries: np.ndarray, references: np.ndarray, k: int) -> n
     asked, known = queries.any(axis=1), np.flatnonzero(references.any(axis=1))
     if asked.any() and len(known):
         # Of rows of length 1 the nearest are those of the largest cosine: |a - b|² = 2 - 2 cos.
-        units = normalize(queries[asked]), normalize(references[known])
-        near = _nearest(*units, min(k, len(known)), "euclidean")
+        near = _nearest(normalize(queries[asked]), normalize(references[known]), min(k, len(known)), "euclidean")
         found[asked, : near.shape[1]] = known[near]
     return found
 

@@ -189,27 +189,23 @@ def _occlusion(network: nn.Module, photograph: Tensor, target: int) -> Map:
         others[:, target] = -torch.inf
         return (logits[:, target] - others.logsumexp(dim=1)).float()
 
-    side_px = photograph.shape[2:]
-    height_px, width_px = (max(round(side * OCCLUDED_FRAC), 1) for side in side_px)
-    # The first square begins at one edge and the last one ends at the other; between them steps differ by a pixel.
-    tops, lefts = (
-        np.unique(np.linspace(0, side - hidden, OCCLUSION_STEPS).round().astype(int)).tolist()
-        for side, hidden in zip(side_px, (height_px, width_px), strict=True)
-    )
-    squares = [(..., slice(top, top + height_px), slice(left, left + width_px)) for top in tops for left in lefts]
-    falls, covers = torch.zeros(side_px), torch.zeros(side_px)
+    rows, columns = (_strips(side_px).to(photograph.device) for side_px in photograph.shape[2:])
+    hidden = (rows[:, None, :, None] & columns[:, None, :]).flatten(0, 1)  # (S,S,H,W) -> (S·S,H,W)
     with torch.no_grad():
-        mean, whole = photograph.mean(dim=(2, 3), keepdim=True), log_odds(photograph)
-        for first in range(0, len(squares), _SQUARES_AT_ONCE):
-            some = squares[first : first + _SQUARES_AT_ONCE]
-            batch = photograph.repeat(len(some), 1, 1, 1)
-            for one, square in zip(batch, some, strict=True):
-                one[square] = mean[0]
-            for square, fall in zip(some, (whole - log_odds(batch)).cpu(), strict=True):
-                falls[square] += fall
-                covers[square] += 1
-    found: Map = (falls / covers).numpy()
+        mean = photograph.mean(dim=(2, 3), keepdim=True)
+        squares = hidden[:, None].split(_SQUARES_AT_ONCE)
+        falls = log_odds(photograph) - torch.cat([log_odds(torch.where(some, mean, photograph)) for some in squares])
+    covers = hidden.float()
+    found: Map = (torch.einsum("s,shw->hw", falls, covers) / covers.sum(dim=0)).cpu().numpy()
     return found
+
+
+def _strips(side_px: int) -> Tensor:
+    """Mark where the square lies along a side, (S,side) bool: from edge to edge, in steps that differ by a pixel."""
+    hidden_px = max(round(side_px * OCCLUDED_FRAC), 1)
+    starts = torch.linspace(0, side_px - hidden_px, OCCLUSION_STEPS).round().unique()[:, None]
+    places = torch.arange(side_px)
+    return (places >= starts) & (places < starts + hidden_px)
 
 
 def _channels_last(maps: Tensor) -> Map:

@@ -148,10 +148,10 @@ def rates_figure(rates: Sequence[float], losses: Sequence[float], found: "Recomm
         axes.set_ylim(low - 0.25 * (start - low) - 0.05, max(start + 0.5 * (start - low), low + 0.1))
     if found.rate is not None and found.slope is not None:
         height = float(found.smooth[list(rates).index(found.rate)])
-        ends = np.array([-0.7, 0.7])  # decades
+        near = np.array([-0.7, 0, 0.7])  # decades
         axes.axvline(found.rate, color=style.WRONG, lw=1.2, ls=style.DASHED)
-        axes.plot(found.rate * 10**ends, height + found.slope * ends, color=style.WRONG, lw=1.6)
-        axes.plot([found.rate], [height], color=style.WRONG, marker="o")
+        line = found.rate * 10**near, height + found.slope * near
+        axes.plot(*line, color=style.WRONG, lw=1.6, marker="o", markevery=[1])
         look = {"transform": axes.get_xaxis_transform(), "ha": "right", "weight": "bold"}
         style.write(
             axes, found.rate * 0.85, 0.04, f"recommended: {found.rate:.1e}", style.LABEL_PT, style.WRONG, **look
