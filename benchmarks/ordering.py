@@ -6,12 +6,11 @@ Each seed renders its own photographs, splits them its own way and initialises i
 import statistics
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from flowers.commands.evaluate import evaluate
 from flowers.commands.train import train
-from flowers.config.compose import compose_config, read_settings
+from flowers.config.compose import change, compose_config, read_settings
 
 EXPERIMENTS = ("linear_scratch", "mlp_scratch", "cnn_scratch", "sample_finetune")
 SEEDS = (0, 1, 2)
@@ -39,8 +38,7 @@ def run(
     """Train one experiment."""
     words = [f"experiment={experiment}", f"seed={seed}", f"out_dir={out}", f"data.split.seed={seed}", f"{key}={value}"]
     settings = read_settings(compose_config([*words, *QUIET, *overrides]))
-    data = replace(settings.data, root=f"{folder}/{settings.data.name}", cache_dir=f"{folder}/pixels")
-    train(replace(settings, data=data))
+    train(change(settings, {"data.root": f"{folder}/{settings.data.name}", "data.cache_dir": f"{folder}/pixels"}))
 
 
 def spread(figures: Sequence[float]) -> str:
