@@ -18,7 +18,6 @@ the same command goes on where it was ended. Writes ``learning_curve.csv`` (a ro
 The other keys are those of ``flowers train``: ``flowers train --help`` lists them.
 """
 
-import contextlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -79,10 +78,9 @@ def learning_curve(recipes: Sequence[Settings], sizes: Sequence[float], seeds: i
     members = plan(recipes, table, sizes, seeds)
     title = f"learning curve of {' and '.join(recipe.name for recipe in recipes)}"
     tags = {"kind": "learning_curve"}
-    with open_series("learning_curve", recipes, table) as work, contextlib.ExitStack() as stack:
+    with open_series("learning_curve", recipes, table) as work, series_run(work, first, title, tags) as run:
         out = out or work
         out.mkdir(parents=True, exist_ok=True)  # now, not after hours, is the time to learn that it cannot be made
-        run = stack.enter_context(series_run(work, first, title, tags))
         rows = pd.DataFrame(
             [
                 {"experiment": each.run["name"], **each.member.tags, "epochs": each.run["epochs"], **each.outcome()}

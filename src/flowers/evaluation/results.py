@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from flowers.curation.split_table import read_splits
 from flowers.errors import UserError
-from flowers.evaluation.result_files import TRAINED, check_exists, read_answers, read_confusion, read_history, read_json
+from flowers.evaluation.result_files import TRAINED, read_answers, read_confusion, read_history, read_json
 
 _OF_SCORES = ("test/acc", "test/loss", "test/macro_f1", "test/top2_acc", "interval", "per_class")
 _OF_RUN = (
@@ -264,7 +264,6 @@ def _read_experiment(place: Place, answers: pd.DataFrame) -> Experiment:
 def _read_answers(place: Place) -> pd.DataFrame:
     """Read what is predicted, beside `group` and `sha256` of those photographs that the training left for the test."""
     answers = read_answers(place.evaluated / "predictions.csv", place.remedy)
-    check_exists(place.trained / "split.csv", place.retrain)
     split = read_splits(place.trained / "split.csv", place.retrain)
     return answers.join(split[split["split"] == "test"].set_index("path")[["group", "sha256"]])
 
