@@ -171,7 +171,7 @@ def cue_accuracies(table: pd.DataFrame) -> list[dict[str, Any]]:
     what is trained.
 
     Args:
-        table: `label`, `fold`, `split`, `width_px`, `height_px`, `bytes`, `brightness`.
+        table: `label`, `group`, `fold`, `split`, `width_px`, `height_px`, `bytes`, `brightness`.
 
     Returns:
         For each of :data:`CUES`: `cue`, `acc`, `acc_low`, `acc_high` (95 %), `chance` (share of
@@ -190,7 +190,7 @@ def cue_accuracies(table: pd.DataFrame) -> list[dict[str, Any]]:
     found = []
     for cue, value in values.items():
         right = _votes(value.to_numpy(float), codes, folds) == codes
-        low, high = share_interval(right)
+        low, high = share_interval(right, rows["group"])
         cells = {"cue": cue, "acc": float(right.mean()), "acc_low": low, "acc_high": high}
         found.append({**cells, "chance": chance, "leaks": low > chance + LEAK_LEAD})
     return found
