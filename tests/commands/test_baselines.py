@@ -35,6 +35,7 @@ def weights(make_settings: Make, tmp_path: Path) -> Path:
     return tmp_path / "weights.safetensors"
 
 
+@pytest.mark.slow
 def test_each_baseline_is_scored_as_a_network_is(
     make_settings: Make, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -358,6 +358,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
     main()
 
 
+@pytest.mark.slow
 def test_two_own_trainings_are_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

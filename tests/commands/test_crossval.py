@@ -108,6 +108,7 @@ def test_seeds_alone_keep_the_split(make_settings: Make, tmp_path: Path) -> None
     assert about["judged"] == (split["split"] == "val").sum()
 
 
+@pytest.mark.slow
 def test_more_seeds_later_repeat_nothing(
     make_settings: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

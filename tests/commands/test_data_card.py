@@ -81,6 +81,7 @@ def test_what_the_pipeline_made_is_described_with_its_split(make_settings: Calla
         card(settings)
 
 
+@pytest.mark.slow
 def test_refusals_of_a_folder_that_went_through_the_pipeline_are_told(
     garden: Path, make_settings: Callable[..., Settings]
 ) -> None:

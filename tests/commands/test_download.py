@@ -80,6 +80,7 @@ def test_what_lies_there_is_not_overwritten(tmp_path: Path, make_settings: Calla
     assert contents(tmp_path / "out") == {"folder/mine.jpg": b"mine"}
 
 
+@pytest.mark.slow
 def test_a_call_goes_on_where_it_was_stopped(
     photographs: Path, tmp_path: Path, make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,6 +56,7 @@ def test_probabilities_do_not_depend_on_the_batch(model: Path) -> None:
     np.testing.assert_allclose(calibrated(one.logits, opened.temperature).sum(axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_writes_figures_of_the_test_split(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "evaluated"
     metrics = evaluate(model, out)

@@ -79,6 +79,7 @@ def test_wrong_labels_come_first(make_settings: Make, mislabelled: Path, tmp_pat
     mlflow.set_tracking_uri(None)
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_goes_on_with_its_fold(
     make_settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ STAGES = (
 )
 
 
+@pytest.mark.slow
 def test_the_curve_is_written_and_the_rate_returned(make_settings: Make, tmp_path: Path) -> None:
     found = lr_find(make_settings(STAGES))
     with Image.open(tmp_path / "out/lr_find.png") as image:

@@ -103,6 +103,7 @@ def test_class_too_small_for_the_splits_is_named(downloaded: Path, make_settings
     assert not (downloaded / "artifacts/split").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_that_came_divided_keeps_its_division(
     photographs: Path, make_settings: Callable[..., Settings], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -139,6 +140,7 @@ def test_a_folder_that_came_divided_keeps_its_division(
     assert (pd.crosstab(other["label"], other["split"])[["train", "val"]] == [6, 2]).all(axis=None)
 
 
+@pytest.mark.slow
 def test_labels_of_a_table_go_through_the_pipeline(
     photographs: Path, make_settings: Callable[..., Settings], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,6 +24,7 @@ def test_reproducible_training_is_said_to_be(
 
 
 @pytest.mark.parametrize("spoiled", ["everywhere", "in the resumed one"])
+@pytest.mark.slow
 def test_irreproducible_training_is_found(
     spoiled: str, make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:

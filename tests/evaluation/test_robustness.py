@@ -49,6 +49,7 @@ def test_the_same_model_is_measured_the_same_twice(make_settings: Callable[..., 
     pd.testing.assert_frame_equal(one, other)
 
 
+@pytest.mark.slow
 def test_figure_says_every_accuracy_and_setting() -> None:
     levels = [
         ("none", 0, "as it is", 0.9),

@@ -29,6 +29,7 @@ def claim_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
 
 
+@pytest.mark.slow
 def test_a_model_trained_on_the_processor_stays_there(
     make_settings: Callable[..., Settings], photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

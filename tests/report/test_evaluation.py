@@ -174,6 +174,7 @@ def test_ten_thousand_photographs_of_102_classes_stay_a_small_page(tmp_path: Pat
         ([0, 0, 1], [0, 1, 1], "Nothing can be said of tulips: the test has no photograph of it."),
     ],
 )
+@pytest.mark.slow
 def test_odd_tests_have_a_page(labels: list[int], answers: list[int], said: str, tmp_path: Path) -> None:
     probabilities = np.full((len(labels), 3), 0.1) + 0.7 * np.eye(3)[answers]
     run = make_run(np.array(labels), probabilities, ["daisy", "roses", "tulips"])

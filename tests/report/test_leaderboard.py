@@ -290,6 +290,7 @@ def test_the_table_of_pairs_has_each_pair_once(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_many_experiments_leave_the_intervals_to_the_titles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = experiment("a", 180), experiment("b", 178)
     assert page_of(tmp_path, *rows).count('<br><span class="range">') == 3
