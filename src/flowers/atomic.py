@@ -13,8 +13,8 @@ from flowers.errors import UserError, disk_full, is_disk_full
 
 
 @contextlib.contextmanager
-def room_in(place: Path | None = None) -> Iterator[None]:
-    """Say in one sentence that a place has no room for what is written there; None: the place that the error names.
+def room_in(place: Path | None = None, presumed: str | None = None) -> Iterator[None]:
+    """Say in one sentence that there is no room; where is told as in :func:`flowers.errors.disk_full`.
 
     Raises:
         UserError: The disk is full.
@@ -24,7 +24,7 @@ def room_in(place: Path | None = None) -> Iterator[None]:
     except OSError as error:
         if not is_disk_full(error):
             raise
-        raise UserError(disk_full(error, place)) from error
+        raise UserError(disk_full(error, place, presumed)) from error
 
 
 @contextlib.contextmanager

@@ -43,16 +43,17 @@ def is_disk_full(error: BaseException) -> TypeGuard[OSError]:
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No usable temporary directory" in str(error)
 
 
-def disk_full(error: OSError, place: Path | str | None = None) -> str:
+def disk_full(error: OSError, place: Path | str | None = None, presumed: str | None = None) -> str:
     """Say that a place has no room.
 
     Args:
         error: For which :func:`is_disk_full` holds.
-        place: None: what the error names; most name nothing.
+        place: None: what the error names.
+        presumed: What is meant if the error names nothing, as most do; None: it is not known.
     """
-    place = place or error.filename2 or error.filename  # of a copy, the second is what is written
-    elsewhere = f"standard output, {Path.cwd()} or the folder of temporary files ({tempfile.tempdir or 'TMPDIR'})"
-    return f"{place or elsewhere} cannot be written ({error.strerror}): make room there."
+    place = place or error.filename2 or error.filename or presumed  # of a copy, the second is what is written
+    unknown = f"standard output, {Path.cwd()} or the folder of temporary files ({tempfile.tempdir or 'TMPDIR'})"
+    return f"{place or unknown} cannot be written ({error.strerror}): make room there."
 
 
 def missing(path: Path) -> str:

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 from tests.processes import call_flowers
+
+from flowers.tracking.summary import SweepSummary
 
 SMALL = (
     "experiment=cnn_scratch",
@@ -125,3 +128,11 @@ def test_mlflow_is_imported_when_something_is_recorded(tmp_path: Path) -> None:
     code = f"import sys, {wanted}; print('mlflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout == "False\n"
+
+
+def test_a_table_that_cannot_be_written_ends_the_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path / "file" / "sweep")}}})
+    with pytest.raises(SystemExit, match="2"):  # of an error, Hydra would only warn
+        SweepSummary().on_multirun_end(config)
+    assert f"flowers: {tmp_path}/file/sweep/sweep.csv cannot be written" in capsys.readouterr().err

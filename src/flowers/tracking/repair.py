@@ -109,6 +109,7 @@ def hold(uri: str, run_id: str) -> Path | None:
         lock_descriptor(opened.fileno())
         opened.write(_state(status="KILLED", ended_ms=None))
     except OSError:
+        release(file if file in _locks else None)  # which is empty
         return None
     return file
 
@@ -120,8 +121,8 @@ def release(file: Path | None, **end: Any) -> None:
     with _locks.pop(file) as opened, contextlib.suppress(OSError):
         if end:
             opened.seek(0)
+            opened.write(_state(**end))  # over what is there, for which a full disk has room
             opened.truncate()
-            opened.write(_state(**end))
         else:
             _remove(file)
     if not end:

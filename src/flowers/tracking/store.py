@@ -82,7 +82,7 @@ def store_access(uri: str, key: str = "tracking.uri") -> Iterator[None]:
         if file is not None and file.exists():  # MLflow itself would try for minutes
             with contextlib.closing(sqlite3.connect(file, timeout=PATIENCE_S)) as connection:
                 connection.execute("BEGIN IMMEDIATE")
-        with room_in():  # for a run's files
+        with room_in(presumed=f"the MLflow store {shown(uri)}"):  # for the files of runs
             yield
     except (MlflowException, SQLAlchemyError, CommandError, sqlite3.DatabaseError) as error:
         text, named = without_secrets(str(error).strip()), shown(uri)

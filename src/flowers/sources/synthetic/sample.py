@@ -1,5 +1,6 @@
 """Render a data set of flowers in class folders. Each image depends only on the arguments."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,7 +53,9 @@ def paint(picture: Picture) -> Image.Image:
 
 def save(picture: Picture, path: Path) -> None:
     """Draw one image into a file; runs in a worker."""
-    paint(picture).save(path, quality=JPEG_QUALITY)
+    stream = io.BytesIO()  # Pillow's own JPEG files end early, and no error says so, where a disk takes only a part
+    paint(picture).save(stream, "JPEG", quality=JPEG_QUALITY)
+    path.write_bytes(stream.getvalue())
 
 
 def render(
