@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ COLOURS = {"daisy": (235, 235, 240), "roses": (200, 30, 60), "sunflowers": (240,
 # that tests start take as many as the tests: another number gives other last bits.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+# A shell that runs the tests in the background has them ignore Ctrl-C, and all commands that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SMALL_NETS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
     "linear": (Linear, {}),

@@ -32,7 +32,7 @@ SMALL = ("model.stages.0.epochs=1", "progress=none")
 
 @pytest.mark.slow
 def test_folds_and_seeds(make_settings: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = make_settings(*SMALL, "seed=4", "trainer.limit_train_batches=null", "model.stages.0.max_lr=1e-2")
+    settings = make_settings(*SMALL, "seed=4", "trainer.limit_train_batches=null", "model.stages.0.max_lr=0.1")
     returned = crossval(settings, Arguments(folds=3, seeds=2))
     rows = pd.read_csv(tmp_path / "out/crossval.csv")
     assert list(rows.columns) == ["fold", "seed", "val/acc", "val/loss", "train_s", "model", "mlflow_run_id"]

@@ -63,7 +63,10 @@ def serve(folder: Path, *words: str) -> tuple[int, str]:
         assert server.stdout is not None
         said = next((line for line in server.stdout if "Ctrl-C" in line), "")
         server.send_signal(signal.SIGINT)
-        server.wait(timeout=60)
+        try:
+            server.wait(timeout=60)
+        finally:
+            server.kill()
     return server.returncode, said
 
 
