@@ -87,6 +87,7 @@ def test_commands_of_the_pages_run(folder: Path) -> None:
             done = call_flowers(folder, *words, PYTHONPATH=str(folder))
             code, said = done.returncode, done.stdout + done.stderr
             time.sleep(1)  # a run's own folder is called after the second in which it began
-        if code not in (0, 130) or "Traceback" in said:
+        promised = "accuracy=" not in command or "cannot promise" not in said  # as six photographs cannot
+        if (promised and code not in (0, 130)) or "Traceback" in said:
             wrong.append(f"{command}: {code}\n{said[-800:]}")
     assert not wrong, "\n\n".join(wrong)
