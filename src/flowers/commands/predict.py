@@ -90,7 +90,17 @@ def predict(
             this accuracy.
     """
     files, refused = find_files(photos, key="photos")
-    model = open_model(model_dir, allow, device)
+    return _classify(open_model(model_dir, allow, device), files, refused, photos, accuracy), refused
+
+
+def _classify(
+    model: TrainedModel,
+    files: Mapping[str, Path],
+    refused: dict[str, str],
+    photos: str | Path | Sequence[str | Path],
+    accuracy: float | None,
+) -> pd.DataFrame:
+    """Make the table of :func:`predict` for files that were found; told in `refused` of those that cannot be read."""
     least = 0.0 if accuracy is None else _threshold(model, accuracy)
     what = str(photos) if isinstance(photos, str | Path) else "photos=…"
     table, logits = predict_files(model, files, refused, what)
@@ -98,7 +108,7 @@ def predict(
     sure = predicted.max(axis=1)
     answers = np.where(sure >= least, np.array(model.classes)[predicted.argmax(axis=1)], "")
     table = table.assign(prediction=answers, probability=sure)[COLUMNS]
-    return beside_classes(table, predicted, model.classes), refused
+    return beside_classes(table, predicted, model.classes)
 
 
 def _threshold(model: TrainedModel, accuracy: float) -> float:
@@ -189,16 +199,12 @@ def main() -> None:
         replaced = check_out(arguments.out)
         photos = [path for each in arguments.photos for path in (read_paths() if each == "-" else [each])]
         alone = len(arguments.photos) == 1 and arguments.photos != ["-"]
-        table, refused = predict(
-            arguments.model,
-            photos[0] if alone else photos,
-            arguments.accuracy,
-            arguments.allow,
-            arguments.device,
-        )
+        given = photos[0] if alone else photos
+        files, refused = find_files(given, key="photos")
+        model = open_model(arguments.model, arguments.allow, arguments.device)
+        table = _classify(model, files, refused, given, arguments.accuracy)
         write_table(table, arguments.out, "%.6f")
         withheld = int((table["prediction"] == "").sum())
-        files, _ = find_files(photos[0] if alone else photos, key="photos")
         kept = own_test(arguments.model, {name: files[name] for name in table["path"]})
         print(
             f"{arguments.out}: {len(table)} photographs"

@@ -186,10 +186,10 @@ def callers_own(settings: Settings, given: Collection[str] = ()) -> Settings:
         given: Keys that the caller's own command line has, which stay.
     """
     conf = OmegaConf.load(find_in_conf(Path("conf/config.yaml")))
-    own = {f"tracking.{key}": OmegaConf.select(conf, f"tracking.{key}") for key in ("uri", "experiment")}
-    own["data.cache_dir"] = OmegaConf.load(find_in_conf(Path("conf/data/base.yaml"))).cache_dir
-    if OmegaConf.is_dict(OmegaConf.select(settings, "logger.mlflow")):
-        own |= {key.replace("tracking", "logger.mlflow"): own[key] for key in list(own)[:2]}
+    own = {"data.cache_dir": OmegaConf.load(find_in_conf(Path("conf/data/base.yaml"))).cache_dir}
+    logs = OmegaConf.is_dict(OmegaConf.select(settings, "logger.mlflow"))
+    for node in ("tracking", "logger.mlflow") if logs else ("tracking",):
+        own |= {f"{node}.{key}": OmegaConf.select(conf, f"tracking.{key}") for key in ("uri", "experiment")}
     return change(settings, {key: value for key, value in own.items() if key not in given})
 
 
