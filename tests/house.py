@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/flowers"
 LIMITS = {
     "modules in src": (100, 109),
-    "lines of code in src": (9_000, 11_950),
+    "lines of code in src": (9_000, 11_960),
     "files at the top of the package": (6, 6),
     "files in the largest room": (14, 14),
     "files of a training": (20, 27),

@@ -137,8 +137,9 @@ def test_same_settings_same_bytes_other_seed_other_bytes(make_settings: Make, tm
             "model.stages=[{name: a, epochs: 1, train: head, max_lr: 1e-3},"
             "{name: b, epochs: 2, train: all, max_lr: 1e-3}]",
         ),
+        ("model.ema_decay=0.9", "trainer.accumulate_grad_batches=2"),
     ],
-    ids=["plain", "average", "stages"],
+    ids=["plain", "average", "stages", "accumulation"],
 )
 def test_interrupted_and_started_again_is_the_same(make_settings: Make, tmp_path: Path, changes: tuple[str]) -> None:
     epochs = () if changes and changes[0].startswith("model.stages") else ("model.stages.0.epochs=3",)

@@ -109,10 +109,10 @@ OPTIMIZER = {"betas": (0.9, 0.999), "weight_decay": 0.05}
 
 @pytest.fixture
 def fit(batches_of: Callable[[], PhotoDataModule]) -> Callable[..., lightning.Trainer]:
-    """A function that trains a classifier for some epochs, from a checkpoint if one is given."""
+    """A function that trains a classifier for some epochs, going on from a checkpoint, with changes of the Trainer."""
 
     def run(
-        classifier: Classifier, epochs: int, *callbacks: Callback, ckpt_path: Path | None = None
+        classifier: Classifier, epochs: int, *callbacks: Callback, ckpt_path: Path | None = None, **changes: Any
     ) -> lightning.Trainer:
         with quiet_lightning():
             trainer = lightning.Trainer(
@@ -128,6 +128,7 @@ def fit(batches_of: Callable[[], PhotoDataModule]) -> Callable[..., lightning.Tr
                 enable_model_summary=False,
                 num_sanity_val_steps=0,
                 use_distributed_sampler=False,
+                **changes,
             )
             trainer.fit(classifier, datamodule=batches_of(), ckpt_path=ckpt_path, weights_only=True)
         return trainer

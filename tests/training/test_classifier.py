@@ -2,6 +2,7 @@ import copy
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import lightning
@@ -235,6 +236,24 @@ def test_rates_at_every_step_are_those_of_the_closed_form(make_net: Make, make_c
     for step, rates in enumerate(recorder.rates):
         wanted = rates_at(stages, ["block1", "block2", "head"], step, 3)
         assert rates == {f"{name}/{kind}": wanted[name] for name in wanted for kind in ("decay", "plain")}
+
+
+def test_accumulated_batches_are_one_step_of_the_rates_and_of_the_average(
+    make_net: Make, make_classifier: Make, fit: Fit
+) -> None:
+    recorder, stages = Recorder(), [HEAD, replace(ALL, epochs=1)]
+    classifier = make_classifier(make_net("resnet_small"), stages, ema_decay=0.7)
+    trainer = fit(classifier, 2, recorder, accumulate_grad_batches=2)
+    assert len(recorder.batches) == 6
+    assert trainer.global_step == len(recorder.rates) == 4  # the third batch of an epoch is a step by itself
+    for step, rates in enumerate(recorder.rates):
+        wanted = rates_at(stages, classifier.groups, step, 2)
+        assert {name.partition("/")[0]: rate for name, rate in rates.items()} == wanted
+    _, *steps = (recorder.states[batch] for batch in (1, 2, 4, 5))
+    average = recorder.states[1]["head.3.weight"]
+    for state in steps:
+        average = 0.7 * average + 0.3 * state["head.3.weight"]
+    torch.testing.assert_close(classifier.final_net.state_dict()["head.3.weight"], average)
 
 
 def test_what_a_stage_freezes_stays_as_the_stage_before_left_it(

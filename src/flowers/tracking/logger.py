@@ -39,7 +39,7 @@ from flowers.models import served
 from flowers.models.inference import PixelLogits
 from flowers.tracking.store import OpenRun, check_store, find_run, open_client, read_note, store_access, write_note
 from flowers.tracking.summary import data_set, flat, run_name, run_note, short_params
-from flowers.training.stages import describe_stages, stage_metrics
+from flowers.training.stages import describe_stages, optimizer_steps, stage_metrics
 from flowers.training.trainer import METRICS, History
 
 
@@ -197,7 +197,7 @@ class MLflowLogger(Logger, Callback):
             classes = getattr(self._photographs, "classes", [str(label) for label in range(len(counts))])
             image = self._draw_confusion(counts, classes, f"validation, epoch {epoch}")
             self._queue.add(lambda: run.client.log_image(run.run_id, image, key="val/confusion", step=epoch))
-        self._log_new(stage_metrics(epoch, pl_module, int(trainer.num_training_batches)), epoch)
+        self._log_new(stage_metrics(epoch, pl_module, optimizer_steps(trainer)), epoch)
         self._log_history()
 
     @rank_zero_only

@@ -26,6 +26,7 @@ from flowers.training.feature_bank import FeatureBank, apply_part, frozen_border
 from flowers.training.stages import (
     check_stages,
     optimizer_groups,
+    optimizer_steps,
     rates_at,
     scaled_stages,
     set_trainable,
@@ -233,17 +234,18 @@ class Classifier(lightning.LightningModule):
                 self.val_bank.fill(0, lambda rows: self._frozen_val(val.images(rows)))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Set the rates of this step, and restart dropout's random stream at it."""
+        """Set the rates of the step that this batch belongs to, and restart dropout's random stream at the batch."""
         if batch_idx == self.current_epoch == 0 and self.photographs is None:
             self._compare_with_predict(batch[0])
-        steps_per_epoch = int(self.trainer.num_training_batches)
-        step = self.current_epoch * steps_per_epoch + batch_idx
-        rates = rates_at(self.stages, self.groups, step, steps_per_epoch)
+        steps = optimizer_steps(self.trainer)
+        step = self.current_epoch * steps + batch_idx // self.trainer.accumulate_grad_batches
+        rates = rates_at(self.stages, self.groups, step, steps)
         decay = self.weight_decay if self.stage.weight_decay is None else self.stage.weight_decay
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rates[group["layer_group"]]
             group["weight_decay"] = decay if group["name"].endswith("/decay") else 0.0
-        torch.manual_seed(derive_seed(self.seed, "dropout", step))
+        batch_number = self.current_epoch * int(self.trainer.num_training_batches) + batch_idx
+        torch.manual_seed(derive_seed(self.seed, "dropout", batch_number))
 
     def _compare_with_predict(self, images: Tensor) -> None:
         """Say on stderr if somebody else's images (B,3,H,W) are others than the network will be given later."""
@@ -341,8 +343,9 @@ class Classifier(lightning.LightningModule):
     def _frozen_val(self, images: Tensor) -> Tensor:
         return apply_part(self.final_net, 0, self.border, normalise(images.to(self.device), self.mean, self.std))
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Let the average follow the weights."""
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Make a step, and let the average follow the weights."""
+        super().optimizer_step(*args, **kwargs)
         if self.averaged is not None:
             self.averaged.update_parameters(self.net)
 

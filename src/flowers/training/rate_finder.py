@@ -53,8 +53,10 @@ class RateSweep(Callback):
             group["lr"] = rate * self.ratios.get(group["layer_group"], 0.0)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Note the loss, and stop where it diverged or the sweep is complete."""
-        self.losses.append(float(outputs["loss"]))
+        """Note the loss of a step, and stop where it diverged or the sweep is complete."""
+        if len(self.losses) == len(self.rates):  # gradients are being accumulated for a later step
+            return
+        self.losses.append(float(outputs["loss"]) * trainer.accumulate_grad_batches)  # Lightning has divided it
         mean = running_mean(self.losses)
         if len(self.losses) >= STEPS or not math.isfinite(mean[-1]) or mean[-1] > DIVERGED * mean.min():
             trainer.should_stop = True

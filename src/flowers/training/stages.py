@@ -204,6 +204,14 @@ def _cosine(start: float, end: float, done_frac: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * done_frac)) / 2
 
 
+def optimizer_steps(trainer: Any) -> int:
+    """Count the optimiser's steps in an epoch of a ``lightning.Trainer``.
+
+    With ``accumulate_grad_batches=N`` there is one for N batches, and one for what is left over at the epoch's end.
+    """
+    return math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+
+
 def rates_at(stages: Sequence[Stage], groups: Sequence[str], step: int, steps_per_epoch: int) -> dict[str, float]:
     """Evaluate every layer group's rate: a pure function of the step.
 

@@ -20,7 +20,7 @@ from flowers.data.datamodule import Batch
 from flowers.errors import UserError
 from flowers.models.inference import keep_freed_memory
 from flowers.training.classifier import Classifier
-from flowers.training.stages import rates_at, stage_at, total_epochs
+from flowers.training.stages import optimizer_steps, rates_at, stage_at, total_epochs
 
 METRICS = ("train/loss", "train/acc", "val/loss", "val/acc")
 """The figures of an epoch, spelt the same in Lightning, MLflow, history.csv and run.json."""
@@ -146,7 +146,7 @@ class History(Callback):
         for name in METRICS:
             known = self._validated or name.startswith("train/")
             row[name] = float(trainer.callback_metrics.get(name, math.nan)) if known else math.nan
-        steps = int(trainer.num_training_batches)
+        steps = optimizer_steps(trainer)
         row["lr"] = rates_at(stages, groups, epoch * steps, steps)[groups[-1]]
         row["epoch_s"] = time.perf_counter() - self._started_s
         self.rows.append(row)
