@@ -313,6 +313,6 @@ def augmented_views(
     views = []
     for epoch in epochs:
         draws = AugmentParams(count, seed=seed, epoch=epoch - 1, mixup_alpha=0)
-        view = transform(images, draws.uniform[places], draws.box[places], augment, mean, std)
+        view = transform(images, *draws.of(places), augment, mean, std)
         views.append(((view + BLANK) * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1))
     return torch.stack(views).numpy()

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from flowers.config.provenance import derive_seed
+from flowers.data.degrade import COLUMNS, degrade
 from flowers.errors import UserError
 
 GREY = (0.299, 0.587, 0.114)
@@ -57,11 +58,26 @@ class Augment:
     """Blend pairs of images and labels with weights from Beta(a, a) (Zhang et al. 2018); 0: never."""
     cutmix_alpha: float
     """Cut boxes of an area from Beta(a, a) out of other images (Yun et al. 2019), instead of MixUp; 0: never."""
+    degraded_frac: float = 0.5
+    """Make this share of the images worse, in all ways of the following four that are not 0."""
+    low_resolution_px: int = 0
+    """Reduce the shorter side to between this and its own length (log-uniform), and enlarge the image again."""
+    blur_sd_frac: float = 0
+    """Blur by a Gaussian of a standard deviation of up to this share of the side."""
+    noise_sd_frac: float = 0
+    """Add noise of a standard deviation of up to this share of the range from black to white."""
+    jpeg_quality: int = 0
+    """Save as JPEG of a quality between this and 100."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if isinstance(value, int | float) and not value >= 0:
                 raise UserError(f"model.augment.{name}={value} must be at least 0; correct the recipe.")
+        for name, most in (("degraded_frac", 1), ("jpeg_quality", 100)):
+            if getattr(self, name) > most:
+                raise UserError(
+                    f"model.augment.{name}={getattr(self, name)} must be at most {most}; correct the recipe."
+                )
         if self.mixup_alpha and self.cutmix_alpha:
             raise UserError(
                 "model.augment.mixup_alpha and model.augment.cutmix_alpha exclude each other; set one of them to 0."
@@ -77,6 +93,7 @@ class AugmentParams:
         mix: (N,) float32 in [0.5, 1]: weight of the image itself when it is blended with another.
         partner: (N,) float32: sorting a batch by it pairs each image with another at random.
         box: (N, 4) float32 in [0, 1): where a box lies that is erased or cut out, and of which size and shape.
+        worse: (N, 8) float32 in [0, 1): how an image is made worse, see :func:`flowers.data.degrade.degrade`.
     """
 
     def __init__(self, count: int, *, seed: int, epoch: int, mixup_alpha: float) -> None:
@@ -89,15 +106,24 @@ class AugmentParams:
         self.mix = torch.from_numpy(np.maximum(weights, 1 - weights).astype(np.float32))
         boxes = np.random.default_rng(derive_seed(seed, "box", epoch))
         self.box = torch.from_numpy(boxes.random((count, 4), dtype=np.float32))
+        ways = np.random.default_rng(derive_seed(seed, "degrade", epoch))
+        self.worse = torch.from_numpy(ways.random((count, COLUMNS), dtype=np.float32))
+
+    def of(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Take what :func:`transform` needs for a batch, given its (B,) int64 rows."""
+        return self.uniform[rows], self.box[rows], self.worse[rows]
 
 
-def transform(images: Tensor, uniform: Tensor, box: Tensor, augment: Augment, mean: Tensor, std: Tensor) -> Tensor:
+def transform(
+    images: Tensor, uniform: Tensor, box: Tensor, worse: Tensor, augment: Augment, mean: Tensor, std: Tensor
+) -> Tensor:
     """Augment and normalise a batch.
 
     Args:
         images: (B,3,H,W) uint8.
         uniform: (B,9) float32 in [0, 1), the batch's rows of :class:`AugmentParams`.
         box: (B,4) likewise.
+        worse: (B,8) likewise.
         augment: How strong each change may be.
         mean: (3,) of pixels in [0, 1].
         std: (3,) likewise.
@@ -109,6 +135,18 @@ def transform(images: Tensor, uniform: Tensor, box: Tensor, augment: Augment, me
     if augment.flip or any((augment.rotation_deg, augment.zoom_frac, augment.aspect_frac, augment.translation_frac)):
         grid = functional.affine_grid(_affine(uniform, augment), list(pixels.shape), align_corners=False)
         pixels = functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    if augment.low_resolution_px or augment.blur_sd_frac or augment.noise_sd_frac or augment.jpeg_quality:
+        # Not before the geometry, which stands for how the photograph was taken: it was made worse after that, along
+        # its own rows and columns. Colours may follow: but for noise and JPEG, the order makes no difference to them.
+        pixels = degrade(
+            pixels,
+            worse,
+            share=augment.degraded_frac,
+            smallest_px=augment.low_resolution_px,
+            blur_sd_frac=augment.blur_sd_frac,
+            noise_sd_frac=augment.noise_sd_frac,
+            jpeg_quality=augment.jpeg_quality,
+        )
     matrix, offset = _colour(pixels, uniform, augment)
     matrix, offset = matrix / std[:, None], (offset - mean) / std
     flat = pixels.flatten(2)  # (B,3,H,W) -> (B,3,H*W)

@@ -323,8 +323,8 @@ class Classifier(lightning.LightningModule):
             elif not isinstance(self.augment, Augment):
                 images = normalise(self._change_each(images, rows), self.mean, self.std)
             else:
-                uniform, box = (each[rows].to(self.device) for each in (self.view_draws.uniform, self.view_draws.box))
-                images = transform(images, uniform, box, self.augment, self.mean, self.std)
+                uniform, box, worse = (each.to(self.device) for each in self.view_draws.of(rows))
+                images = transform(images, uniform, box, worse, self.augment, self.mean, self.std)
         # A float32 batch keeps the channels-last layout of the stored pixels, whatever happened to it above.
         return images.contiguous(memory_format=torch.channels_last)
 
