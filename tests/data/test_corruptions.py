@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from flowers.data.pixels import read_square
 from flowers.evaluation.robustness import CORRUPTIONS, STRENGTHS, corrupt
@@ -53,3 +54,13 @@ def test_exposure_goes_one_way_at_all_strengths(photograph: np.ndarray) -> None:
 def test_rotation_leaves_no_black_corners(photograph: np.ndarray) -> None:
     white = np.full_like(photograph, 250)
     assert corrupt(white, "rotation", 2, "ab").min() > 240
+
+
+def test_few_pixels_are_too_few_to_tell_neighbours_apart(photograph: np.ndarray) -> None:
+    for side_px, strength in ((64, 1), (48, 2), (32, 3)):
+        image = Image.fromarray(photograph)
+        assert (
+            corrupt(photograph, "resolution", strength, "ab") == image.resize((side_px,) * 2).resize((128, 128))
+        ).all()
+    small = photograph[:32, :32]
+    assert (corrupt(small, "resolution", 3, "ab") == small).all()

@@ -1,5 +1,6 @@
 """A model on corrupted test photographs."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,8 +29,18 @@ def test_table_and_figure_of_corrupted_photographs(
     assert (table["corruption"][0], table["strength"][0]) == ("none", 0)
     assert table.loc[0, "acc"] == pytest.approx(metrics["test/acc"], abs=1e-6)
     assert [tuple(row) for row in table.loc[1:, ["corruption", "strength"]].to_numpy()] == [
-        (name, strength) for name in CORRUPTIONS for strength in STRENGTHS
+        *((name, strength) for name in CORRUPTIONS for strength in STRENGTHS),
+        ("mean", 0),
     ]
+    corrupted = table[table["strength"] > 0]
+    assert table["acc"].iloc[-1] == pytest.approx(corrupted["acc"].mean(), abs=1e-6)
+    assert table["loss"].iloc[-1] == pytest.approx(corrupted["loss"].mean(), abs=1e-6)
+    written = json.loads((tmp_path / "one/metrics.json").read_text())
+    assert written == metrics
+    assert written["corrupted/acc"] == pytest.approx(table["acc"].iloc[-1], abs=1e-6)
+    assert written["interval"]["corrupted/acc"] == pytest.approx(table.iloc[-1][["acc_low", "acc_high"]], abs=1e-6)
+    page = (tmp_path / "one/report.html").read_text()
+    assert f"the accuracy is {100 * written['corrupted/acc']:.1f}" in page
     assert (table["acc_low"] <= table["acc"]).all()
     assert (table["acc"] <= table["acc_high"]).all()
     assert (table["photographs"] == metrics["photographs"]).all()
@@ -52,6 +63,7 @@ def test_the_same_model_is_measured_the_same_twice(make_settings: Callable[..., 
 @pytest.mark.slow
 def test_figure_says_every_accuracy_and_setting() -> None:
     levels = [
+        ("mean", 0, "all", 0.44),
         ("none", 0, "as it is", 0.9),
         ("blur", 1, "$weak_", 0.71),
         ("blur", 2, "middle", 0.42),
@@ -64,3 +76,4 @@ def test_figure_says_every_accuracy_and_setting() -> None:
     assert [text.get_text() for text in panel.texts] == ["90%", "71%", "42%", "20%"]
     assert [label.get_text() for label in panel.get_xticklabels()] == ["as it is", "$weak_", "middle", "x"]
     assert len(figure.axes) == 1 + 4
+    assert any("44.0% on average" in text.get_text() for text in figure.texts)

@@ -7,7 +7,7 @@ Without ``out_dir`` that is ``test`` in the model's folder, or below ``runs/trai
 
 ``explanations=false`` leaves out what takes most of the time: why the network predicts what it does.
 ``outliers=NAME`` or ``outliers=DIR`` asks whether the model notices photographs of what it was never taught.
-``corruptions=true`` also corrupts the test photographs in six ways and writes ``corruptions.csv``.
+``corruptions=true`` also corrupts the test photographs in seven ways and writes ``corruptions.csv``.
 ``photos=DIR`` says where the model's photographs lie now, if they are no longer where they were when it was trained.
 ``data=NAME`` or ``data=DIR`` tests on another data set instead, as far as its classes are the model's; ``layout=``
 says whether its folders are ``classes`` or it is ``divided``, where that is not as it looks.
@@ -119,7 +119,9 @@ def evaluate(
     ood: dict[str, Any] = {}
     corrupted: dict[str, Any] = {}
     if corruptions:
-        evaluate_corrupted(model, pixels, test, out)
+        acc, metrics["interval"]["corrupted/acc"] = evaluate_corrupted(model, pixels, test, out)
+        metrics["corrupted/acc"] = acc
+        write_json(out / "metrics.json", metrics)
         corrupted = examples(pixels[0], test["sha256"][0])
     if others:
         metrics["ood"], ood = evaluate_ood(model, *others, out)
@@ -247,7 +249,9 @@ def evaluate_ood(
     return found, {path: read_square(files[path], THUMBNAIL_PX, model.fit) for path in choose_ood(table)}
 
 
-def evaluate_corrupted(model: TrainedModel, pixels: np.ndarray, test: pd.DataFrame, out: Path) -> None:
+def evaluate_corrupted(
+    model: TrainedModel, pixels: np.ndarray, test: pd.DataFrame, out: Path
+) -> tuple[float, list[float]]:
     """Score a model on corrupted photographs, and write the results.
 
     Args:
@@ -255,14 +259,20 @@ def evaluate_corrupted(model: TrainedModel, pixels: np.ndarray, test: pd.DataFra
         pixels: Its N test photographs, (N,H,H,3) uint8.
         test: `path`, `label`, `sha256`, `group` of the same.
         out: Folder for `corruptions.csv`; it is there.
+
+    Returns:
+        The mean accuracy over all corruptions and strengths, and its 95 % interval.
     """
     table = measure_corruptions(model, pixels, test)
     write_table(table, out / "corruptions.csv", "%.6f")
-    corrupted = table[table["strength"] > 0]
-    for name, rows in corrupted.groupby("corruption", sort=False):
+    for name, rows in table[table["strength"] > 0].groupby("corruption", sort=False):
         print(f"{name}: " + ", ".join(f"{row.acc:.3f} ({row.setting})" for row in rows.itertuples()))
-    mean = float(corrupted["acc"].mean())
-    print(f"{out}/corruptions.csv: mean accuracy {mean:.3f} over all corruptions", flush=True)
+    acc, low, high = map(float, table.loc[table["corruption"] == "mean", ["acc", "acc_low", "acc_high"]].iloc[0])
+    print(
+        f"{out}/corruptions.csv: mean accuracy {acc:.3f} over all corruptions (95 % interval {low:.3f} to {high:.3f})",
+        flush=True,
+    )
+    return acc, [low, high]
 
 
 LISTED = 20

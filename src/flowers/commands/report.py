@@ -78,13 +78,13 @@ def _record(run: Run, files: Sequence[Path]) -> None:
             separation = scores["ood"]["separation"]
             record.log_metrics({f"ood/{score}": value for score, value in separation.items()})
         if run.corruptions is not None:
-            corrupted = run.corruptions[run.corruptions["strength"] > 0]
-            points = run.corruptions[["corruption", "strength", "acc"]]
+            names = list(run.corruptions.loc[run.corruptions["strength"] > 0, "corruption"].unique())
+            points = run.corruptions.loc[run.corruptions["corruption"] != "mean", ["corruption", "strength", "acc"]]
             for name, strength, acc in points.itertuples(index=False, name=None):
                 # The photographs as they are begin the curve of every corruption.
-                names = [name] if strength else corrupted["corruption"].unique()
-                record.log_metrics({f"corrupted/{each}/acc": acc for each in names}, step=strength)
-            record.log_metrics({"corrupted/acc": float(corrupted["acc"].mean())})
+                curves = [name] if strength else names
+                record.log_metrics({f"corrupted/{curve}/acc": acc for curve in curves}, step=strength)
+            record.log_metrics({"corrupted/acc": scores["corrupted/acc"]})
 
 
 def main() -> None:

@@ -2,10 +2,10 @@
 
 The idea is that of Hendrycks and Dietterich 2019, "Benchmarking Neural Network Robustness to Common Corruptions and
 Perturbations"; so are the strengths of blur, noise and JPEG (their severities 1, 3 and 5). The others are our own.
-Models are tested on corrupted photographs, never trained on them.
+A recipe that augments by blur, noise, JPEG or few pixels has seen such photographs, made by another program: then these
+figures tell how well it has learned that, and the other corruptions how much further it goes.
 """
 
-import io
 import math
 from collections.abc import Callable
 
@@ -16,7 +16,8 @@ from PIL import Image, ImageFilter
 from tqdm import tqdm
 
 from flowers.config.provenance import derive_seed
-from flowers.evaluation.scores import score
+from flowers.data.degrade import recompress
+from flowers.evaluation.scores import interval_of_sums, number_groups, score
 from flowers.models.inference import calibrated, predict_logits
 from flowers.models.trained import TrainedModel
 
@@ -65,10 +66,13 @@ def occlude(pixels: Pixels, area_frac: float, rng: np.random.Generator) -> Pixel
 
 def compress(pixels: Pixels, quality: float, rng: np.random.Generator) -> Pixels:
     """Save as a JPEG of low quality and read it again."""
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG", quality=int(quality))
-    with Image.open(stream) as image:
-        return np.asarray(image.convert("RGB"))
+    return recompress(pixels, int(quality))
+
+
+def reduce_size(pixels: Pixels, side_px: float, rng: np.random.Generator) -> Pixels:
+    """Bring it down to a side in pixels, and back to its own, by bicubic resampling; a smaller one stays as it is."""
+    image, side = Image.fromarray(pixels), min(int(side_px), pixels.shape[0])
+    return np.asarray(image.resize((side, side)).resize(image.size))
 
 
 def rotate(pixels: Pixels, angle_deg: float, rng: np.random.Generator) -> Pixels:
@@ -86,6 +90,7 @@ CORRUPTIONS: dict[str, tuple[Callable[[Pixels, float, np.random.Generator], Pixe
     "noise": (add_noise, {0.08: "σ 0.08", 0.18: "σ 0.18", 0.38: "σ 0.38"}),
     "occlusion": (occlude, {0.1: "10 %", 0.25: "25 %", 0.4: "40 %"}),
     "jpeg": (compress, {25: "quality 25", 15: "quality 15", 7: "quality 7"}),
+    "resolution": (reduce_size, {64: "64 px", 48: "48 px", 32: "32 px"}),
     "rotation": (rotate, {15: "±15°", 35: "±35°", 70: "±70°"}),
 }
 """Each corruption's function, and its three strengths as this takes them and in words."""
@@ -122,15 +127,16 @@ def measure_corruptions(model: TrainedModel, pixels: np.ndarray, test: pd.DataFr
         test: The N photographs: `path`, `label`, `sha256`, `group`.
 
     Returns:
-        A row for the photographs as they are (`corruption` none, `strength` 0) and for each corruption and strength:
-        `corruption`, `strength`, `setting` (in words), `acc`, `acc_low`, `acc_high` (95 % interval, as in
-        :func:`flowers.evaluation.scores.score`), `loss` in nats, `photographs`.
+        A row for the photographs as they are (`corruption` none, `strength` 0), one for each corruption and strength,
+        and one for all of these together (`corruption` mean, `strength` 0): `corruption`, `strength`, `setting` (in
+        words), `acc`, `acc_low`, `acc_high` (95 % interval, as in :func:`flowers.evaluation.scores.score`), `loss` in
+        nats, `photographs`.
     """
     labels = test["label"].map(model.classes.index).to_numpy()
     paths, digests = test["path"].tolist(), test["sha256"].tolist()
     cases = [("none", 0, "as it is")]
     cases += [(name, *case) for name, (_, amounts) in CORRUPTIONS.items() for case in enumerate(amounts.values(), 1)]
-    rows = []
+    rows, right = [], []
     for name, strength, setting in tqdm(cases, desc="corrupting", unit=" ways", disable=None, leave=False):
         parts = []
         for first in range(0, len(pixels), AT_ONCE):
@@ -139,11 +145,19 @@ def measure_corruptions(model: TrainedModel, pixels: np.ndarray, test: pd.DataFr
             batch = np.stack([corrupt(photograph, name, strength, digest) for photograph, digest in photographs])
             logits = predict_logits(model.net, batch, paths[part]).logits
             parts.append(calibrated(logits, model.temperature))
-        scores = score(labels, np.concatenate(parts), model.classes, test["group"])
+        predicted = np.concatenate(parts)
+        scores = score(labels, predicted, model.classes, test["group"])
         low, high = scores["interval"]["test/acc"]
         rows.append((name, strength, setting, scores["test/acc"], low, high, scores["test/loss"], len(labels)))
+        right.append(predicted.argmax(axis=1) == labels)
     names = ["corruption", "strength", "setting", "acc", "acc_low", "acc_high", "loss", "photographs"]
-    return pd.DataFrame(rows, columns=names)
+    table = pd.DataFrame(rows, columns=names)
+    # Of each photograph the share of corruptions in which it is recognised is averaged.
+    shares, groups = np.mean(right[1:], axis=0), number_groups(test["group"], len(labels))
+    low, high = interval_of_sums(np.bincount(groups, shares), np.bincount(groups), (1, 1, 0, 0))
+    acc, loss = table.loc[1:, ["acc", "loss"]].mean()
+    table.loc[len(table)] = ["mean", 0, "all", acc, max(low, 0.0), min(high, 1.0), loss, len(labels)]
+    return table
 
 
 def examples(photograph: np.ndarray, digest: str) -> dict[str, list[np.ndarray]]:

@@ -259,7 +259,8 @@ def read_run(evaluation: Path) -> Run:
     corruptions = result_files.read_csv(corrupted, remedy) if corrupted.is_file() else None
     named = {*predictions["label"], *predictions["prediction"]}
     same = list(outliers.get("path", [])) == list(predictions["path"])
-    if classes != run["classes"] or named - set(classes) or not same:
+    complete = corrupted.is_file() == ("corrupted/acc" in scores)
+    if classes != run["classes"] or named - set(classes) or not same or not complete:
         raise UserError(f"{evaluation} has files of different models or versions: {remedy}.")
     pictures = Pictures([], np.empty((0, 0, 0, 3), np.uint8))
     if "data" not in scores:

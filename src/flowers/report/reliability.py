@@ -128,8 +128,7 @@ def corruptions_figure(
     """Draw accuracy against strength, a panel for each corruption, above one photograph corrupted in that way.
 
     Args:
-        table: Columns `corruption`, `strength`, `setting`, `acc`, `acc_low` and `acc_high` (in [0, 1]); one row with
-            strength 0, which all panels begin with.
+        table: ``corruptions.csv``, see :func:`flowers.evaluation.robustness.measure_corruptions`.
         examples: For each corruption one original photograph and the same at each strength, (H,H,3) uint8.
         chance: Accuracy of always predicting the most frequent class.
         title: One line.
@@ -140,9 +139,13 @@ def corruptions_figure(
     rows = -(-len(examples) // _COLUMNS)
     width, height, side = 11.4, 3.75, 0.066
     total = rows * height + 0.95
-    subtitle = "accuracy with its 95 % interval; dashed: always predicting the most frequent class"
+    mean = float(table.loc[table["corruption"] == "mean", "acc"].iloc[0])
+    subtitle = (
+        f"accuracy with its 95 % interval, {mean:.1%} on average over all corruptions and strengths; "
+        "dashed: always predicting the most frequent class"
+    )
     figure = style.open_figure(width, total, title, subtitle)
-    clean = table[table["strength"] == 0]
+    clean = table[table["corruption"] == "none"]
     for number, (name, photographs) in enumerate(examples.items()):
         row, column = divmod(number, _COLUMNS)
         left, base = 0.045 + column * 0.325, (rows - 1 - row) * height
@@ -167,7 +170,7 @@ def _draw_corruption(axes: Axes, points: pd.DataFrame, chance: float, name: str)
     axes.axhline(chance, color=style.FAINT, lw=1.2, ls=style.DASHED)
     axes.vlines(range(len(points)), points["acc_low"], points["acc_high"], color=style.RIGHT, lw=6, alpha=0.35)
     axes.plot(range(len(points)), points["acc"], color=style.RIGHT, lw=2, marker="o", ms=5)
-    look: dict[str, Any] = {"transform": axes.transData, "ha": "center", "va": "bottom", "weight": "bold"}
-    box = {"facecolor": style.PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
-    for x, (acc, high) in enumerate(zip(points["acc"], points["acc_high"], strict=True)):
-        style.write(axes, x, high + 0.025, f"{acc:.0%}", style.TICK_PT, style.INK, bbox=box, **look)
+    # To the right and above, where a curve that falls leaves room.
+    look: dict[str, Any] = {"transform": axes.transData, "ha": "left", "va": "bottom", "weight": "bold"}
+    for x, acc in enumerate(points["acc"]):
+        style.write(axes, x + 0.08, acc + 0.02, f"{acc:.0%}", style.TICK_PT, style.INK, **look)
