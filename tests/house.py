@@ -36,7 +36,7 @@ LIMITS = {
     "lines of code of a training": (2_000, 4_000),
     "lines of dvc.yaml": (160, 160),
     "function-level imports in src": (60, 25),
-    "lines of tracking": (800, 1_245),
+    "lines of tracking": (800, 1_250),
 }
 """What is wanted, and the ceiling."""
 

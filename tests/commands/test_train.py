@@ -1,5 +1,6 @@
 """A training writes what it promises, the same every time, whatever happens to it on the way."""
 
+import itertools
 import json
 import os
 import pty
@@ -18,6 +19,7 @@ import pandas as pd
 import pytest
 import torch
 from filelock import FileLock
+from lightning.pytorch.callbacks import Timer
 from omegaconf import DictConfig, OmegaConf
 from safetensors.numpy import load_file
 from tests.processes import call_flowers, kill_at
@@ -138,8 +140,9 @@ def test_same_settings_same_bytes_other_seed_other_bytes(make_settings: Make, tm
             "{name: b, epochs: 2, train: all, max_lr: 1e-3}]",
         ),
         ("model.ema_decay=0.9", "trainer.accumulate_grad_batches=2"),
+        ("model.ema_decay=0.5", "save_best=val/loss", "model.stages.0.max_lr=0.02"),
     ],
-    ids=["plain", "average", "stages", "accumulation"],
+    ids=["plain", "average", "stages", "accumulation", "best"],
 )
 def test_interrupted_and_started_again_is_the_same(make_settings: Make, tmp_path: Path, changes: tuple[str]) -> None:
     epochs = () if changes and changes[0].startswith("model.stages") else ("model.stages.0.epochs=3",)
@@ -330,6 +333,44 @@ def test_terminal_gets_a_bar(make_settings: Make, tmp_path: Path) -> None:
     assert "Warning" not in text
 
 
+# How it ends
+
+
+def test_a_time_limit_leaves_a_model_that_says_so(
+    make_settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = itertools.count()
+    monkeypatch.setattr(Timer, "time_elapsed", lambda self, stage="train": next(clock))
+    train(make_settings("model.stages.0.epochs=3", "trainer.max_time=00:00:02"))
+    out = tmp_path / "out"
+    record = json.loads((out / "run.json").read_text())
+    assert (record["ended_by"], record["epochs"], record["saved_epoch"]) == ("trainer.max_time", 1, 1)
+    assert len(pd.read_csv(out / "history.csv")) == 1
+    assert not list(out.glob("stage-*.ckpt"))  # which a part of an epoch is no end of
+    assert "ended by trainer.max_time in epoch 1 of 3, before the rates had come down" in capsys.readouterr().out
+
+
+def test_what_lightning_users_add_ends_early_and_keeps_its_checkpoints(
+    make_settings: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("model.stages.0.epochs=6", "model.stages.0.max_lr=0.02", "save_best=val/loss")
+    stop = "{_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/loss, patience: 2, min_delta: 9}"
+    keep = "{_target_: lightning.pytorch.callbacks.ModelCheckpoint, monitor: val/acc, mode: max}"
+    accuracy = train(make_settings(*words, f"callbacks.stop={stop}", f"callbacks.keep={keep}"))
+    out = tmp_path / "out"
+    history, record = pd.read_csv(out / "history.csv"), json.loads((out / "run.json").read_text())
+    best = int(history["val/loss"].argmin())
+    assert len(history) == record["epochs"] == 3
+    assert (record["ended_by"], record["saved_epoch"]) == ("EarlyStopping of val/loss", best + 1)
+    assert record["final"]["val/loss"] == pytest.approx(history["val/loss"][best], rel=1e-5)
+    arrays = np.load(out / "validation.npz")
+    assert accuracy == pytest.approx((arrays["logits"].argmax(axis=1) == arrays["labels"]).mean())
+    assert len(list((out / "checkpoints").glob("epoch=*.ckpt"))) == 1
+    said = capsys.readouterr().out
+    assert "ended by EarlyStopping of val/loss in epoch 3 of 6" in said
+    assert f"in epoch {best + 1}, the best of 3 by val/loss, so a little too high)" in said
+
+
 # What lies there
 
 
@@ -461,6 +502,13 @@ def test_training_that_diverges_is_one_sentence(make_settings: Make, capfd: pyte
     with pytest.raises(UserError, match="the training diverged; lower max_lr of stage 'all'"):
         train(settings)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("callback", ["EarlyStopping", "ModelCheckpoint"])
+def test_a_figure_that_nothing_logs_cannot_be_watched(callback: str, make_settings: Make) -> None:
+    watching = f"callbacks.it={{_target_: lightning.pytorch.callbacks.{callback}, monitor: val/f1}}"
+    with pytest.raises(UserError, match=r"^callbacks: .*val/f1.*val/loss.*; correct it\.$"):
+        train(make_settings(TWO_EPOCHS, watching))
 
 
 @pytest.mark.parametrize("every", [2, 9])

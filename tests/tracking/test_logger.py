@@ -152,7 +152,7 @@ def test_a_scripts_own_run_and_store_are_not_disturbed(uri: str, tmp_path: Path)
         net: Any = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
         net.mean, net.std = (0.0,) * 3, (1.0,) * 3
         (tmp_path / "run.json").write_text("{}")
-        logger.log_trained(tmp_path, net, 1.0, np.zeros((1, 2, 2, 3), np.uint8), ["a", "b"])
+        logger.log_trained(tmp_path, net, 1.0, np.zeros((1, 2, 2, 3), np.uint8), ["a", "b"], 1)
         assert mlflow.active_run().info.run_id == own.info.run_id
         mlflow.log_metric("x", 1)
     assert mlflow.get_tracking_uri() == f"sqlite:///{tmp_path}/own.db"
@@ -226,7 +226,7 @@ def test_what_cannot_be_recorded_does_not_lose_the_training(
 ) -> None:
     logger = MLflowLogger(uri)
     trainer(logger, max_epochs=1).fit(Foreign(), loader(), loader())
-    logger.log_trained(tmp_path / "out", nn.Linear(1, 1), 1.0, np.zeros((2, 2, 2, 3), np.uint8), ["a", "b"])
+    logger.log_trained(tmp_path / "out", nn.Linear(1, 1), 1.0, np.zeros((2, 2, 2, 3), np.uint8), ["a", "b"], 1)
     said = capfd.readouterr().err
     assert said.startswith("flowers: the MLflow run lacks the model: ")
     assert said.endswith("out is whole.\n")

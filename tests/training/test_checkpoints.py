@@ -9,7 +9,7 @@ from typing import Any
 import lightning
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 
 from flowers.commands.train import train
 from flowers.config.compose import as_dict, change
@@ -118,6 +118,14 @@ def test_interrupted_within_an_epoch_it_repeats_that_epoch(
         train_into(tmp_path / "cut", 4, StopAt(epoch, batch))
     assert read(tmp_path / "cut")["epoch"] == epoch - 1
     assert_equal(train_into(tmp_path / "cut", 4), whole)
+
+
+def test_what_a_callback_ended_early_is_not_trained_on(
+    tmp_path: Path, train_into: Callable[..., dict[str, Any]]
+) -> None:
+    ended = train_into(tmp_path / "run", 4, EarlyStopping("val/loss", stopping_threshold=100.0))
+    assert ended["epoch"] == 0
+    assert_equal(train_into(tmp_path / "run", 4, EarlyStopping("val/loss", stopping_threshold=100.0)), ended)
 
 
 def test_a_full_disk_costs_the_last_epoch_only(

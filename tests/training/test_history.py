@@ -1,5 +1,7 @@
+import math
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,6 +38,37 @@ def test_rows_survive_in_a_checkpoint() -> None:
     later.rows.append({"epoch": 2, "stage": "all"})
     assert history.rows == [{"epoch": 1, "stage": "head"}]
     assert [row["epoch"] for row in later.rows] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("by", "figures", "best"),
+    [("val/acc", [0.5, 0.8, 0.8, 0.7], 3), ("val/loss", [2.0, 1.0, math.nan, 1.5], 2), ("val/acc", [math.nan] * 2, 0)],
+)
+def test_the_best_epoch_is_the_latest_of_equals_and_its_weights_survive_in_a_checkpoint(
+    by: str, figures: list[float], best: int, make_net: Make, make_classifier: Make
+) -> None:
+    classifier = make_classifier(make_net("linear"), [Stage("all", 4, "all", 1e-3)], ema_decay=0.5)
+    classifier.stage = classifier.stages[0]
+    history = History(save_best=by)
+    for epoch, figure in enumerate(figures):
+        trainer: Any = SimpleNamespace(
+            current_epoch=epoch, num_training_batches=1, accumulate_grad_batches=1, callback_metrics={by: figure}
+        )
+        history.on_train_epoch_start(trainer, classifier)
+        history._validated = True
+        for parameter in classifier.final_net.parameters():
+            parameter.fill_(epoch + 1)
+        history.on_train_epoch_end(trainer, classifier)
+        later = History(save_best=by)
+        later.load_state_dict(history.state_dict())
+        history = later
+    if not best:
+        assert history.best is None
+        return
+    assert history.best is not None
+    assert history.best["epoch"] == best
+    assert history.best["weights"].keys() == classifier.final_net.state_dict().keys()
+    assert all((weights == best).all() for weights in history.best["weights"].values())
 
 
 @pytest.mark.parametrize(("first_bad", "loss"), [(0, "train/loss"), (2, "train/loss"), (3, "val/loss")])

@@ -4,6 +4,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from flowers.config.provenance import peak_memory_bytes
 from flowers.config.schema import Settings
@@ -72,6 +73,22 @@ def test_what_lightning_refuses_is_answered_with_the_key(
 ) -> None:
     with pytest.raises(UserError, match=said):
         make_trainer(make_settings(f"trainer.{word}").trainer, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("callback", "said"),
+    [
+        (EarlyStopping("val_loss"), "EarlyStopping watches val_loss, which is called val/loss here"),
+        (EarlyStopping("val/acc"), "EarlyStopping watches val/acc with mode=min, .*give it mode=max"),
+        (ModelCheckpoint(monitor="val/acc"), "ModelCheckpoint watches val/acc with mode=min"),
+        (ModelCheckpoint(monitor="val/loss", mode="max"), "with mode=max, .*give it mode=min"),
+    ],
+)
+def test_a_callback_that_would_watch_for_the_worst_is_refused(
+    callback: Callback, said: str, make_settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=said):
+        make_trainer(make_settings().trainer, tmp_path, callbacks=[callback])
 
 
 def test_the_peak_is_in_bytes_and_never_sinks() -> None:

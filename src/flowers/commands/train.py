@@ -13,7 +13,7 @@ from typing import Any
 import lightning
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from flowers.config.cli import run_command
 from flowers.config.compose import as_dict, instantiate
@@ -25,7 +25,7 @@ from flowers.errors import UserError
 from flowers.training import checkpoints
 from flowers.training.classifier import Classifier
 from flowers.training.stages import describe_stages, scaled_stages, total_epochs
-from flowers.training.trainer import Bar, History, make_trainer, quiet_lightning, shows_bar
+from flowers.training.trainer import Bar, History, ended_by, make_trainer, quiet_lightning, shows_bar
 
 
 def train(settings: Settings, stop_after_epochs: int | None = None, logged: Mapping[str, Any] | None = None) -> float:
@@ -37,8 +37,8 @@ def train(settings: Settings, stop_after_epochs: int | None = None, logged: Mapp
         logged: Arguments for the MLflow logger, for example `run_name`, beside those of the settings.
 
     Returns:
-        The validation accuracy of the last epoch, in [0, 1]. NaN if stopped before the end. What a sweep has trained to
-        the end, a sweep does not train again.
+        The validation accuracy of the saved epoch, in [0, 1]. NaN if stopped before the end. What a sweep has trained
+        to the end, a sweep does not train again.
 
     Raises:
         UserError: If something that the user gave cannot be used.
@@ -63,8 +63,11 @@ def train(settings: Settings, stop_after_epochs: int | None = None, logged: Mapp
         return float(record["final"]["val/acc"])
     checkpoint = checkpoints.EpochCheckpoint(folder, stop_after_epochs)
     bar = shows_bar(settings.progress)
-    history = History(lines=speaks and not bar)
+    history = History(speaks and not bar, settings.get("save_best"))
     callbacks = [instantiate(f"callbacks.{name}", node) for name, node in settings.callbacks.items() if node]
+    for each in callbacks:
+        if isinstance(each, ModelCheckpoint) and each.dirpath is None:  # Lightning's default is deleted at the end
+            each.dirpath = str((out / "checkpoints").resolve())
     with checkpoints.locked(folder, "training"), _advised(checkpoint, loggers):
         watching = [logger for logger in loggers if isinstance(logger, Callback)]
         with quiet_lightning():
@@ -86,20 +89,32 @@ def train(settings: Settings, stop_after_epochs: int | None = None, logged: Mapp
         if stop_after_epochs is not None:
             return float("nan")
         tracked = next((logger for logger in loggers if getattr(logger, "run_id", None)), None)
-        run = {
+        epochs, saved_epoch = total_epochs(model.stages), len(history.rows)
+        noted = {
+            "ended_by": ended_by(trainer, epochs),
             "mlflow_run_id": getattr(tracked, "run_id", None),
             "mlflow_uri": shown(uri) if (uri := getattr(tracked, "uri", None)) else None,
         }
+        if history.best is not None:
+            saved_epoch = history.best["epoch"]
+            model.final_net.load_state_dict(history.best["weights"])
         model.final_net.to(trainer.strategy.root_device)  # Lightning has brought it back to the processor
-        record = checkpoints.write_model(out, settings, model.final_net, datamodule, history.rows, run)
+        record = checkpoints.write_model(out, settings, model.final_net, datamodule, history.rows, saved_epoch, noted)
         for logger in loggers:
             if hasattr(logger, "log_trained"):
                 pixels, *_ = next(checkpoints.validation_batches(datamodule))
-                logger.log_trained(out, model.final_net, record["temperature"], pixels[:2], record["classes"])
+                about = (record["temperature"], pixels[:2], record["classes"], saved_epoch)
+                logger.log_trained(out, model.final_net, *about)
         checkpoints.finish(folder, out)
         if in_sweep:
             checkpoints.remember(folder.name, out)
-    print(f"trained model: {out}  (val/acc {record['final']['val/acc']:.3f})", flush=True)
+    if record["ended_by"]:
+        print(f"ended by {record['ended_by']} in epoch {record['epochs']} of {epochs}, before the rates had come down")
+    chosen = ""
+    if history.save_best:
+        chosen = f" in epoch {saved_epoch}, the best of {record['epochs']} by {history.save_best}, so a little too high"
+        chosen = chosen if history.best else " in the last epoch, as none was validated"
+    print(f"trained model: {out}  (val/acc {record['final']['val/acc']:.3f}{chosen})", flush=True)
     return float(record["final"]["val/acc"])
 
 

@@ -55,6 +55,7 @@ def shorten(settings: Settings) -> Settings:
         {
             **{f"model.stages.{number}.epochs": count for number, count in enumerate(epochs)},
             "trainer.max_epochs": None,
+            "trainer.max_time": None,
             "trainer.limit_train_batches": BATCHES,
             "progress": "lines",
             "tracking.enabled": False,

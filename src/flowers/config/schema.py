@@ -144,3 +144,6 @@ class Configuration:
     callbacks: dict[str, Any]
     logger: dict[str, Any]
     tracking: Tracking
+    save_best: Literal["val/acc", "val/loss"] | None = None
+    """Which epoch's weights become the model: those of the best one by this figure, of equal ones the latest; null: the
+    last one's. The figure of a chosen epoch reads a little too high, as it chose; the test does not."""

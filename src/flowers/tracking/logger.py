@@ -202,7 +202,7 @@ class MLflowLogger(Logger, Callback):
 
     @rank_zero_only
     def log_trained(
-        self, out: Path, net: nn.Module, temperature: float, pixels: NDArray[np.uint8], classes: list[str]
+        self, out: Path, net: nn.Module, temperature: float, pixels: NDArray[np.uint8], classes: list[str], epoch: int
     ) -> None:
         """Record a trained model and its files, and close the run. What goes wrong is said and does not lose the model.
 
@@ -212,6 +212,7 @@ class MLflowLogger(Logger, Callback):
             temperature: What its logits are divided by.
             pixels: (N,H,W,3) of which two become the model's input example.
             classes: Names of the K outputs.
+            epoch: From 1, whose weights these are.
         """
         try:
             run = self._open()
@@ -222,7 +223,7 @@ class MLflowLogger(Logger, Callback):
             fit = self._photographs.data.fit if isinstance(self._photographs, PhotoDataModule) else None
             about = {"classes": classes, "image_px": int(pixels.shape[1]), "fit": fit}
             digest = None if split is None else split_digest(split)
-            self._queue.add(*records, partial(log_model, run, scorer, pixels, about, self._data_name, digest))
+            self._queue.add(*records, partial(log_model, run, scorer, pixels, about, self._data_name, digest, epoch))
             self._queue.give_up(f"; {out} is whole")
         except Exception as error:  # torch cannot export every network
             print(f"flowers: the MLflow run lacks the model: {error}; {out} is whole.", file=sys.stderr)
@@ -342,9 +343,15 @@ def data_sets(split: pd.DataFrame, root: Path, name: str) -> list[DatasetInput]:
 
 
 def log_model(
-    run: OpenRun, scorer: nn.Module, pixels: NDArray[np.uint8], about: dict[str, Any], data: str, digest: str | None
+    run: OpenRun,
+    scorer: nn.Module,
+    pixels: NDArray[np.uint8],
+    about: dict[str, Any],
+    data: str,
+    digest: str | None,
+    epoch: int,
 ) -> None:
-    """Record a network as a model of MLflow, and its run's last figures as the model's.
+    """Record a network as a model of MLflow, and its run's figures of the epoch, or before, as the model's.
 
     Its files are a graph of torch, which runs no code when it is loaded, and what :mod:`flowers.models.served` needs to
     know beside it, which MLflow calls with photographs.
@@ -356,6 +363,7 @@ def log_model(
         about: For :class:`flowers.models.served.PhotographModel`.
         data: The data set's name.
         digest: Of its split; None: unknown.
+        epoch: From 1, whose weights these are.
     """
     two = np.resize(pixels, (2, *pixels.shape[1:]))
     examples = np.ascontiguousarray(two.transpose(0, 3, 1, 2), dtype=np.float32)
@@ -389,7 +397,8 @@ def log_model(
         client.delete_logged_model(model.model_id)
         raise
     client.finalize_logged_model(model.model_id, "READY")
-    points = [client.get_metric_history(run.run_id, name)[-1] for name in METRICS if name in known.metrics]
+    curves = [client.get_metric_history(run.run_id, name) for name in METRICS if name in known.metrics]
+    points = [([point for point in curve if point.step <= epoch] or curve)[-1] for curve in curves]
     client.log_outputs(run.run_id, [LoggedModelOutput(model.model_id, max((each.step for each in points), default=0))])
     sets = [data_set(data, each.key.partition("/")[0], digest) if digest else (None, None) for each in points]
     of_model = [(each.key, each.value, each.timestamp, each.step, model.model_id) for each in points]

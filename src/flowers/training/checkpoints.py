@@ -38,6 +38,7 @@ from flowers.errors import UserError, is_disk_full
 from flowers.models.inference import VALIDATION, Validation, predict_logits
 from flowers.models.nets import save_weights
 from flowers.training.stages import ended_stages
+from flowers.training.trainer import whole_epoch
 
 ROOMS = ("config", "data", "models", "training")
 """Whose code decides the result of a training, the split and the starting weights given."""
@@ -94,22 +95,33 @@ def start_checkpoint(out: Path, settings: Settings) -> Path | None:
 
 
 class EpochCheckpoint(Checkpoint):
-    """Writes ``last.ckpt`` at every epoch's end and ``stage-N.ckpt`` at a stage's; each file is always a whole one."""
+    """Writes ``last.ckpt`` at every epoch's end and ``stage-N.ckpt`` at a stage's; each file is always a whole one.
+
+    A training that a callback ended early stays ended when it goes on from there, to write its model.
+    """
 
     def __init__(self, folder: Path, stop_after_epochs: int | None = None) -> None:
         """Choose the folder, and the epoch after which the training stops as if it were interrupted; None: none."""
         self.path = folder / "last.ckpt"
         self.stop_after_epochs = stop_after_epochs
+        self._ended = False
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Train no more what had ended, which Lightning does not remember."""
+        trainer.should_stop = trainer.should_stop or self._ended
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Write beside the old checkpoint, then put the new one in its place."""
-        epoch = trainer.current_epoch
+        """Write beside the old checkpoint, then put the new one in its place; a part of an epoch is not kept."""
+        if not whole_epoch(trainer):
+            return
+        epoch, ended_early = trainer.current_epoch, trainer.should_stop
         if self.stop_after_epochs is not None and epoch + 1 >= self.stop_after_epochs:
             trainer.should_stop = True
         partial = self.path.with_suffix(".partial")
         ended = [stage_checkpoint(self.path.parent, stage) for stage in ended_stages(pl_module.stages, epoch)]
         try:
             for path in [*ended, self.path]:  # last.ckpt comes last: a restart from it would not write the others
+                self._ended = ended_early and path == self.path  # from_stage goes on from the others
                 trainer.save_checkpoint(partial)
                 partial.replace(path)
         except OSError as error:
@@ -122,6 +134,14 @@ class EpochCheckpoint(Checkpoint):
                 f"by way of {tempfile.gettempdir()} ({kept}); make room and give the same command again: it goes on "
                 "from there."
             ) from error
+
+    def state_dict(self) -> dict[str, Any]:
+        """Go into the checkpoint."""
+        return {"ended": self._ended}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Come out of the checkpoint."""
+        self._ended = state_dict["ended"]
 
     def found(self) -> Path | None:
         """Name the checkpoint to go on from, if there is one."""
@@ -245,18 +265,20 @@ def write_model(
     net: nn.Module,
     datamodule: Any,
     rows: Sequence[dict[str, Any]],
-    tracked: Mapping[str, str | None],
+    saved_epoch: int,
+    noted: Mapping[str, str | int | None],
 ) -> dict[str, Any]:
     """Write a trained model's folder: each file whole, ``run.json`` last.
 
     Args:
         out: The folder.
         settings: What was trained with.
-        net: Its final weights.
+        net: The weights to be saved.
         datamodule: Where the photographs lie, and which of them were used for what, if it says so. Its validation
             photographs decide the temperature, and are kept as the network sees them.
         rows: The history, a row for each epoch.
-        tracked: Added to the record: which MLflow run the training is, and in which store.
+        saved_epoch: The epoch, from 1, that `net` is of.
+        noted: Added to the record: how the training ended, which MLflow run it is, and in which store.
 
     Returns:
         What ``run.json`` holds.
@@ -276,10 +298,11 @@ def write_model(
         "seed": settings.seed,
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
         "epochs": len(rows),
+        "saved_epoch": saved_epoch,
         "train_s": round(sum(float(row["epoch_s"]) for row in rows), 2),
-        "final": final_figures(rows, validation),
+        "final": final_figures(rows[:saved_epoch], validation),
         **describe(split),
-        **tracked,
+        **noted,
     }
     with whole_files(out, "run.json") as partial:
         save_weights(net, partial / "model.safetensors")

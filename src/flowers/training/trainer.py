@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+import re
 import sys
 import time
 import warnings
@@ -12,8 +13,10 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, Timer, TQDMProgressBar
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from flowers.config.compose import instantiate
 from flowers.data.datamodule import Batch
@@ -51,15 +54,40 @@ def make_trainer(node: Mapping[str, Any], folder: Path, **given: Any) -> Trainer
         )
     if clip is not None and clip < 0:
         raise UserError(f"trainer.gradient_clip_val={clip} must be at least 0, or null for no clipping.")
+    for callback in given.get("callbacks", ()):
+        _check_monitor(callback)
     # With deterministic algorithms torch also fills all memory it allocates, in case that something reads it before
     # writing. Nothing here does, and filling costs a tenth of a training and a quarter of a frozen pass.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     keep_freed_memory()
     precision = resolve_precision(str(node.get("precision")), str(node.get("accelerator")))
     chosen = {"precision": precision, "default_root_dir": str(folder), **given}
-    if str(node.get("max_time")).count(":") == 2:  # Lightning wants days before hours, minutes and seconds
-        chosen["max_time"] = f"00:{node['max_time']}"
+    limit_s = node.get("max_time")
+    if isinstance(limit_s, str) and limit_s.count(":") == 2:  # Lightning wants days before hours, minutes and seconds
+        chosen["max_time"] = f"00:{limit_s}"
     return instantiate("trainer", node, **chosen)
+
+
+def _check_monitor(callback: Callback) -> None:
+    """Refuse a callback that watches a figure by another name, or would take its worst value for the best.
+
+    Raises:
+        UserError: Naming what to give it.
+    """
+    name, monitor, mode = type(callback).__name__, getattr(callback, "monitor", None), getattr(callback, "mode", None)
+    figure = str(monitor).replace("_", "/")
+    if figure not in METRICS:
+        return
+    if monitor != figure:
+        raise UserError(
+            f"callbacks: {name} watches {monitor}, which is called {figure} here; give it monitor={figure}."
+        )
+    better = "max" if figure.endswith("acc") else "min"
+    if mode not in (better, None):
+        raise UserError(
+            f"callbacks: {name} watches {figure} with mode={mode}, by which the worst would be the best; give it "
+            f"mode={better}."
+        )
 
 
 @contextlib.contextmanager
@@ -68,6 +96,7 @@ def quiet_lightning() -> Iterator[None]:
 
     Raises:
         KeyboardInterrupt: At Ctrl-C, of which Lightning makes a SystemExit.
+        UserError: If a callback watches a figure that nothing has logged.
     """
     unfounded = (
         "does not have many workers",  # batches are slices of decoded pixels: workers would only take the processor
@@ -87,6 +116,10 @@ def quiet_lightning() -> Iterator[None]:
             yield
         except SystemExit as error:
             raise KeyboardInterrupt from error
+        except (RuntimeError, MisconfigurationException) as error:
+            if not re.search(r"conditioned on metric|find the monitored key", str(error)):
+                raise
+            raise UserError(f"callbacks: {str(error).partition('HINT')[0].strip().rstrip('.')}; correct it.") from error
 
 
 def resolve_precision(precision: str, accelerator: str) -> str:
@@ -110,17 +143,20 @@ def resolve_precision(precision: str, accelerator: str) -> str:
 
 
 class History(Callback):
-    """One row per epoch, which survives a restart inside the checkpoint.
+    """One row per epoch, and the weights of the best one, which survive a restart inside the checkpoint.
 
     Attributes:
+        best: The ``epoch`` (from 1) that is best by a figure, of equal ones the latest, and the ``weights`` of its
+            ``final_net``; None if none is wanted, or none was validated.
         rows: With ``epoch`` (from 1), ``stage``, the four :data:`METRICS`, ``lr`` (the head's, at the epoch's first
             step) and ``epoch_s``.
     """
 
-    def __init__(self, lines: bool = False) -> None:
-        """Choose whether each row is printed as it is made."""
+    def __init__(self, lines: bool = False, save_best: str | None = None) -> None:
+        """Choose whether each row is printed as it is made, and by which figure an epoch is the best; None: by none."""
         self.rows: list[dict[str, Any]] = []
-        self.lines = lines
+        self.best: dict[str, Any] | None = None
+        self.lines, self.save_best = lines, save_best
         self._started_s, self._validated = 0.0, False
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -150,6 +186,9 @@ class History(Callback):
         row["lr"] = rates_at(stages, groups, epoch * steps, steps)[groups[-1]]
         row["epoch_s"] = time.perf_counter() - self._started_s
         self.rows.append(row)
+        if self.save_best and self._is_best(row[self.save_best]):
+            weights = {name: tensor.detach().cpu().clone() for name, tensor in pl_module.final_net.state_dict().items()}
+            self.best = {"epoch": epoch + 1, "weights": weights}
         if self.lines:
             print(
                 f"epoch {row['epoch']:>3}/{total_epochs(stages)} {row['stage']:<8} "
@@ -160,11 +199,36 @@ class History(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Go into the checkpoint."""
-        return {"rows": self.rows}
+        return {"rows": self.rows, "best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Come out of the checkpoint."""
-        self.rows = list(state_dict["rows"])
+        self.rows, self.best = list(state_dict["rows"]), state_dict.get("best")
+
+    def _is_best(self, figure: float) -> bool:
+        if self.best is None or self.save_best is None or figure != figure:
+            return figure == figure
+        known = self.rows[self.best["epoch"] - 1][self.save_best]
+        return figure <= known if self.save_best == "val/loss" else figure >= known
+
+
+def whole_epoch(trainer: Trainer) -> bool:
+    """Tell whether the epoch that has ended had all of its batches; ``max_time`` and ``max_steps`` end within one."""
+    return trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+
+
+def ended_by(trainer: Trainer, epochs: int) -> str | None:
+    """Say what ended a training before the epochs of its stage table; None if nothing did."""
+    if trainer.current_epoch >= epochs and whole_epoch(trainer):
+        return None
+    if trainer.global_step >= trainer.max_steps != -1:
+        return f"trainer.max_steps={trainer.max_steps}"
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Timer) and (left := callback.time_remaining()) is not None and left <= 0:
+            return "trainer.max_time"
+        if isinstance(callback, EarlyStopping) and callback.stopping_reason != EarlyStoppingReason.NOT_STOPPED:
+            return f"EarlyStopping of {callback.monitor}"
+    return "a callback"
 
 
 def _check_finite(trainer: Any, classifier: Classifier, batch: Batch, split: str) -> None:
