@@ -12,6 +12,7 @@ it finds 12 pairs, each looked at and each the same picture, 3 of them not by th
 """
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
@@ -78,13 +79,14 @@ def best_fit(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> tuple[float, l
         Their correlation then, in [-1, 1]; and what is lost at the left, top, right and bottom, in pixels: of the first
         picture where it is above 0, of the second where it is below.
     """
+    images = Image.fromarray(one), Image.fromarray(other)
 
     @functools.cache
     def vector(number: int, *lost: float) -> NDArray[np.float32]:
         """Make what is left of a picture a vector of length 1 and mean 0."""
-        small = np.asarray(_without((one, other)[number], lost, FIT_PX), np.float32).ravel()
-        small -= small.mean()
-        return small / max(float(np.linalg.norm(small)), 1e-6)
+        small = np.asarray(_without(images[number], lost, FIT_PX), np.float32).ravel()
+        small -= small.sum() / small.size
+        return small / max(math.sqrt(small @ small), 1e-6)
 
     def fit(edges: Sequence[float]) -> float:
         first, second = _lost(edges)
@@ -106,7 +108,7 @@ def best_fit(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> tuple[float, l
 def bits_apart(one: NDArray[np.uint8], other: NDArray[np.uint8], edges: Sequence[float]) -> int:
     """Count in how many of 512 bits the hashes of two pictures differ without the edges that :func:`best_fit` found."""
     first, second = (
-        int(difference_hash(_without(picture, lost, THUMBNAIL_PX)), 16)
+        int(difference_hash(_without(Image.fromarray(picture), lost, THUMBNAIL_PX)), 16)
         for picture, lost in zip((one, other), _lost(edges), strict=True)
     )
     return (first ^ second).bit_count()
@@ -117,10 +119,10 @@ def _lost(edges: Sequence[float]) -> tuple[list[float], list[float]]:
     return [max(edge, 0) for edge in edges], [max(-edge, 0) for edge in edges]
 
 
-def _without(picture: NDArray[np.uint8], lost: Sequence[float], side_px: int) -> Image.Image:
+def _without(picture: Image.Image, lost: Sequence[float], side_px: int) -> Image.Image:
     """Make what is left of a thumbnail, without pixels at the left, top, right and bottom, a square of another size."""
     box = (lost[0], lost[1], THUMBNAIL_PX - lost[2], THUMBNAIL_PX - lost[3])
-    return Image.fromarray(picture).resize((side_px, side_px), Image.Resampling.BILINEAR, box)
+    return picture.resize((side_px, side_px), Image.Resampling.BILINEAR, box)
 
 
 def _thumbnail(path: Path) -> NDArray[np.uint8] | None:
