@@ -173,7 +173,7 @@ def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     Returns:
         (B,3,H,W) float32.
     """
-    return (images.float() / 255 - mean[:, None, None]) / std[:, None, None]
+    return (images.float() / 255).sub_(mean[:, None, None]).div_(std[:, None, None])
 
 
 def erase(images: Tensor, box: Tensor, largest_frac: float) -> Tensor:

@@ -16,10 +16,8 @@ from torch import Tensor, nn
 
 from flowers.data.pixels import reserve
 from flowers.errors import UserError
+from flowers.models.inference import AT_ONCE
 from flowers.models.nets import Net
-
-BATCH = 64
-"""Photographs in one pass through the frozen part."""
 
 
 def frozen_border(net: nn.Module, trained: Sequence[str]) -> int:
@@ -69,8 +67,8 @@ class FeatureBank:
         """
         if view in self._filled:
             return
-        for first in range(0, self.photographs, BATCH):
-            rows = list(range(first, min(first + BATCH, self.photographs)))
+        for first in range(0, self.photographs, AT_ONCE):
+            rows = list(range(first, min(first + AT_ONCE, self.photographs)))
             features = compute(rows).detach()
             if features.ndim == 4:
                 features = features.permute(0, 2, 3, 1)  # (B,C,h,w) -> (B,h,w,C)
