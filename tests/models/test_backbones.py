@@ -1,6 +1,8 @@
 """timm's networks become rows of layer groups that compute the same, and take weights from where they come."""
 
+import copy
 import os
+import pickle
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,8 @@ from flowers.models import backbones
 from flowers.models.backbones import Backbone
 from flowers.models.nets import layer_groups, save_weights, start_from
 from flowers.models.trained import load_weights
+from flowers.training.feature_bank import apply_part
+from flowers.training.stages import optimizer_groups, set_trainable
 
 SHARED = Path(__file__).parents[3] / "shared/weights/mobilenetv2_100.tf_in1k.safetensors"
 
@@ -57,13 +61,13 @@ def images(count: int = 2, side_px: int = 64) -> Tensor:
         ("test_resnet", ["stem", "stage1", "stage2", "stage3", "stage4"]),
         ("mobilenetv2_035", ["stem", *(f"stage{i}" for i in range(1, 8))]),
         ("convnext_atto", ["stem", "stage1", "stage2", "stage3", "stage4"]),
-        ("test_vit", ["body"]),
+        ("test_vit", ["stem", *(f"block{i}" for i in range(1, 7))]),
     ],
 )
 def test_the_groups_in_order_are_the_network(name: str, groups: list[str], tmp_path: Path) -> None:
     model = published(name).eval()
     save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, tmp_path / "w.safetensors")
-    side_px = 160 if name == "test_vit" else 64
+    side_px = 160 if name == "test_vit" else 64  # what its position embeddings are for
     net = build(name, image_px=side_px).eval()
     assert list(layer_groups(net)) == [*groups, "head"]
     taken = start_from(net, str(tmp_path / "w.safetensors"), None)
@@ -71,13 +75,63 @@ def test_the_groups_in_order_are_the_network(name: str, groups: list[str], tmp_p
     batch = images(side_px=side_px)
     with torch.no_grad():
         wanted = call(model, "forward_features", batch)
-        found = batch
-        for group in groups:
-            found = net.get_submodule(group)(found)
-        if groups == ["body"]:
+        if name == "test_vit":  # whose pooling is part of its body
             wanted = call(model, "forward_head", wanted, pre_logits=True)
+        parts, found = net.layer_parts(), batch
+        for label, (names, part) in zip(groups, parts, strict=False):
+            assert names == (label,)
+            found = part(found)
         assert torch.equal(found, wanted)
         assert net(batch).shape == (2, 3)
+
+
+TINY_SWIN = {"embed_dim": 12, "depths": [1, 1, 2, 1], "num_heads": [1, 1, 2, 2], "window_size": 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("test_vit", {}),
+        ("swin_tiny_patch4_window7_224", TINY_SWIN),
+        ("eva02_tiny_patch14_224", {"depth": 2}),
+    ],
+)
+def test_at_any_border_it_goes_on_as_the_whole_network(name: str, options: dict[str, Any]) -> None:
+    net = build(name, image_px=56 if "eva" in name else 64, options=options)
+    groups, batch = list(layer_groups(net)), images(3, net.image_px)
+    for number in (1, 2, len(groups) - 1):
+        set_trainable(net, groups[number:])
+        with torch.no_grad():
+            found = apply_part(net, 0, number, batch)
+        assert found.ndim != 4 or found.shape[2] == found.shape[3]  # as a bank keeps maps, and CutMix cuts them
+        for version in (net, copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+            torch.manual_seed(0)  # some blocks are left out by chance
+            wanted = version(batch)
+            torch.manual_seed(0)
+            logits = apply_part(version, number, None, found)
+            assert torch.equal(logits, wanted)
+            version.zero_grad()
+            logits.sum().backward()
+            trained = {id(p) for label in groups[number:] for p in layer_groups(version)[label].parameters()}
+            assert {id(p) for p in version.parameters() if p.grad is not None} == trained
+
+
+def test_weights_of_tokens_and_places_do_not_decay() -> None:
+    net = build("test_vit")
+    decaying = {id(p) for group in optimizer_groups(net, 0.1) if group["weight_decay"] for p in group["params"]}
+    kept = {name for name, p in net.named_parameters() if p.ndim > 1 and id(p) not in decaying}
+    assert kept == {"body.cls_token", "body.pos_embed"}
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max", "both"])
+def test_maps_with_their_channels_last_are_pooled_too(pooling: str) -> None:
+    net = build("swin_tiny_patch4_window7_224", pooling=pooling, options=TINY_SWIN).eval()
+    with torch.no_grad():
+        maps = call(net.body, "forward_features", images())  # (B,H,W,C)
+        found = net.body(images())
+    parts = {"avg": [maps.mean((1, 2))], "max": [maps.amax((1, 2))]}
+    parts["both"] = parts["avg"] + parts["max"]
+    torch.testing.assert_close(found, torch.cat(parts[pooling], 1))
 
 
 @pytest.mark.slow
@@ -162,6 +216,9 @@ def test_own_weights_are_taken_and_others_refused(tmp_path: Path) -> None:
         ),
         ({"head": "linnear"}, r"model\.net\.head='linnear': did you mean 'linear'"),
         ({"pooling": "mean"}, r"model\.net\.pooling='mean'"),
+        ({"name": "test_vit", "pooling": "max"}, r"pooling=max is not possible for timm's test_vit \(it has tokens"),
+        ({"name": "test_vit", "image_px": 100}, r"image_px=100: .* patches of 16 px; set it to 96 or 112"),
+        ({"name": "test_coatnet", "image_px": 72}, r"image_px=72: timm's test_coatnet cannot take .* made for 160 px"),
     ],
 )
 def test_what_does_not_exist_is_named(changes: dict[str, Any], said: str) -> None:

@@ -8,7 +8,7 @@ Weights are written as safetensors, and read without running code.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -47,17 +47,29 @@ class Net(nn.Module):
             activations = group(activations)
         return activations
 
+    def layer_groups(self) -> dict[str, nn.Module]:
+        """Name the layer groups, from the input to the head: modules that hold what trains or is frozen together."""
+        return _children(self)
+
+    def layer_parts(self) -> list[tuple[tuple[str, ...], Callable[[Tensor], Tensor]]]:
+        """List what is applied in order, each with the names of its layer groups (none for a pooling)."""
+        return [((name,), child) for name, child in self.named_children()]
+
+
+def _children(net: nn.Module) -> dict[str, nn.Module]:
+    return {name: child for name, child in net.named_children() if any(True for _ in child.parameters())}
+
 
 def layer_groups(net: nn.Module) -> dict[str, nn.Module]:
     """Name the layer groups of a network, from the input to the head.
 
     Returns:
-        The direct children that have parameters, in order.
+        What :meth:`Net.layer_groups` gives; of another network the direct children that have parameters, in order.
 
     Raises:
         UserError: If a parameter belongs to no child, or there is none.
     """
-    groups = {name: child for name, child in net.named_children() if any(True for _ in child.parameters())}
+    groups = net.layer_groups() if isinstance(net, Net) else _children(net)
     stray = [name for name, _ in net.named_parameters(recurse=False)]
     if stray:
         raise UserError(

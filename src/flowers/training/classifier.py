@@ -405,7 +405,9 @@ def weights_of(targets: Tensor, by_class: Tensor) -> Tensor:
     return by_class[targets] if targets.ndim == 1 else (targets * by_class).sum(dim=1)
 
 
-def _equal_parts(net: nn.Module, other: nn.Module, border: int) -> bool:
-    """Compare the first children of two networks of one architecture, weights and buffers."""
-    ours, theirs = (nn.Sequential(*list(each.children())[:border]).state_dict() for each in (net, other))
-    return all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+def _equal_parts(net: Any, other: nn.Module, border: int) -> bool:
+    """Compare the first parts of two networks of one architecture, weights and buffers."""
+    frozen = {name for names, _ in net.layer_parts()[:border] for name in names}
+    pairs = zip(layer_groups(net).items(), layer_groups(other).values(), strict=True)
+    compared = [(ours.state_dict(), theirs.state_dict()) for (name, ours), theirs in pairs if name in frozen]
+    return all(torch.equal(tensor, theirs[name]) for ours, theirs in compared for name, tensor in ours.items())

@@ -21,19 +21,18 @@ from flowers.models.nets import Net
 
 
 def frozen_border(net: nn.Module, trained: Sequence[str]) -> int:
-    """Count the leading children of a network that do not train; a pooling before the head is one of them."""
+    """Count the leading parts of a network of which nothing trains; a pooling before the head is one of them."""
     if not isinstance(net, Net):  # whose children are not known to be applied in order
         return 0
-    names = [name for name, _ in net.named_children()]
-    return next(i for i, name in enumerate(names) if name in trained)
+    return next(i for i, (names, _) in enumerate(net.layer_parts()) if not set(names).isdisjoint(trained))
 
 
 def apply_part(net: nn.Module, first: int, last: int | None, activations: Tensor) -> Tensor:
-    """Apply the children ``first`` … ``last - 1`` of a network in order."""
-    if first == 0 and last is None:
+    """Apply the parts ``first`` … ``last - 1`` of a network in order."""
+    if not isinstance(net, Net) or (first == 0 and last is None):
         return net(activations)
-    for child in list(net.children())[first:last]:
-        activations = child(activations)
+    for _, part in net.layer_parts()[first:last]:
+        activations = part(activations)
     return activations
 
 

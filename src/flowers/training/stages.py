@@ -149,10 +149,11 @@ def set_trainable(net: nn.Module, trained: Sequence[str]) -> None:
 def optimizer_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Put each parameter into exactly one group, (layer group) × (decays or not).
 
-    Weights with two or more dimensions decay; biases, and the scales and offsets of normalisations, do not.
+    Weights with two or more dimensions decay, unless ``net.no_decay`` names them; biases, and the scales and offsets of
+    normalisations, do not.
 
     Args:
-        net: A network whose children are its layer groups.
+        net: A network in layer groups.
         weight_decay: Of the decaying groups.
 
     Returns:
@@ -160,9 +161,10 @@ def optimizer_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]
         Groups without parameters are left out.
     """
     groups: list[dict[str, Any]] = []
+    plain = {id(net.get_parameter(name)) for name in getattr(net, "no_decay", ())}
     for name, module in layer_groups(net).items():
         for kind, decay in (("decay", weight_decay), ("plain", 0.0)):
-            params = [p for p in module.parameters() if (p.ndim >= 2) == (kind == "decay")]
+            params = [p for p in module.parameters() if (p.ndim >= 2 and id(p) not in plain) == (kind == "decay")]
             if params:
                 groups.append({"params": params, "weight_decay": decay, "layer_group": name, "name": f"{name}/{kind}"})
     assigned = [id(p) for group in groups for p in group["params"]]
