@@ -11,12 +11,13 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from flowers.config.schema import Stage
-from flowers.data.augment import AugmentParams, as_pixels
+from flowers.data.augment import AugmentParams, as_pixels, reduced
 from flowers.data.datamodule import Batch, PhotoDataModule, ShuffledBatches, class_weights
 from flowers.errors import UserError
 from flowers.training import classifier as classifier_module
@@ -254,6 +255,27 @@ def test_accumulated_batches_are_one_step_of_the_rates_and_of_the_average(
     for state in steps:
         average = 0.7 * average + 0.3 * state["head.3.weight"]
     torch.testing.assert_close(classifier.final_net.state_dict()["head.3.weight"], average)
+
+
+@pytest.mark.parametrize("features_gib", [0, 1])
+def test_a_stage_trains_on_reduced_images_and_validates_on_whole_ones(
+    features_gib: float, make_net: Make, make_classifier: Make, fit: Fit
+) -> None:
+    net, stages = make_net("resnet_small"), [replace(HEAD, epochs=2, image_px=16), replace(ALL, image_px=24), ALL]
+    classifier = make_classifier(net, stages, features_gib=features_gib, flip=True)
+    seen: list[tuple[bool, int]] = []
+    net.stem.register_forward_hook(lambda stem, images, _: seen.append((stem.training, images[0].shape[-1])))
+    fit(classifier, 6)
+    assert set(seen) == {(False, 16), (True, 24), (True, 32), (False, 32)}
+
+
+def test_reduced_images_are_those_that_pillow_makes_of_them(batches_of: Callable[[], PhotoDataModule]) -> None:
+    images = first_batch(batches_of()).images
+    found = reduced(images, 20)
+    assert found.dtype == torch.uint8
+    for image, small in zip(images, found, strict=True):
+        wanted = Image.fromarray(image.permute(1, 2, 0).numpy()).resize((20, 20), Image.Resampling.BILINEAR)
+        assert np.abs(small.permute(1, 2, 0).numpy().astype(int) - np.asarray(wanted).astype(int)).max() <= 1
 
 
 def test_what_a_stage_freezes_stays_as_the_stage_before_left_it(

@@ -119,6 +119,30 @@ def test_tables_that_cannot_be_trained(
         check_stages([replace(HEAD, **changes)], net)
 
 
+@pytest.mark.parametrize(
+    ("name", "image_px", "said"),
+    [
+        ("mlp", 16, "image_px=16 of 'head' cannot be used, as MLP takes images of 32 px only"),
+        ("cnn", 16, "image_px=16 of 'head' cannot be used, as CNN takes"),
+        ("resnet_small", 64, "image_px=64 of 'head' must be from 1 to 32"),
+        ("resnet_small", 0, "image_px=0 of 'head' must be"),
+    ],
+)
+def test_a_size_that_a_network_cannot_be_given_is_refused(
+    name: str, image_px: int, said: str, make_net: Callable[..., nn.Module]
+) -> None:
+    with pytest.raises(UserError, match=said):
+        check_stages([replace(HEAD, image_px=image_px)], make_net(name))
+
+
+def test_asking_a_network_for_a_size_leaves_it_as_it_is(make_net: Callable[..., nn.Module]) -> None:
+    net = make_net("resnet_small")
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    check_stages([replace(HEAD, image_px=16)], net)
+    assert net.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
 def test_an_empty_table_is_refused(make_net: Callable[..., nn.Module]) -> None:
     with pytest.raises(UserError, match="the table has no epoch to train"):
         check_stages([], make_net("linear"))

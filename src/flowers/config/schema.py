@@ -104,6 +104,9 @@ class Stage:
     """Instead of the optimiser's weight decay in this stage."""
     dropout: float | None = None
     """Instead of the network's own dropout in this stage, in [0, 1)."""
+    image_px: int | None = None
+    """Side to which training images are reduced in this stage, at most the network's, for a network that takes images
+    of any size (progressive resizing); null: the network's. Validation always has the network's."""
 
 
 @dataclass

@@ -162,6 +162,12 @@ def as_pixels(images: Tensor) -> Tensor:
     return images.float() * 255 if images.is_floating_point() else images
 
 
+def reduced(images: Tensor, side_px: int) -> Tensor:
+    """Reduce images (B,3,H,W) of levels in [0, 255] to squares, bilinearly and without aliasing; uint8 stays uint8."""
+    smaller = functional.interpolate(images.float(), (side_px, side_px), mode="bilinear", antialias=True)
+    return smaller if images.is_floating_point() else smaller.round().to(images.dtype)
+
+
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Prepare a batch for a network without changing what it shows.
 

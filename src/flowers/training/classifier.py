@@ -18,7 +18,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from flowers.config.compose import instantiate
 from flowers.config.provenance import derive_seed
 from flowers.config.schema import Stage
-from flowers.data.augment import Augment, AugmentParams, as_pixels, mix_batch, normalise, transform
+from flowers.data.augment import Augment, AugmentParams, as_pixels, mix_batch, normalise, reduced, transform
 from flowers.data.datamodule import UNBALANCED, Batch, PhotoDataModule, PhotoDataset, class_weights
 from flowers.errors import UserError
 from flowers.models.nets import Net, build_network, layer_groups, start_from
@@ -315,8 +315,10 @@ class Classifier(lightning.LightningModule):
             self.log_dict(measures, on_step=False, on_epoch=True, prog_bar=True)
 
     def _augmented(self, images: Tensor, rows: Tensor) -> Tensor:
-        """Augment and normalise images (B,3,H,W), given their rows, to (B,3,H,W) float32."""
+        """Augment and normalise images (B,3,H,W), given their rows, to the stage's size, float32."""
         images = as_pixels(images).to(self.device)
+        if self.stage.image_px is not None and self.stage.image_px != images.shape[-1]:
+            images = reduced(images, self.stage.image_px)
         with torch.autocast(self.device.type, enabled=False):  # pixels have more levels than bfloat16 can tell apart
             if self.border and self.stage.views == 1:
                 images = normalise(images, self.mean, self.std)

@@ -11,10 +11,11 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
+import torch
 from torch import nn
 
 from flowers.config.schema import Stage
-from flowers.errors import UserError, suggestion
+from flowers.errors import UserError, reason_of, suggestion
 from flowers.models.nets import layer_groups
 
 
@@ -266,5 +267,25 @@ def check_stages(stages: Sequence[Stage], net: nn.Module) -> None:
                 "dropout in [0, 1) and positive start_div and end_div; correct the recipe."
             )
         peak_rates(stage.max_lr, trained_groups(stage.train, groups))
+        if stage.image_px is not None:
+            _check_size(stage.name, stage.image_px, net)
     if not any(stage.epochs for stage in stages):
         raise UserError("stages: the table has no epoch to train; give a stage epochs >= 1.")
+
+
+def _check_size(stage: str, image_px: int, net: nn.Module) -> None:
+    """Refuse a size of images that the network cannot be given."""
+    own_px, where = getattr(net, "image_px", None), f"stages: image_px={image_px} of '{stage}'"
+    if image_px < 1 or image_px > (own_px or image_px):
+        raise UserError(f"{where} must be from 1 to {own_px}, the network's own; correct the recipe.")
+    training, parameter = net.training, next(net.parameters())
+    try:
+        with torch.no_grad():
+            net.eval()(torch.zeros(1, 3, image_px, image_px, device=parameter.device, dtype=parameter.dtype))
+    except Exception as error:  # whatever its layers say of a shape
+        raise UserError(
+            f"{where} cannot be used, as {type(net).__name__} takes images of {own_px} px only, or none so small "
+            f"({reason_of(error)}); leave image_px out of the stage."
+        ) from error
+    finally:
+        net.train(training)
