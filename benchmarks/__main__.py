@@ -1,13 +1,16 @@
 """Measure again what benchmarks/README.md states.
 
-All but ``photographs`` need nothing. Run them alone on the machine: whatever else runs is measured with them.
+All but ``photographs`` and ``cold_start`` need nothing. Run them alone on the machine: whatever else runs is measured
+with them.
 """
 
 import argparse
 import platform
+from functools import partial
 from pathlib import Path
 
 from benchmarks import (
+    cold_start,
     duplicates,
     intake,
     logging_cost,
@@ -34,17 +37,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(measurements)}; default: all")
-    parser.add_argument("--photographs", type=Path, metavar="DIR", help="class folders: train on them and test, too")
+    known = [*measurements, "cold_start"]
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; default: all but the last")
+    use = "class folders, for cold_start; without a NAME: train on them and test"
+    parser.add_argument("--photographs", type=Path, metavar="DIR", help=use)
     parser.add_argument("--weights", type=Path, metavar="FILE", help="of MobileNetV2, to be fine-tuned on them")
     options = parser.parse_args()
-    if unknown := set(options.names) - measurements.keys():
-        parser.error(f"no measurement is called {', '.join(sorted(unknown))}: choose of {', '.join(measurements)}")
+    if unknown := set(options.names) - set(known):
+        parser.error(f"no measurement is called {', '.join(sorted(unknown))}: choose of {', '.join(known)}")
+    if "cold_start" in options.names:
+        if not (options.photographs and options.weights):
+            parser.error("cold_start needs --photographs and --weights")
+        measurements["cold_start"] = partial(cold_start.measure, options.photographs, options.weights)
     print(f"commit {git_commit()}, Python {platform.python_version()}, {platform.processor() or platform.machine()}")
     names = options.names or ([] if options.photographs else list(measurements))
     for name in names:
         show(name, measurements[name]())
-    if options.photographs:
+    if options.photographs and not options.names:
         show("photographs", photographs.measure(options.photographs, options.weights))
 
 

@@ -65,8 +65,8 @@ def describe(split: "pd.DataFrame | None") -> dict[str, Any]:
     """Gather what a result has to be quoted with; without a split, nothing is known of the data.
 
     Returns:
-        For ``run.json``: ``git_commit``, ``data_sha256``, ``split_sha256``, ``peak_memory_bytes``, ``processor`` and
-        ``versions``.
+        For ``run.json``: ``git_commit``, ``data_sha256``, ``split_sha256``, ``peak_memory_bytes`` (of the process until
+        now; what MLflow is told after a training is not in it), ``processor`` and ``versions``.
     """
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
@@ -94,7 +94,10 @@ def file_digest(path: Path, algorithm: str = "sha256") -> str:
 
 
 def peak_memory_bytes() -> int:
-    """Read the largest resident size that this process has had."""
+    """Read the largest resident size that this process has had so far, as the operating system counts it.
+
+    Shared libraries and the mapped pages of files count, about 0.4 GiB of a training.
+    """
     if resource is None:
         now = psutil.Process().memory_info()
         return int(getattr(now, "peak_wset", now.rss))
