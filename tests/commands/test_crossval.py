@@ -144,6 +144,7 @@ def test_trainings_that_share_a_fold_follow_each_other(make_settings: Make) -> N
         (Arguments(folds=1), (), "give folds=2 or more"),
         (Arguments(folds=40), (), "folds=40, but class daisy has"),
         (Arguments(folds=3), ("from_stage=2",), r"leave out from_stage"),
+        (Arguments(folds=3), ("save_best=val/acc",), r"measures on the photographs that save_best would choose"),
     ],
 )
 def test_what_cannot_be_is_said_before_any_training(

@@ -31,7 +31,7 @@ from flowers.evaluation.result_files import beside_classes, write_json
 from flowers.evaluation.scores import mean_interval
 from flowers.report.html import duration, percent
 from flowers.tracking.runs import announce_store, series_run
-from flowers.training.series import Member, open_series, refuse_from_stage, train_members
+from flowers.training.series import Member, open_series, refuse_unfit, train_members
 
 
 @dataclass
@@ -68,7 +68,7 @@ def crossval(settings: Settings, arguments: Arguments) -> float:
     folds, seeds = arguments.folds, arguments.seeds
     if seeds < 1 or (folds is None and seeds == 1):
         raise UserError(f"seeds={seeds} repeats nothing; give folds=5, or seeds=3, or both.")
-    refuse_from_stage("crossval", [settings])
+    refuse_unfit("crossval", [settings])
     root, split = photographs_of(settings)
     if folds is None:
         table = split[split["split"] != "test"].reset_index(drop=True)

@@ -24,7 +24,7 @@ from flowers.curation.splits import fold_split
 from flowers.errors import UserError
 from flowers.evaluation.result_files import beside_classes, write_json
 from flowers.tracking.runs import announce_store, tracked_run
-from flowers.training.series import Member, open_series, refuse_from_stage, train_members
+from flowers.training.series import Member, open_series, refuse_unfit, train_members
 
 
 def find_label_errors(settings: Settings) -> int:
@@ -39,7 +39,7 @@ def find_label_errors(settings: Settings) -> int:
         UserError: If something that the user gave cannot be used, or the folds cannot be trained on.
     """
     announce_store(settings)
-    refuse_from_stage("find_label_errors", [settings])
+    refuse_unfit("find_label_errors", [settings])
     root, split = photographs_of(settings)
     table = split[split["split"] != "test"].reset_index(drop=True)
     _check_folds(table)

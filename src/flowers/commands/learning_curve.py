@@ -39,7 +39,7 @@ from flowers.evaluation.scores import mean_interval
 from flowers.report.curves import Curve, finding, save_figure, sizes_figure
 from flowers.report.html import percent
 from flowers.tracking.runs import announce_store, series_run
-from flowers.training.series import Member, open_series, refuse_from_stage, train_members
+from flowers.training.series import Member, open_series, refuse_unfit, train_members
 
 COVERS = "other seeds, each with shares of its own of the same photographs: t-interval over the seeds"
 
@@ -166,7 +166,7 @@ def _words(curves: Sequence[Curve], val: int) -> str:
 
 
 def _check(recipes: Sequence[Settings], sizes: Sequence[float], seeds: int) -> None:
-    refuse_from_stage("learning_curve", recipes)
+    refuse_unfit("learning_curve", recipes)
     if seeds < 1:
         raise UserError(f"seeds={seeds}; give seeds=1 or more.")
     if not sizes:

@@ -81,10 +81,15 @@ class Done:
             return calibrated(arrays["logits"], temperature=1.0)
 
 
-def refuse_from_stage(command: str, recipes: Sequence[Settings]) -> None:
-    """Refuse recipes that would go on from a stage, before their photographs are read."""
+def refuse_unfit(command: str, recipes: Sequence[Settings]) -> None:
+    """Refuse recipes that no series can train, before their photographs are read."""
     if any(recipe.from_stage != 1 for recipe in recipes):
         raise UserError(f"{command} trains each time from the start; leave out from_stage.")
+    if any(recipe.get("save_best") for recipe in recipes):
+        raise UserError(
+            f"{command} measures on the photographs that save_best would choose an epoch by, and so too high; leave it "
+            "out."
+        )
 
 
 @contextlib.contextmanager
