@@ -278,7 +278,7 @@ def test_ood_photographs_are_scored_beside_the_test(model: Path, photographs: Pa
     found = metrics["ood"]
     assert json.loads((out / "metrics.json").read_text())["ood"] == found
     assert (found["photographs"], list(found["refused"])) == (5, ["broken.jpg"])
-    assert found["separation"].keys() == {"outlier", "distance", "energy", "confidence"}
+    assert found["separation"].keys() == {"outlier", "distance", "residual", "confidence"}
     table, own = pd.read_csv(out / "outliers/ood.csv"), pd.read_csv(out / "outliers/test.csv")
     pairs = table["distance"].to_numpy()[:, None] - own["distance"].to_numpy()
     assert found["separation"]["distance"] == pytest.approx((np.sign(pairs) / 2 + 0.5).mean(), abs=1e-5)

@@ -52,7 +52,7 @@ def make_run(labels: np.ndarray, probabilities: np.ndarray, classes: list[str], 
     table = pd.DataFrame(
         {"path": predictions["path"], "distance": RNG.random(count), "ood_percentile": RNG.random(count)}
     )
-    table["outlier"] = table["energy"] = table["confidence"] = RNG.random(count)
+    table["outlier"] = table["residual"] = table["confidence"] = RNG.random(count)
     others = None
     if ood:
         others = table.head(ood).assign(prediction=classes[0])
@@ -60,7 +60,7 @@ def make_run(labels: np.ndarray, probabilities: np.ndarray, classes: list[str], 
             "data": "ood",
             "root": "there",
             "photographs": len(others),
-            "separation": {"outlier": 0.9, "distance": 0.8, "energy": 0.7, "confidence": 0.6},
+            "separation": {"outlier": 0.9, "distance": 0.8, "residual": 0.7, "confidence": 0.6},
             "noticed_frac": 0.5,
             "alarmed_frac": 0.05,
             "refused": {},

@@ -39,6 +39,7 @@ from flowers.errors import UserError
 from flowers.evaluation import predictions
 from flowers.evaluation.calibration import WANTED, describe_confidence, threshold_for
 from flowers.evaluation.domain_shift import find_photographs
+from flowers.evaluation.ood import separation
 from flowers.evaluation.result_files import EXPLANATIONS, PICTURES, TRAINED, write_json, write_record, write_results
 from flowers.evaluation.robustness import examples, measure_corruptions
 from flowers.evaluation.scores import score
@@ -171,7 +172,7 @@ def measure(
     for name in ("config.yaml", "run.json", "history.csv", "split.csv"):
         with whole_file(out / TRAINED / name) as partial:
             shutil.copyfile(model.folder / name, partial)
-    scores = predictions.outlier_scores(model, predictions.ordinary_scores(model), table["path"].tolist(), answers)
+    scores = predictions.outlier_scores(model).table(table["path"].tolist(), answers)
     write_table(scores, out / "outliers/test.csv", "%.6f")
     return table, labels, predicted, metrics
 
@@ -231,12 +232,12 @@ def evaluate_ood(
     ordinary = pd.read_csv(out / "outliers/test.csv")
     known = model.validation is not None
     apart = {}
-    for kind in ("outlier", "distance", "energy", "confidence") if known else ("energy", "confidence"):
+    for kind in ("outlier", "distance", "residual", "confidence") if known else ("outlier", "confidence"):
         sign = -1.0 if kind == "confidence" else 1.0  # the less sure, the farther
-        apart[kind] = predictions.separation(sign * ordinary[kind].to_numpy(), sign * table[kind].to_numpy())
+        apart[kind] = separation(sign * ordinary[kind].to_numpy(), sign * table[kind].to_numpy())
     write_table(table, out / "outliers/ood.csv", "%.6f")
-    best = apart.get("outlier", apart["energy"])
-    print(f"{out}/outliers/ood.csv: {len(table)} photographs of {name}, told from test ones in {best:.1%} of pairs")
+    share = apart["outlier"]
+    print(f"{out}/outliers/ood.csv: {len(table)} photographs of {name}, told from test ones in {share:.1%} of pairs")
     found = {
         "data": name,
         "root": str(root),

@@ -5,18 +5,16 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import logsumexp
-from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from flowers.curation.manifest import describe_fit, printable
 from flowers.data.pixels import UnusableError, check_unchanged, read_square
 from flowers.errors import UserError
+from flowers.evaluation.ood import OutlierScores
 from flowers.models.inference import ModelOutputs, calibrated, predict_logits
 from flowers.models.trained import TrainedModel
 from flowers.sources.layouts import files_below
@@ -24,9 +22,6 @@ from flowers.sources.photograph import PhotographError
 
 AT_ONCE = 256
 """Photographs of a folder that are held at a time, so that memory does not grow with the folder."""
-COMPARED_AT_ONCE = 2048
-"""Photographs whose distances to all known ones are held at a time."""
-NEIGHBOURS = 10
 
 
 def predict_table(
@@ -111,7 +106,8 @@ def predict_files(
         what: What the user calls all of them.
 
     Returns:
-        What :func:`outlier_scores` says of the N that could, in their order, and their logits, (N,K).
+        What :meth:`flowers.evaluation.ood.OutlierScores.table` says of the N that could, in their order; and their
+        logits, (N,K).
 
     Raises:
         UserError: If none could be read.
@@ -120,7 +116,7 @@ def predict_files(
     names: list[str] = []
     squares: list[np.ndarray] = []
     parts: list[tuple[pd.DataFrame, np.ndarray]] = []
-    ordinary = ordinary_scores(model)
+    scores = outlier_scores(model)
     bar = tqdm(files.items(), desc="predicting", unit=" photographs", disable=None, leave=False)
     for position, (name, path) in enumerate(bar, start=1):
         try:
@@ -130,7 +126,7 @@ def predict_files(
             refused[name] = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
         if squares and (len(squares) == AT_ONCE or position == len(files)):
             answers = predict_logits(model.net, np.stack(squares), names)
-            parts.append((outlier_scores(model, ordinary, names, answers), answers.logits))  # and not the features
+            parts.append((scores.table(names, answers), answers.logits))  # and not the features
             names, squares = [], []
     if not parts:
         first = next((f" ({name}: {reason})" for name, reason in refused.items()), "")
@@ -152,143 +148,15 @@ def known_answers(model: TrainedModel) -> tuple[NDArray[np.floating], NDArray[np
     """
     if (val := model.validation) is None:
         return None
-    predicted, groups = calibrated(val.logits, model.temperature), None
-    if (model.folder / "split.csv").is_file():
-        groups = model.split().query("split == 'val'")["group"]
-    return predicted.max(axis=1), predicted.argmax(axis=1) == val.labels, groups
+    predicted = calibrated(val.logits, model.temperature)
+    return predicted.max(axis=1), predicted.argmax(axis=1) == val.labels, _validation_groups(model)
 
 
-def ordinary_scores(model: TrainedModel) -> list[NDArray[np.float64]]:
-    """Tell how far each of a model's M validation photographs is from the others, how unsure it is, and both joined.
-
-    (M,) each; a model that kept no validation features has none.
-    """
-    if (val := model.validation) is None:
-        return []
-    unsure = 1 - calibrated(val.logits, model.temperature).max(axis=1)
-    scores = [distances(val.features, val.features, among_themselves=True), unsure]
-    return [*scores, combined(scores, scores, among_themselves=True)]
+def outlier_scores(model: TrainedModel) -> OutlierScores:
+    """Fit the out-of-distribution scores of a model to its validation photographs."""
+    return OutlierScores(model.validation, model.temperature, _validation_groups(model))
 
 
-def outlier_scores(
-    model: TrainedModel, ordinary: Sequence[NDArray[np.floating]], names: list[str], answers: ModelOutputs
-) -> pd.DataFrame:
-    """Tell how little photographs resemble those that the model was chosen on.
-
-    Args:
-        model: The model.
-        ordinary: What :func:`ordinary_scores` says of it.
-        names: What the N photographs are called.
-        answers: What the network makes of them.
-
-    Returns:
-        Columns `path`; `outlier`, which joins `distance` to the validation photographs and lack of `confidence` (see
-        :func:`combined`), and its :func:`ood_percentile` among the validation photographs; `distance`; `energy`;
-        `confidence`, the answer's probability. A model that kept no validation features has no `distance`, its
-        `outlier` is the energy, and `ood_percentile` is empty.
-    """
-    unsure = 1 - calibrated(answers.logits, model.temperature).max(axis=1)
-    found: dict[str, Any] = {"path": names, "outlier": energy(answers.logits), "ood_percentile": np.nan}
-    found |= {"distance": np.nan, "energy": found["outlier"], "confidence": 1 - unsure}
-    if (val := model.validation) is not None:
-        found["distance"] = distances(answers.features, val.features)
-        found["outlier"] = combined([found["distance"], unsure], ordinary[:-1])
-        found["ood_percentile"] = ood_percentile(found["outlier"], ordinary[-1])
-    return pd.DataFrame(found)
-
-
-def distances(
-    features: NDArray[np.floating], reference: NDArray[np.floating], among_themselves: bool = False
-) -> NDArray[np.float64]:
-    """Measure how far photographs are from those of a reference (Sun et al. 2022, "Deep nearest neighbors").
-
-    Args:
-        features: (N, D), what the network's head is given.
-        reference: (M, D), M > 0, of photographs that were not trained on, else the trained ones would seem too near.
-        among_themselves: The N are the reference, and none is a neighbour of itself.
-
-    Returns:
-        (N,) in [0, 2]: 1 - cosine to the tenth nearest of the reference, or to the farthest if there are fewer.
-    """
-    ours, theirs = _unit(features), _unit(reference)
-    place = min(NEIGHBOURS, len(theirs)) - 1 + among_themselves  # the nearest is then the photograph itself
-    place = min(place, len(theirs) - 1)
-    parts = []
-    for first in range(0, len(ours), COMPARED_AT_ONCE):
-        gaps = 1 - ours[first : first + COMPARED_AT_ONCE] @ theirs.T
-        parts.append(np.partition(gaps, place, axis=1)[:, place])
-    return np.concatenate(parts).clip(min=0) if parts else np.empty(0)
-
-
-def combined(
-    scores: Sequence[NDArray[np.floating]],
-    references: Sequence[NDArray[np.floating]],
-    among_themselves: bool = False,
-) -> NDArray[np.float64]:
-    """Join several outlier scores into one that needs none of them to be good (Fisher 1932, combining tests).
-
-    Which score notices what depends on the photographs: a flower of an unknown species may lie among the known ones and
-    leave the network unsure, an empty meadow lies far from them and may leave it sure.
-
-    Args:
-        scores: (N,) each, the higher the farther from what is known.
-        references: (M,) each, M > 0: the same scores of ordinary photographs.
-        among_themselves: The N are these, and each is compared with the others.
-
-    Returns:
-        (N,): the sum of -ln p over the scores, where p is the share of ordinary photographs that score as high or
-        more, counting the photograph itself. In nats.
-    """
-    total = np.zeros(len(scores[0]))
-    for score, reference in zip(scores, references, strict=True):
-        higher = len(reference) - np.searchsorted(np.sort(reference), score, side="left")
-        once = 0 if among_themselves else 1  # those that score as high have counted the photograph itself
-        total -= np.log((higher + once) / (len(reference) + once))
-    return total
-
-
-def ood_percentile(score: NDArray[np.floating], reference: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Turn a score into shares that can be read without knowing the network.
-
-    Args:
-        score: (N,), the higher the farther from what is known.
-        reference: (M,), M > 0: of ordinary photographs.
-
-    Returns:
-        (N,) in [0, 1): of the ordinary photographs and itself, the share that score less. Of ordinary ones, at most one
-        in a hundred is above 0.99, which takes 100 of them to be reached (Bates et al. 2023, "Testing for outliers with
-        conformal p-values").
-    """
-    return np.searchsorted(np.sort(reference), score, side="left") / (len(reference) + 1)
-
-
-def energy(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Score outliers by the logits alone (Liu et al. 2020, "Energy-based out-of-distribution detection").
-
-    Args:
-        logits: (N, K).
-
-    Returns:
-        (N,); the higher, the more of an outlier. In nats, with no fixed zero.
-    """
-    return -np.asarray(logsumexp(logits.astype(np.float64), axis=1))
-
-
-def separation(ordinary: NDArray[np.floating], outlying: NDArray[np.floating]) -> float:
-    """Compute the chance that an outlier scores higher than an ordinary photograph (area under the ROC curve).
-
-    Args:
-        ordinary: Scores (N,), N > 0.
-        outlying: Scores (M,), M > 0.
-
-    Returns:
-        In [0, 1]; 0.5 is no better than chance.
-    """
-    truth = np.repeat([0, 1], [len(ordinary), len(outlying)])
-    return float(roc_auc_score(truth, np.concatenate([ordinary, outlying])))
-
-
-def _unit(features: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Scale rows to length 1; a row of zeros stays."""
-    wide = features.astype(np.float64)
-    return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
+def _validation_groups(model: TrainedModel) -> pd.Series | None:
+    """Find the near-duplicates of each validation photograph; None if the model's ``split.csv`` is not known."""
+    return model.split().query("split == 'val'")["group"] if (model.folder / "split.csv").is_file() else None

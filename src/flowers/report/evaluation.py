@@ -70,7 +70,7 @@ class Run:
     probabilities: NDArray[np.float64]
     """Of the same photographs, (N,K)."""
     outliers: pd.DataFrame
-    """``outliers/test.csv``, see :func:`flowers.evaluation.predictions.outlier_scores`."""
+    """``outliers/test.csv``, see :func:`flowers.evaluation.ood.OutlierScores.table`."""
     split: pd.DataFrame
     """``split.csv``: `path`, `label`, `group`, `split`."""
     pictures: Pictures
@@ -251,7 +251,7 @@ def read_run(evaluation: Path) -> Run:
     as_text: dict[str, Any] = {
         "dtype": {"path": str, "prediction": str},
         "keep_default_na": False,
-        "na_values": {"distance": "", "ood_percentile": ""},
+        "na_values": {"distance": "", "residual": "", "ood_percentile": ""},
     }
     corrupted, explained = evaluation / "corruptions.csv", evaluation / result_files.EXPLANATIONS
     outliers = result_files.read_csv(evaluation / "outliers/test.csv", remedy, **as_text)
