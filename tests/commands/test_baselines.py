@@ -21,7 +21,8 @@ from flowers.data.pixels import open_store
 from flowers.errors import UserError
 from flowers.evaluation.scores import score
 from flowers.models.inference import predict_logits
-from flowers.models.nets import build_network, save_weights
+from flowers.models.nets import build_network
+from flowers.models.weights import save_weights
 
 Make = Callable[..., Settings]
 SPLIT = ["data.split.val_frac=0.2", "data.split.test_frac=0.25"]

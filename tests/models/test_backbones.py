@@ -1,5 +1,6 @@
 """timm's networks become rows of layer groups that compute the same, and take weights from where they come."""
 
+import argparse
 import copy
 import os
 import pickle
@@ -13,13 +14,15 @@ import timm
 import torch
 from huggingface_hub import constants as hub
 from safetensors.torch import save_file
+from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from flowers.errors import UserError
 from flowers.models import backbones
 from flowers.models.backbones import Backbone
-from flowers.models.nets import layer_groups, save_weights, start_from
+from flowers.models.nets import layer_groups
 from flowers.models.trained import load_weights
+from flowers.models.weights import save_weights, start_from
 from flowers.training.feature_bank import apply_part
 from flowers.training.stages import optimizer_groups, set_trainable
 
@@ -151,6 +154,19 @@ def test_the_network_says_how_photographs_are_prepared() -> None:
     assert build("mobilenetv2_035", image_px=96).image_px == 96
 
 
+@pytest.mark.parametrize(
+    ("name", "image_px", "mean"),
+    [
+        ("vit_small_patch16_224.augreg_in21k", 224, 0.5),
+        ("vit_small_patch16_224.dino", 224, 0.485),
+        ("vit_small_patch14_dinov2.lvd142m", 518, 0.485),
+    ],
+)
+def test_the_tag_of_the_weights_says_it_too(name: str, image_px: int, mean: float) -> None:
+    net = build(name, image_px=None, options={"depth": 1})
+    assert (net.image_px, net.mean[0]) == (image_px, mean)
+
+
 @pytest.mark.parametrize("pooling", ["avg", "max", "both"])
 @pytest.mark.parametrize("head", ["linear", "dense"])
 def test_heads_pool_and_classify(head: str, pooling: str) -> None:
@@ -165,16 +181,83 @@ def test_heads_pool_and_classify(head: str, pooling: str) -> None:
     assert sum(isinstance(module, nn.Linear) for module in net.get_submodule("head").modules()) == 1 + (head == "dense")
 
 
+def prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
 @pytest.mark.parametrize(
-    "wrap", [lambda state: state, lambda state: {"state_dict": state}, lambda state: {"model": state}]
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: {"state_dict": state},
+        lambda state: {"model": state, "optimizer": {"state": {}}, "epoch": 3},
+        lambda state: {"model": {"state_dict": prefixed(state, "module.")}, "args": argparse.Namespace(lr=0.1)},
+        lambda state: {"state_dict": prefixed(state, "model.") | {"loss.weight": torch.ones(3)}},
+        lambda state: {"model": prefixed(state, "module.net."), "model_ema": prefixed(state, "module.")},
+        lambda state: {name: each for name, each in state.items() if not name.endswith("num_batches_tracked")},
+        lambda state: state | {"fc.weight": torch.ones(7, 256), "fc.bias": torch.ones(7)},
+    ],
+    ids=["plain", "state_dict", "model", "nested", "lightning", "average", "no counters", "other classes"],
 )
-def test_pytorch_files_of_plain_tensors_are_taken(wrap: Any, tmp_path: Path) -> None:
+def test_pytorch_files_are_taken_as_people_have_them(wrap: Any, tmp_path: Path) -> None:
     model = published()
     torch.save(wrap(model.state_dict()), tmp_path / "w.pth")
     net = build()
+    head = copy.deepcopy(net.get_submodule("head").state_dict())
     start_from(net, str(tmp_path / "w.pth"), None)
     theirs, ours = model.state_dict(), net.state_dict()
     assert all(torch.equal(ours[own], theirs[name]) for name, own in net.published_names.items())
+    assert all(torch.equal(ours[f"head.{name}"], tensor) for name, tensor in head.items())
+
+
+def test_an_average_is_taken_rather_than_what_it_is_of(tmp_path: Path) -> None:
+    model, average = published().state_dict(), {name: each + 1 for name, each in published().state_dict().items()}
+    torch.save(
+        {"state_dict": prefixed(model, "net.") | prefixed(average, "averaged.module.")}, tmp_path / "stage-1.ckpt"
+    )
+    torch.save({"model": model, "model_ema": average}, tmp_path / "checkpoint.pth")
+    for file in ("stage-1.ckpt", "checkpoint.pth"):
+        net = build()
+        start_from(net, str(tmp_path / file), None)
+        assert torch.equal(net.state_dict()[net.published_names["conv1.0.weight"]], average["conv1.0.weight"])
+
+
+def test_a_larger_network_and_a_foreign_scheme_are_refused_with_their_names(tmp_path: Path) -> None:
+    state = published().state_dict()
+    save_file(state | {"layer4.1.conv1.weight": torch.ones(1)}, tmp_path / "larger.safetensors")
+    with pytest.raises(UserError, match=r"does not fit .*unexpected: layer4\.1\.conv1\.weight\)"):
+        start_from(build(), str(tmp_path / "larger.safetensors"), None)
+    foreign = {name.replace("layer", "encoder.stages."): each.contiguous() for name, each in state.items()}
+    save_file(foreign, tmp_path / "foreign.safetensors")
+    with pytest.raises(UserError, match=r"missing: \S+, \S+, \S+ and \d+ more; unexpected: \S+, \S+, \S+ and"):
+        start_from(build(), str(tmp_path / "foreign.safetensors"), None)
+
+
+@pytest.mark.parametrize("scheme", ["timm", "ours"])
+def test_position_embeddings_are_resampled_to_another_size(scheme: str, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    small, net = build("test_vit", image_px=64), build("test_vit", image_px=96)
+    state = (
+        small.state_dict() if scheme == "ours" else prefixed(small.body.state_dict(), "") | {"head.bias": torch.ones(9)}
+    )
+    save_file({name: each.contiguous() for name, each in state.items()}, tmp_path / "w.safetensors")
+    start_from(net, str(tmp_path / "w.safetensors"), None)
+    places = resample_abs_pos_embed(small.get_parameter("body.pos_embed"), [6, 6], [4, 4], num_prefix_tokens=1)
+    assert torch.equal(net.get_parameter("body.pos_embed"), places)
+    assert torch.equal(net.get_parameter("body.cls_token"), small.get_parameter("body.cls_token"))
+
+
+def test_files_of_the_authors_are_converted_by_timm(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    options = {"depth": 1, "embed_dim": 12, "num_heads": 1}
+    first, net = (build("vit_small_patch14_reg4_dinov2", image_px=px, options=options) for px in (56, 28))
+    theirs = {name.replace("reg_token", "register_tokens"): each for name, each in first.body.state_dict().items()}
+    places = torch.cat([torch.ones(1, 1, 12), theirs["pos_embed"]], 1)  # their class token has one
+    torch.save(theirs | {"pos_embed": places, "mask_token": torch.zeros(1, 12)}, tmp_path / "dinov2.pth")
+    start_from(net, str(tmp_path / "dinov2.pth"), None)
+    for name in ("body.reg_token", "body.blocks.0.ls1.gamma", "body.patch_embed.proj.weight"):
+        assert torch.equal(net.get_parameter(name), first.get_parameter(name))
+    assert net.get_parameter("body.pos_embed").shape == (1, 4, 12)
 
 
 class Stranger:
@@ -251,8 +334,9 @@ def test_without_a_network_the_sentence_comes_at_once(no_hub: str, monkeypatch: 
         start_from(build(), "hub", None)
 
 
+@pytest.mark.parametrize("name", ["test_resnet", "test_resnet.r160_in1k"])
 @pytest.mark.parametrize("no_hub", ["refused"], indirect=True)
-def test_without_a_network_the_hubs_cache_is_used(no_hub: str, tmp_path: Path) -> None:
+def test_without_a_network_the_hubs_cache_is_used(name: str, no_hub: str, tmp_path: Path) -> None:
     model, folder = published(), tmp_path / "cache/models--timm--test_resnet.r160_in1k"
     for path in (folder / "refs", folder / "snapshots/0"):
         path.mkdir(parents=True)
@@ -261,7 +345,7 @@ def test_without_a_network_the_hubs_cache_is_used(no_hub: str, tmp_path: Path) -
         {key: tensor.contiguous() for key, tensor in model.state_dict().items()},
         folder / "snapshots/0/model.safetensors",
     )
-    net = build()
+    net = build(name)
     start_from(net, "hub", None)
     theirs, ours = model.state_dict(), net.state_dict()
     assert all(torch.equal(ours[own], theirs[name]) for name, own in net.published_names.items())

@@ -12,8 +12,8 @@ from torch import nn
 
 from flowers.config.provenance import file_digest
 from flowers.errors import UserError
-from flowers.models.nets import save_weights, start_from
 from flowers.models.trained import load_weights
+from flowers.models.weights import save_weights, start_from
 
 NETS = ("linear", "mlp", "cnn", "resnet_small")
 Make = Callable[..., Any]

@@ -38,7 +38,8 @@ from flowers.evaluation.baselines import (
 from flowers.evaluation.result_files import aligned, write_results
 from flowers.evaluation.scores import score
 from flowers.models.inference import find_device, keep_freed_memory, predict_logits
-from flowers.models.nets import build_network, start_from
+from flowers.models.nets import build_network
+from flowers.models.weights import start_from
 from flowers.tracking.runs import announce_store, tracked_run
 
 Ways = Mapping[str, Callable[[np.ndarray, np.ndarray, np.ndarray, int], Baseline]]

@@ -15,6 +15,7 @@ import itertools
 import logging
 import operator
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -26,7 +27,7 @@ from huggingface_hub import constants as hub
 from huggingface_hub import get_session
 from huggingface_hub.errors import LocalEntryNotFoundError
 from timm.layers import PatchEmbed, SelectAdaptivePool2d
-from timm.models import group_parameters, is_model
+from timm.models import group_parameters, is_model, model_entrypoint
 from torch import Tensor, nn
 
 from flowers.config.check import dotted
@@ -34,6 +35,7 @@ from flowers.config.untrusted import loads_file
 from flowers.errors import UserError, is_short_of_memory, suggestion
 from flowers.models.nets import Net
 from flowers.models.parts import Part, cut
+from flowers.models.weights import differences
 
 HEADS = ("linear", "dense")
 POOLINGS = {"avg": "fastavg", "max": "fastmax", "both": "fastcatavgmax"}  # by their names in timm
@@ -115,6 +117,10 @@ class Backbone(Net):
         own_names = {id(tensor): own for own, tensor in self.state_dict(keep_vars=True).items()}
         published = model.state_dict(keep_vars=True).items()
         self.published_names = {name: own_names[id(tensor)] for name, tensor in published if id(tensor) in own_names}
+        classifier = cast("Any", model).pretrained_cfg.get("classifier") or ()
+        left_out = {classifier} if isinstance(classifier, str) else {*classifier}
+        left_out |= model.state_dict().keys() - self.published_names.keys()
+        self._left_out, self._options = {name.partition(".")[0] for name in left_out}, options
         self.no_decay = {self.published_names[name] for name in _without_decay(model) & self.published_names.keys()}
         features = _features(nn.Sequential(*self.children()), model, name, self.image_px)
         self.head = _head(head, features, num_classes, hidden, dropout)
@@ -156,6 +162,47 @@ class Backbone(Net):
             for module, training in modes:
                 module.training = training
         return parts if torch.equal(found, wanted) else []
+
+    def own_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Give published weights the names, and position embeddings the size, that they have here.
+
+        Where they fit in no other way, timm's own conversion of the architecture's original files is tried.
+
+        Args:
+            tensors: By timm's names or ours, or by those of the architecture's authors.
+
+        Returns:
+            By our names, without the head; what has no place is among them under the name that it came with.
+        """
+        ours = {own: name for name, own in self.published_names.items()}
+        if len(ours.keys() & tensors.keys()) > len(self.published_names.keys() & tensors.keys()):
+            tensors = {ours.get(name, name): tensor for name, tensor in tensors.items()}
+        state = self.state_dict()
+        wanted = {name: state[own] for name, own in self.published_names.items()}
+        found = self._without_head(tensors)
+        if differences(found, wanted):
+            converted = self._without_head(self._converted(tensors))
+            found = found if differences(converted, wanted) else converted
+        return {self.published_names.get(name, name): tensor for name, tensor in found.items()}
+
+    def _without_head(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Leave out what belongs to timm's own head."""
+        known, ends = self.published_names, self._left_out | _AFTER_FEATURES
+        return {name: each for name, each in tensors.items() if name in known or name.partition(".")[0] not in ends}
+
+    def _converted(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Have timm convert what the authors of an architecture published; nothing, if it cannot."""
+        convert = getattr(
+            sys.modules[model_entrypoint(self.architecture.partition(".")[0]).__module__], "checkpoint_filter_fn", None
+        )
+        if convert is None:
+            return {}
+        with torch.random.fork_rng(devices=[]):
+            model = self.body if self._label_of else _create(self.architecture, self.image_px, self._options)
+        try:
+            return dict(convert(dict(tensors), model))
+        except Exception:  # it takes other files for granted
+            return {}
 
     def pretrained_tensors(self) -> dict[str, Tensor]:
         """Fetch the published weights of the architecture (downloaded and verified by timm, then kept on disk).

@@ -26,7 +26,8 @@ from flowers.curation.split_table import read_splits
 from flowers.data.pixels import open_store
 from flowers.errors import UserError, reason_of
 from flowers.models.inference import VALIDATION, Validation, find_device
-from flowers.models.nets import build_network, differences, read_tensors
+from flowers.models.nets import build_network
+from flowers.models.weights import differences, read_tensors
 
 LARGEST_PX = 2048
 """A folder that asks for larger squares is damaged: each photograph would take gigabytes."""

@@ -36,7 +36,7 @@ from flowers.curation.split_table import write_splits
 from flowers.data.augment import as_pixels
 from flowers.errors import UserError, is_disk_full
 from flowers.models.inference import VALIDATION, Validation, predict_logits
-from flowers.models.nets import save_weights
+from flowers.models.weights import save_weights
 from flowers.training.stages import ended_stages
 from flowers.training.trainer import whole_epoch
 

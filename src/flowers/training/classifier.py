@@ -21,7 +21,8 @@ from flowers.config.schema import Stage
 from flowers.data.augment import Augment, AugmentParams, as_pixels, mix_batch, normalise, reduced, transform
 from flowers.data.datamodule import UNBALANCED, Batch, PhotoDataModule, PhotoDataset, class_weights
 from flowers.errors import UserError
-from flowers.models.nets import Net, build_network, layer_groups, start_from
+from flowers.models.nets import Net, build_network, layer_groups
+from flowers.models.weights import start_from
 from flowers.training.feature_bank import FeatureBank, apply_part, frozen_border
 from flowers.training.stages import (
     check_stages,
