@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
+from flowers.config.schema import Stage
 from flowers.errors import UserError
 from flowers.models import backbones
 from flowers.models.backbones import Backbone
@@ -24,7 +25,7 @@ from flowers.models.nets import layer_groups
 from flowers.models.trained import load_weights
 from flowers.models.weights import save_weights, start_from
 from flowers.training.feature_bank import apply_part
-from flowers.training.stages import optimizer_groups, set_trainable
+from flowers.training.stages import check_stages, optimizer_groups, set_trainable
 
 SHARED = Path(__file__).parents[3] / "shared/weights/mobilenetv2_100.tf_in1k.safetensors"
 
@@ -124,6 +125,15 @@ def test_weights_of_tokens_and_places_do_not_decay() -> None:
     decaying = {id(p) for group in optimizer_groups(net, 0.1) if group["weight_decay"] for p in group["params"]}
     kept = {name for name, p in net.named_parameters() if p.ndim > 1 and id(p) not in decaying}
     assert kept == {"body.cls_token", "body.pos_embed"}
+
+
+def test_a_stage_of_fewer_pixels_is_for_networks_that_take_any_size() -> None:
+    fewer = Stage("small", 1, "head", 1e-3, image_px=96)
+    check_stages([fewer], build("test_mambaout", image_px=128))
+    with pytest.raises(
+        UserError, match="image_px=96 of 'small' cannot be used, as Backbone takes images of 128 px only"
+    ):
+        check_stages([fewer], build("test_vit", image_px=128))
 
 
 @pytest.mark.parametrize("pooling", ["avg", "max", "both"])

@@ -4,6 +4,7 @@ A training is a list of :class:`flowers.config.schema.Stage`. What trains is a p
 so that a run resumed anywhere trains what an uninterrupted one would. Nothing here keeps state.
 """
 
+import functools
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from torch import nn
 
 from flowers.config.schema import Stage
 from flowers.errors import UserError, reason_of, suggestion
-from flowers.models.nets import layer_groups
+from flowers.models.nets import Net, layer_groups
 
 
 def total_epochs(stages: Sequence[Stage]) -> int:
@@ -274,14 +275,19 @@ def check_stages(stages: Sequence[Stage], net: nn.Module) -> None:
 
 
 def _check_size(stage: str, image_px: int, net: nn.Module) -> None:
-    """Refuse a size of images that the network cannot be given."""
+    """Refuse a size of images that the network, or its parts one after the other, cannot be given."""
     own_px, where = getattr(net, "image_px", None), f"stages: image_px={image_px} of '{stage}'"
     if image_px < 1 or image_px > (own_px or image_px):
         raise UserError(f"{where} must be from 1 to {own_px}, the network's own; correct the recipe.")
     training, parameter = net.training, next(net.parameters())
     try:
         with torch.no_grad():
-            net.eval()(torch.zeros(1, 3, image_px, image_px, device=parameter.device, dtype=parameter.dtype))
+            images = torch.linspace(-1, 1, 3 * image_px**2).view(1, 3, image_px, image_px).to(parameter)
+            wanted = found = net.eval()(images)
+            if isinstance(net, Net):
+                found = functools.reduce(lambda activations, part: part[1](activations), net.layer_parts(), images)
+            if not torch.equal(found, wanted):
+                raise ValueError("its parts are for one size")
     except Exception as error:  # whatever its layers say of a shape
         raise UserError(
             f"{where} cannot be used, as {type(net).__name__} takes images of {own_px} px only, or none so small "
