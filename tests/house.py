@@ -28,7 +28,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/flowers"
 LIMITS = {
-    "modules in src": (100, 113),
+    "modules in src": (100, 114),
     "lines of code in src": (9_000, 12_800),
     "files at the top of the package": (6, 6),
     "files in the largest room": (14, 14),
