@@ -50,7 +50,9 @@ def test_an_unknown_precision_is_refused(make_settings: Callable[..., Settings])
         make_settings("trainer.precision=bf16-mixd")
 
 
-@pytest.mark.parametrize("word", ["trainer.limit_train_batches=0", "trainer.gradient_clip_val=-1"])
+@pytest.mark.parametrize(
+    "word", ["trainer.limit_train_batches=0", "trainer.gradient_clip_val=-1", "trainer.accumulate_grad_batches=0"]
+)
 def test_numbers_that_lightning_would_take_silently_are_refused(
     word: str, make_settings: Callable[..., Settings], tmp_path: Path
 ) -> None:

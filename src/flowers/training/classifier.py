@@ -245,6 +245,7 @@ class Classifier(lightning.LightningModule):
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rates[group["layer_group"]]
             group["weight_decay"] = decay if group["name"].endswith("/decay") else 0.0
+        self.steps_done = self.trainer.global_step
         batch_number = self.current_epoch * int(self.trainer.num_training_batches) + batch_idx
         torch.manual_seed(derive_seed(self.seed, "dropout", batch_number))
 
@@ -346,10 +347,9 @@ class Classifier(lightning.LightningModule):
     def _frozen_val(self, images: Tensor) -> Tensor:
         return apply_part(self.final_net, 0, self.border, normalise(images.to(self.device), self.mean, self.std))
 
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Make a step, and let the average follow the weights."""
-        super().optimizer_step(*args, **kwargs)
-        if self.averaged is not None:
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Let the average follow the weights, where the batch ended a step of the optimiser."""
+        if self.averaged is not None and self.trainer.global_step > self.steps_done:
             self.averaged.update_parameters(self.net)
 
     def on_validation_epoch_start(self) -> None:

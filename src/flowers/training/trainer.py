@@ -56,6 +56,8 @@ def make_trainer(node: Mapping[str, Any], folder: Path, **given: Any) -> Trainer
         raise UserError(f"trainer.gradient_clip_val={clip} must be at least 0, or null for no clipping.")
     for callback in given.get("callbacks", ()):
         _check_monitor(callback)
+    if (accumulated := node.get("accumulate_grad_batches", 1)) < 1:
+        raise UserError(f"trainer.accumulate_grad_batches={accumulated} must be at least 1 batch.")
     # With deterministic algorithms torch also fills all memory it allocates, in case that something reads it before
     # writing. Nothing here does, and filling costs a tenth of a training and a quarter of a frozen pass.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
