@@ -15,13 +15,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from flowers.config.schema import Stage
 from flowers.errors import UserError
-from flowers.models.inference import AT_ONCE
 from flowers.models.nets import Net
 from flowers.training.classifier import Classifier
 from flowers.training.feature_bank import FeatureBank, apply_part, frozen_border
 from flowers.training.trainer import quiet_lightning
 
 GIB = 2**30
+AT_ONCE = 8
 MakeClassifier = Callable[..., Classifier]
 Fit = Callable[..., lightning.Trainer]
 
@@ -34,10 +34,10 @@ def maps(rows: list[int]) -> Tensor:
 @pytest.mark.parametrize("limit_bytes", [GIB, 1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_is_taken_is_what_was_computed(limit_bytes: int, dtype: torch.dtype, tmp_path: Path) -> None:
-    bank = FeatureBank(AT_ONCE + 6, 2, limit_bytes, tmp_path / "bank")
+    bank = FeatureBank(AT_ONCE + 6, 2, limit_bytes, tmp_path / "bank", AT_ONCE)
     bank.fill(0, lambda rows: maps(rows).to(dtype))
     bank.fill(1, lambda rows: -maps(rows).to(dtype))
-    rows = torch.tensor([AT_ONCE + 5, 0, 17, 0])
+    rows = torch.tensor([AT_ONCE + 5, 0, AT_ONCE + 1, 0])
     assert torch.equal(bank.take(0, rows), maps(rows.tolist()).to(dtype))
     assert torch.equal(bank.take(1, rows), -maps(rows.tolist()).to(dtype))
     assert bank.take(0, rows).is_contiguous(memory_format=torch.channels_last)
@@ -46,7 +46,7 @@ def test_what_is_taken_is_what_was_computed(limit_bytes: int, dtype: torch.dtype
 
 
 def test_a_view_is_computed_once_in_batches(tmp_path: Path) -> None:
-    bank = FeatureBank(AT_ONCE + 6, 1, GIB, tmp_path)
+    bank = FeatureBank(AT_ONCE + 6, 1, GIB, tmp_path, AT_ONCE)
     asked: list[int] = []
 
     def compute(rows: list[int]) -> Tensor:
@@ -64,7 +64,7 @@ def test_a_full_disk_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    bank = FeatureBank(10, 1, 1, tmp_path)
+    bank = FeatureBank(10, 1, 1, tmp_path, AT_ONCE)
     with pytest.raises(UserError, match=r"No space left on device\); make room, lower `views`"):
         bank.fill(0, maps)
     assert not list(tmp_path.iterdir())

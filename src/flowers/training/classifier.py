@@ -21,6 +21,7 @@ from flowers.config.schema import Stage
 from flowers.data.augment import Augment, AugmentParams, as_pixels, mix_batch, normalise, reduced, transform
 from flowers.data.datamodule import UNBALANCED, Batch, PhotoDataModule, PhotoDataset, class_weights
 from flowers.errors import UserError
+from flowers.models.inference import photographs_at_once
 from flowers.models.nets import Net, build_network, layer_groups
 from flowers.models.weights import start_from
 from flowers.training.feature_bank import FeatureBank, apply_part, frozen_border
@@ -222,11 +223,11 @@ class Classifier(lightning.LightningModule):
             self._bank_stage = index
             self.bank = self.val_bank = None
             if self.border and self.stage.views and self.features_bytes:
-                place = (self.features_bytes, Path(self.trainer.default_root_dir))
-                self.bank = FeatureBank(len(train), self.stage.views, *place)
+                folder, at_once = Path(self.trainer.default_root_dir), photographs_at_once(self.device)
+                self.bank = FeatureBank(len(train), self.stage.views, self.features_bytes, folder, at_once)
                 # While an average still follows the frozen layers, its own outputs of them change.
                 if self.final_net is self.net or _equal_parts(self.final_net, self.net, self.border):
-                    self.val_bank = FeatureBank(len(val), 1, *place)
+                    self.val_bank = FeatureBank(len(val), 1, self.features_bytes, folder, at_once)
         train.with_images, val.with_images = self.bank is None, self.val_bank is None
         with torch.no_grad(), self.trainer.precision_plugin.forward_context():
             if self.bank is not None:

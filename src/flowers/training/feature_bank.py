@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from flowers.data.pixels import reserve
 from flowers.errors import UserError
-from flowers.models.inference import AT_ONCE
 from flowers.models.nets import Net
 
 
@@ -42,7 +41,7 @@ class FeatureBank:
     They keep the dtype that the frozen part gave them; maps (B,C,h,w) lie channels-last, as convolutions want them.
     """
 
-    def __init__(self, photographs: int, views: int, limit_bytes: int, folder: Path) -> None:
+    def __init__(self, photographs: int, views: int, limit_bytes: int, folder: Path, at_once: int) -> None:
         """Make an empty bank for N photographs in V views.
 
         Args:
@@ -50,10 +49,11 @@ class FeatureBank:
             views: V.
             limit_bytes: The most memory that it may take; a larger bank is a memory-mapped file.
             folder: Where the file would be; it has no name there, so that it goes with the process.
+            at_once: Photographs in one pass through the frozen part.
         """
         self.photographs = photographs
         self.views = views
-        self.limit_bytes, self.folder = limit_bytes, folder
+        self.limit_bytes, self.folder, self.at_once = limit_bytes, folder, at_once
         self._store: Tensor | None = None  # (V,N,D) or (V,N,h,w,C)
         self._filled: set[int] = set()
 
@@ -66,8 +66,8 @@ class FeatureBank:
         """
         if view in self._filled:
             return
-        for first in range(0, self.photographs, AT_ONCE):
-            rows = list(range(first, min(first + AT_ONCE, self.photographs)))
+        for first in range(0, self.photographs, self.at_once):
+            rows = list(range(first, min(first + self.at_once, self.photographs)))
             features = compute(rows).detach()
             if features.ndim == 4:
                 features = features.permute(0, 2, 3, 1)  # (B,C,h,w) -> (B,h,w,C)
