@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from flowers.config.schema import Stage
 from flowers.errors import UserError
+from flowers.models.backbones import Backbone
 from flowers.models.nets import Net
 from flowers.training.classifier import Classifier
 from flowers.training.feature_bank import FeatureBank, apply_part, frozen_border
@@ -116,6 +117,20 @@ def test_with_the_bank_training_is_what_it_is_without(
         for name, tensor in without.state_dict().items():
             torch.testing.assert_close(other.state_dict()[name], tensor)
         assert torch.equal(other.val_confusion.compute(), without.val_confusion.compute())
+
+
+@pytest.mark.slow
+def test_a_transformer_is_cut_between_its_blocks_and_trains_the_same(make_classifier: MakeClassifier, fit: Fit) -> None:
+    trained = []
+    for gib in (0, 1):
+        torch.manual_seed(0)
+        net = Backbone(3, "test_vit", 32, "linear", "avg", 8, 0.0, {})
+        classifier = make_classifier(net, STAGES, features_gib=gib, ema_decay=0.9, **AUGMENT, mixup_alpha=0.4)
+        assert frozen_border(net, ["block6", "head"]) == 6
+        fit(classifier, sum(stage.epochs for stage in STAGES))
+        trained.append(classifier)
+    for name, tensor in trained[0].state_dict().items():
+        assert torch.equal(trained[1].state_dict()[name], tensor), name
 
 
 def test_the_frozen_part_runs_once_per_view(
