@@ -34,7 +34,7 @@ from flowers.config.check import dotted
 from flowers.config.untrusted import loads_file
 from flowers.errors import UserError, is_short_of_memory, suggestion
 from flowers.models.nets import Net
-from flowers.models.parts import Part, cut
+from flowers.models.parts import Part, cut, members
 from flowers.models.weights import differences
 
 HEADS = ("linear", "dense")
@@ -131,7 +131,7 @@ class Backbone(Net):
         if not self._label_of:
             return super().layer_groups()
         groups = {label: nn.Module() for label in self._label_of.values()}
-        for name, label in _members(self.body, self._label_of).items():
+        for name, label in members(self.body, self._label_of).items():
             member: Any = operator.attrgetter(f"body.{name}".rstrip("."))(self)
             setattr(groups[label], name.replace(".", "_") or "body", member)
         return groups | {"head": self.head}
@@ -151,7 +151,7 @@ class Backbone(Net):
         modes = [(module, module.training) for module in self.modules()]
         found = wanted = _noise(2, self.image_px).to(next(self.body.parameters()))
         try:
-            parts = cut(self.body, _members(self.body, self._label_of), self._label_of, self.image_px)
+            parts = cut(self.body, self._label_of, self.image_px)
             with torch.no_grad():
                 wanted = self.body.eval()(wanted)
                 for part in parts:
@@ -384,29 +384,6 @@ def _groups(model: nn.Module) -> dict[str, str]:
     kind = "block" if 2 * blocks >= len(groups) - 1 else "stage"
     labels = ["stem", *(f"{kind}{number}" for number in range(1, len(groups)))]
     return {name: label for label, names in zip(labels, groups, strict=True) for name in names}
-
-
-def _members(body: nn.Module, label_of: Mapping[str, str]) -> dict[str, str]:
-    """List the largest modules that lie within one layer group, and single parameters, with their group.
-
-    A module without parameters belongs to the group before it.
-    """
-    own = {id(body.get_parameter(name)): label for name, label in label_of.items()}
-    members: dict[str, str] = {}
-
-    def visit(module: nn.Module, name: str, label: str) -> str:
-        labels = {own[id(parameter)] for parameter in module.parameters()}
-        if len(labels) < 2:
-            members[name] = next(iter(labels), label)
-            return members[name]
-        prefix = f"{name}." if name else ""
-        members.update((prefix + each, own[id(value)]) for each, value in module.named_parameters(recurse=False))
-        for each, child in module.named_children():
-            label = visit(child, prefix + each, label)
-        return label
-
-    visit(body, "", next(iter(label_of.values())))
-    return members
 
 
 def _without_decay(model: nn.Module) -> set[str]:

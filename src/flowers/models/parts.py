@@ -38,14 +38,13 @@ class Part:
         return Part, (self.groups, self._graph)
 
 
-def cut(body: nn.Module, within: Collection[str], groups: Mapping[str, str], image_px: int) -> list[Part]:
+def cut(body: nn.Module, groups: Mapping[str, str], image_px: int) -> list[Part]:
     """Cut a network at the borders of its layer groups, wherever a single tensor passes one.
 
     A map passes a border as (B,C,H,W), whether the network has its channels there or last.
 
     Args:
         body: Images (B,3,H,W) to features (B,D).
-        within: Names of the modules that lie within one group.
         groups: The group of each parameter, by its name; groups from the input on.
         image_px: Side of the images.
 
@@ -55,6 +54,7 @@ def cut(body: nn.Module, within: Collection[str], groups: Mapping[str, str], ima
     Raises:
         Exception: Of any kind, if the network cannot be traced, or computes something else in training.
     """
+    within = members(body, groups)
     graph, constants = _trace(body, within, image_px)
     if str(graph) != str(_trace(body, within, image_px, training=True)[0]):
         raise ValueError("what joins the layer groups differs in training")
@@ -75,6 +75,29 @@ def cut(body: nn.Module, within: Collection[str], groups: Mapping[str, str], ima
             parts.append(Part(tuple(order[first:count]), _between(start, ends[0])))
             start, first = ends[0], count
     return parts
+
+
+def members(body: nn.Module, groups: Mapping[str, str]) -> dict[str, str]:
+    """List the largest modules that lie within one layer group, and single parameters, with their group.
+
+    A module without parameters belongs to the group before it.
+    """
+    own = {id(body.get_parameter(name)): label for name, label in groups.items()}
+    found: dict[str, str] = {}
+
+    def visit(module: nn.Module, name: str, label: str) -> str:
+        labels = {own[id(parameter)] for parameter in module.parameters()}
+        if len(labels) < 2:
+            found[name] = next(iter(labels), label)
+            return found[name]
+        prefix = f"{name}." if name else ""
+        found.update((prefix + each, own[id(value)]) for each, value in module.named_parameters(recurse=False))
+        for each, child in module.named_children():
+            label = visit(child, prefix + each, label)
+        return label
+
+    visit(body, "", next(iter(groups.values())))
+    return found
 
 
 class _Tracer(fx.Tracer):
