@@ -1,7 +1,7 @@
 """Measure again what benchmarks/README.md states.
 
-All but ``photographs`` and ``cold_start`` need nothing. Run them alone on the machine: whatever else runs is measured
-with them.
+All but ``photographs``, ``cold_start`` and ``robustness`` need nothing. Run them alone on the machine: whatever else
+runs is measured with them.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from benchmarks import (
     pipeline,
     rendering,
     report_page,
+    robustness,
 )
 from flowers.config.provenance import git_commit
 
@@ -37,18 +38,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    known = [*measurements, "cold_start"]
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; default: all but the last")
-    use = "class folders, for cold_start; without a NAME: train on them and test"
+    of_photographs = {"cold_start": cold_start.measure, "robustness": robustness.measure}
+    known = [*measurements, *of_photographs]
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; default: all but the last two")
+    use = "class folders, for the last two; without a NAME: train on them and test"
     parser.add_argument("--photographs", type=Path, metavar="DIR", help=use)
     parser.add_argument("--weights", type=Path, metavar="FILE", help="of MobileNetV2, to be fine-tuned on them")
     options = parser.parse_args()
     if unknown := set(options.names) - set(known):
         parser.error(f"no measurement is called {', '.join(sorted(unknown))}: choose of {', '.join(known)}")
-    if "cold_start" in options.names:
+    for name in of_photographs.keys() & set(options.names):
         if not (options.photographs and options.weights):
-            parser.error("cold_start needs --photographs and --weights")
-        measurements["cold_start"] = partial(cold_start.measure, options.photographs, options.weights)
+            parser.error(f"{name} needs --photographs and --weights")
+        measurements[name] = partial(of_photographs[name], options.photographs, options.weights)
     print(f"commit {git_commit()}, Python {platform.python_version()}, {platform.processor() or platform.machine()}")
     names = options.names or ([] if options.photographs else list(measurements))
     for name in names:

@@ -54,7 +54,14 @@ def train_into(make_net: Make, make_classifier: Make, fit: Make) -> Callable[...
     def run(folder: Path, epochs: int, *others: Callback) -> dict[str, Any]:
         folder.mkdir(exist_ok=True)
         classifier: Classifier = make_classifier(
-            make_net("resnet_small"), STAGES, ema_decay=0.8, mixup_alpha=0.4, flip=True, rotation_deg=20, contrast=0.3
+            make_net("resnet_small"),
+            STAGES,
+            ema_decay=0.8,
+            mixup_alpha=0.4,
+            flip=True,
+            rotation_deg=20,
+            contrast=0.3,
+            noise_sd_frac=0.2,
         )
         checkpoint = EpochCheckpoint(folder)
         torch.rand(len(str(folder)))  # a fresh process has another random state

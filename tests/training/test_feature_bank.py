@@ -90,7 +90,7 @@ STAGES = [
     Stage("plain", 2, "last:2", 1e-3, views=1),
     Stage("all", 1, "all", 1e-3),
 ]
-AUGMENT: dict[str, Any] = {"flip": True, "rotation_deg": 20, "brightness": 0.3, "erase_frac": 0.2}
+AUGMENT: dict[str, Any] = {"flip": True, "rotation_deg": 20, "brightness": 0.3, "erase_frac": 0.2, "noise_sd_frac": 0.2}
 
 
 @pytest.mark.slow
