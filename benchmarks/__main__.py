@@ -40,7 +40,9 @@ def main() -> None:
     )
     of_photographs = {"cold_start": cold_start.measure, "robustness": robustness.measure}
     known = [*measurements, *of_photographs]
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; default: all but the last two")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; default: all but the last two"
+    )
     use = "class folders, for the last two; without a NAME: train on them and test"
     parser.add_argument("--photographs", type=Path, metavar="DIR", help=use)
     parser.add_argument("--weights", type=Path, metavar="FILE", help="of MobileNetV2, to be fine-tuned on them")
