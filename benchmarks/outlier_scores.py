@@ -26,7 +26,7 @@ from sklearn.model_selection import KFold
 from sklearn.neighbors import NearestNeighbors
 
 from benchmarks.ordering import QUIET
-from flowers.commands.download import download
+from benchmarks.photographs import call
 from flowers.commands.train import train
 from flowers.config.compose import compose_config, read_settings
 from flowers.data.pixels import read_square
@@ -57,7 +57,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for data, changes in (("sample", [f"data.source.seed={SEED}"]), ("other_plants", [])):
-            download(read_settings(compose_config([f"data={data}", f"out_dir={folder}/{data}", *changes])))
+            call("download", f"data={data}", f"out_dir={folder}/{data}", *changes)
         pretrained = fit("species_pretrain", folder / "pretrained", [f"data.source.seed={2 * SEED}"]).folder
         starts = {"cnn_scratch": [], "sample_finetune": [f"weights={pretrained}/model.safetensors"]}
         if options.weights:

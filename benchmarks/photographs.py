@@ -62,4 +62,4 @@ def train_and_test(
 
 def call(verb: str, *words: str) -> None:
     """Run a command in a process of its own, so that its peak memory is its own."""
-    subprocess.run([sys.executable, "-m", f"flowers.{verb}", *words], check=True)
+    subprocess.run([sys.executable, "-m", "flowers", verb, *words], check=True)
