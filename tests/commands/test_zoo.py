@@ -25,10 +25,12 @@ def test_every_network_that_timm_publishes_is_listed() -> None:
 
 
 def test_input_sizes_and_licenses_are_those_of_timm() -> None:
-    for row in published_networks().iloc[::40].itertuples():
-        settings = timm.get_pretrained_cfg(row.name)
-        assert settings.input_size[-1] == row.image_px
-        assert (settings.license or "unknown") == (row.license or "unknown")
+    table = published_networks().iloc[::40]
+    for name, image_px, known in zip(table["name"], table["image_px"], table["license"], strict=True):
+        settings = timm.get_pretrained_cfg(name)
+        assert settings is not None
+        assert settings.input_size[-1] == image_px
+        assert (settings.license or "unknown") == (known or "unknown")
 
 
 @pytest.mark.parametrize(
