@@ -29,11 +29,11 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/flowers"
 LIMITS = {
     "modules in src": (100, 114),
-    "lines of code in src": (9_000, 12_800),
+    "lines of code in src": (9_000, 12_700),
     "files at the top of the package": (6, 6),
     "files in the largest room": (14, 14),
     "files of a training": (20, 29),
-    "lines of code of a training": (2_000, 4_000),
+    "lines of code of a training": (2_000, 3_860),
     "lines of dvc.yaml": (160, 160),
     "function-level imports in src": (60, 25),
     "lines of tracking": (800, 1_250),
