@@ -7,9 +7,8 @@ import pandas as pd
 import pytest
 import timm
 
-from flowers.commands.zoo import Arguments, choose, listing, main, measured
+from flowers.commands.zoo import Arguments, choose, listing, main, measured, published_networks
 from flowers.errors import UserError
-from flowers.models.backbones import published_networks
 
 
 def test_every_network_that_timm_publishes_is_listed() -> None:

@@ -9,8 +9,8 @@ this machine while it is frozen and while all of it trains (a batch of ``batch_s
 training would choose; random weights). Run it alone on the machine.
 
 Parameters, multiply-adds, top-1 accuracy on ImageNet at the input size that the weights were trained for, and licences
-are those that timm publishes (``models/zoo.csv``). A network without an accuracy has no ImageNet classifier, as DINOv2
-and CLIP. Any of them is trained by ``flowers train experiment=linear_probe model.net.name=NAME``.
+are those that timm publishes (``zoo.csv``, beside the command). A network without an accuracy has no ImageNet
+classifier, as DINOv2 and CLIP. Any of them is trained by ``flowers train experiment=linear_probe model.net.name=NAME``.
 """
 
 import fnmatch
@@ -28,7 +28,7 @@ from tqdm import tqdm
 from flowers.config.cli import exit_on_user_error, read_arguments
 from flowers.curation.split_table import write_table
 from flowers.errors import UserError, suggestion
-from flowers.models.backbones import Backbone, published_networks
+from flowers.models.backbones import Backbone
 from flowers.models.inference import find_device, keep_freed_memory
 from flowers.models.nets import layer_groups
 from flowers.training.trainer import resolve_precision
@@ -56,6 +56,18 @@ class Arguments:
     out: Path | None = None
 
 
+def published_networks() -> pd.DataFrame:
+    """List the networks with published weights, by what timm publishes of them.
+
+    Returns:
+        `name` with the tag of the weights; `image_px`, the input that they were trained for; `imagenet_top1`, accuracy
+        on ImageNet's validation at that size in %, empty for weights without its classes; `parameters_m`, in millions;
+        `multiply_adds_g` of one image, in thousand millions; `license` of the weights, empty if unknown.
+    """
+    # From the names and settings of timm 1.0.31, and results/ of its repository at aa4b5850 (2026-08-08).
+    return pd.read_csv(Path(__file__).with_suffix(".csv")).fillna({"license": ""})
+
+
 def choose(arguments: Arguments) -> pd.DataFrame:
     """Find the networks that fit, in the order that is asked for.
 
@@ -63,7 +75,7 @@ def choose(arguments: Arguments) -> pd.DataFrame:
         arguments: The command's; a network of which a bounded figure is not known does not fit.
 
     Returns:
-        See :func:`flowers.models.backbones.published_networks`; those without a figure to sort by come last.
+        See :func:`published_networks`; those without a figure to sort by come last.
 
     Raises:
         UserError: If none fits, or a key cannot be used.
@@ -121,10 +133,10 @@ def images_per_s(net: Backbone, batch_size: int, trained: bool) -> float:
     images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.arange(batch_size, device=device) % CLASSES
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4)
+    half = resolve_precision("auto", "auto") == "bf16-mixed"
     times = []
     for _ in range(WARM_STEPS + STEPS):
         begun = time.perf_counter()
-        half = resolve_precision("auto", "auto") == "bf16-mixed"
         with torch.set_grad_enabled(trained), torch.autocast(device.type, torch.bfloat16, enabled=half):
             logits = net(images)
         if trained:

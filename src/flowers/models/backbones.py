@@ -17,10 +17,8 @@ import operator
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, cast
 
-import pandas as pd
 import timm
 import torch
 from huggingface_hub import constants as hub
@@ -44,18 +42,6 @@ _AFTER_FEATURES = {"global_pool", "pre_logits", "head", "head_drop", "classifier
 _PROBE_PX = 64
 _PATIENCE_S = 5.0
 """Until a hub that does not answer counts as out of reach."""
-
-
-def published_networks() -> pd.DataFrame:
-    """List the networks with published weights, by what timm publishes of them.
-
-    Returns:
-        `name` with the tag of the weights; `image_px`, the input that they were trained for; `imagenet_top1`, accuracy
-        on ImageNet's validation at that size in %, empty for weights without its classes; `parameters_m`, in millions;
-        `multiply_adds_g` of one image, in thousand millions; `license` of the weights, empty if unknown.
-    """
-    # From the names and settings of timm 1.0.31, and results/ of its repository at aa4b5850 (2026-08-08).
-    return pd.read_csv(Path(__file__).with_name("zoo.csv")).fillna({"license": ""})
 
 
 class Backbone(Net):
