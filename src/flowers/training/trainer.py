@@ -188,7 +188,7 @@ class History(Callback):
         row["lr"] = rates_at(stages, groups, epoch * steps, steps)[groups[-1]]
         row["epoch_s"] = time.perf_counter() - self._started_s
         self.rows.append(row)
-        if self.save_best and self._is_best(row[self.save_best]):
+        if self.save_best and self._is_best(self.save_best, row[self.save_best]):
             weights = {name: tensor.detach().cpu().clone() for name, tensor in pl_module.final_net.state_dict().items()}
             self.best = {"epoch": epoch + 1, "weights": weights}
         if self.lines:
@@ -207,11 +207,13 @@ class History(Callback):
         """Come out of the checkpoint."""
         self.rows, self.best = list(state_dict["rows"]), state_dict.get("best")
 
-    def _is_best(self, figure: float) -> bool:
-        if self.best is None or self.save_best is None or figure != figure:
-            return figure == figure
-        known = self.rows[self.best["epoch"] - 1][self.save_best]
-        return figure <= known if self.save_best == "val/loss" else figure >= known
+    def _is_best(self, name: str, figure: float) -> bool:
+        if math.isnan(figure):  # of an epoch without validation
+            return False
+        if self.best is None:
+            return True
+        known = self.rows[self.best["epoch"] - 1][name]
+        return figure <= known if name == "val/loss" else figure >= known
 
 
 def whole_epoch(trainer: Trainer) -> bool:
