@@ -17,7 +17,7 @@ from flowers.commands.train import train
 from flowers.config.provenance import peak_memory_bytes
 from flowers.config.schema import Settings
 from flowers.errors import UserError
-from flowers.evaluation.predictions import predict_files
+from flowers.evaluation.predictions import outlier_scores, predict_files
 from flowers.evaluation.result_files import read_history
 from flowers.models.trained import open_model
 
@@ -74,7 +74,7 @@ def opened(folder: Path) -> None:
     """Open what ``evaluate`` and ``predict`` open, and classify a photograph."""
     model = open_model(folder)
     split = model.split()
-    predict_files(model, {"one": model.photographs(split) / split["path"][0]}, {}, "one")
+    predict_files(model, outlier_scores(model), {"one": model.photographs(split) / split["path"][0]}, {}, "one")
     read_history(folder / "history.csv", "train again")
 
 

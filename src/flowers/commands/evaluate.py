@@ -39,7 +39,7 @@ from flowers.errors import UserError
 from flowers.evaluation import predictions
 from flowers.evaluation.calibration import WANTED, describe_confidence, threshold_for
 from flowers.evaluation.domain_shift import find_photographs
-from flowers.evaluation.ood import separation
+from flowers.evaluation.ood import OutlierScores, separation
 from flowers.evaluation.result_files import EXPLANATIONS, PICTURES, TRAINED, write_json, write_record, write_results
 from flowers.evaluation.robustness import examples, measure_corruptions
 from flowers.evaluation.scores import score
@@ -111,7 +111,8 @@ def evaluate(
         name, folder, _ = find_folder(outliers, "outliers")
         others = (name, folder, *predictions.find_files(folder, "outliers"))
     root, cache = model.photographs(test, photos), Path(model.settings.data.cache_dir)
-    test, labels, predicted, metrics = measure(model, root, test, out, notes={})
+    outlier_scores = predictions.outlier_scores(model)
+    test, labels, predicted, metrics = measure(model, outlier_scores, root, test, out, notes={})
     low, high = metrics["interval"]["test/acc"]
     print(f"{out}: test/acc {metrics['test/acc']:.3f} (95 % interval {low:.3f} to {high:.3f})", flush=True)
     pixels = model.pixels(root, test)
@@ -125,7 +126,7 @@ def evaluate(
         write_json(out / "metrics.json", metrics)
         corrupted = examples(pixels[0], test["sha256"][0])
     if others:
-        metrics["ood"], ood = evaluate_ood(model, *others, out)
+        metrics["ood"], ood = evaluate_ood(model, outlier_scores, *others, out)
         write_json(out / "metrics.json", metrics)
     if explanations:
         network = PixelLogits(model.net, model.temperature).eval()
@@ -139,12 +140,13 @@ def evaluate(
 
 
 def measure(
-    model: TrainedModel, root: Path, table: pd.DataFrame, out: Path, notes: dict[str, Any]
+    model: TrainedModel, scores: OutlierScores, root: Path, table: pd.DataFrame, out: Path, notes: dict[str, Any]
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, dict[str, Any]]:
     """Score the photographs of a table, say which cannot be, and write the results.
 
     Args:
         model: The model.
+        scores: Its out-of-distribution scores.
         root: Folder that the table's paths are relative to.
         table: `path`, `label`, `sha256`, `group` of the photographs.
         out: Folder for the files.
@@ -172,8 +174,8 @@ def measure(
     for name in ("config.yaml", "run.json", "history.csv", "split.csv"):
         with whole_file(out / TRAINED / name) as partial:
             shutil.copyfile(model.folder / name, partial)
-    scores = predictions.outlier_scores(model).table(table["path"].tolist(), answers)
-    write_table(scores, out / "outliers/test.csv", "%.6f")
+    outliers = scores.table(table["path"].tolist(), answers)
+    write_table(outliers, out / "outliers/test.csv", "%.6f")
     return table, labels, predicted, metrics
 
 
@@ -205,12 +207,19 @@ ALARM = 0.95
 
 
 def evaluate_ood(
-    model: TrainedModel, name: str, root: Path, files: dict[str, Path], refused: dict[str, str], out: Path
+    model: TrainedModel,
+    scores: OutlierScores,
+    name: str,
+    root: Path,
+    files: dict[str, Path],
+    refused: dict[str, str],
+    out: Path,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Score photographs that are of none of the classes, beside the test photographs that were just evaluated.
 
     Args:
         model: The model.
+        scores: Its out-of-distribution scores.
         name: Of the data set.
         root: Its folder.
         files: The photographs, by their path in it. All count as out-of-distribution.
@@ -227,7 +236,7 @@ def evaluate_ood(
     Raises:
         UserError: If none can be read.
     """
-    table, logits = predictions.predict_files(model, files, refused, str(root))
+    table, logits = predictions.predict_files(model, scores, files, refused, str(root))
     table.insert(1, "prediction", [model.classes[i] for i in logits.argmax(axis=1)])
     ordinary = pd.read_csv(out / "outliers/test.csv")
     known = model.validation is not None
@@ -322,7 +331,7 @@ def evaluate_elsewhere(
     own = split[(split["split"] == "test") & split["label"].isin(shared)].reset_index(drop=True)
     notes["own"] = None if own.empty else _own(model, own)
     out = out or place_of(model_dir, f"shift-{name}")
-    *_, metrics = measure(model, root, table, out, notes)
+    *_, metrics = measure(model, predictions.outlier_scores(model), root, table, out, notes)
     low, high = metrics["interval"]["test/acc"]
     said = f"{out}: acc {metrics['test/acc']:.3f} (95 % interval {low:.3f} to {high:.3f}) on {name}"
     if notes["own"]:

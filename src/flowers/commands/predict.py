@@ -40,7 +40,7 @@ from flowers.config.provenance import file_digest
 from flowers.curation.split_table import read_splits, write_table
 from flowers.errors import UserError
 from flowers.evaluation.calibration import PROMISED, threshold_for
-from flowers.evaluation.predictions import find_files, known_answers, predict_files
+from flowers.evaluation.predictions import find_files, known_answers, outlier_scores, predict_files
 from flowers.evaluation.result_files import aligned, beside_classes
 from flowers.models.inference import calibrated
 from flowers.models.trained import TrainedModel, open_model
@@ -103,7 +103,7 @@ def _classify(
     """Make the table of :func:`predict` for files that were found; told in `refused` of those that cannot be read."""
     least = 0.0 if accuracy is None else _threshold(model, accuracy)
     what = str(photos) if isinstance(photos, str | Path) else "photos=…"
-    table, logits = predict_files(model, files, refused, what)
+    table, logits = predict_files(model, outlier_scores(model), files, refused, what)
     predicted = calibrated(logits, model.temperature)
     sure = predicted.max(axis=1)
     answers = np.where(sure >= least, np.array(model.classes)[predicted.argmax(axis=1)], "")

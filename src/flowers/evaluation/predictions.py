@@ -95,12 +95,13 @@ def find_files(given: str | Path | Sequence[str | Path], key: str) -> tuple[dict
 
 
 def predict_files(
-    model: TrainedModel, files: Mapping[str, Path], refused: dict[str, str], what: str
+    model: TrainedModel, scores: OutlierScores, files: Mapping[str, Path], refused: dict[str, str], what: str
 ) -> tuple[pd.DataFrame, NDArray[np.float32]]:
     """Apply a model to photographs, some at a time.
 
     Args:
         model: The model.
+        scores: Its out-of-distribution scores, see :func:`outlier_scores`.
         files: The photographs, by what they are called.
         refused: Told why some could not be read.
         what: What the user calls all of them.
@@ -116,7 +117,6 @@ def predict_files(
     names: list[str] = []
     squares: list[np.ndarray] = []
     parts: list[tuple[pd.DataFrame, np.ndarray]] = []
-    scores = outlier_scores(model)
     bar = tqdm(files.items(), desc="predicting", unit=" photographs", disable=None, leave=False)
     for position, (name, path) in enumerate(bar, start=1):
         try:
